@@ -1,0 +1,5 @@
+"""`python -m mtface` is `mtface`."""
+
+from mtface.cli import main
+
+main()

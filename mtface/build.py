@@ -1,0 +1,229 @@
+"""`mtface build`: from a raw download to a prepared set, whole or not at all.
+
+TFDS writes a set into a folder called `incomplete.*` and renames it when it is finished, so what bears a version's name
+is whole. Here are the rest: finding the builder, errors in the user's words, and the leftovers of builds that were killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import pkgutil
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import process as process_pool
+from typing import Any
+
+import tfds_builders
+from mtface import errors
+
+_MOST_CLASSES_SHOWN = 12  # a row of more class counts than this is left to the summary file
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def build(
+  name: str,
+  *,
+  data_dir: str | os.PathLike[str],
+  manual_dir: str | os.PathLike[str] | None = None,
+  overwrite: bool = False,
+  workers: int | None = None,
+) -> pathlib.Path:
+  """Prepares one set and prints what became of its images.
+
+  Args:
+    name: `genki4k/gray48`, or `genki4k` for its first config.
+    data_dir: where prepared sets are; the set goes to <data_dir>/<set>/<config>/<version>.
+    manual_dir: the folder of the raw download; sets that are generated need none.
+    overwrite: build again what is already built. If that fails, the old one is kept.
+    workers: number of processes; all cores by default. The records do not depend on it.
+
+  Returns:
+    The folder of the prepared set.
+
+  Raises:
+    UserError: there is no such set, the download is not there or not in order, or `data_dir` cannot be written.
+  """
+  builder_class, config = find_builder(name)
+  data_dir = pathlib.Path(data_dir).expanduser()
+  manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+  with _in_the_users_words(data_dir):
+    # Quick questions first, before anything is written.
+    found = builder_class(config=config, data_dir=data_dir)
+    path = pathlib.Path(found.data_dir)
+    if _is_finished(path) and not overwrite:
+      print(f'{name} is already built (--overwrite builds it again): {path}')
+      return path
+    found.locate(manual)
+    with _only_build(path.parent):
+      remove_leftovers(path.parent)
+      with _set_aside(path):
+        builder = builder_class(config=config, data_dir=data_dir)
+        builder.workers = workers
+        _prepare(builder, manual)
+  print(describe(path))
+  return path
+
+
+def available() -> dict[str, list[str]]:
+  """Returns the configs of every set that has a builder."""
+  names = sorted(module.name for module in pkgutil.iter_modules(tfds_builders.__path__) if module.ispkg)
+  return {name: list(_builder_class(name).builder_configs) for name in names if importlib.util.find_spec(_module(name))}
+
+
+def find_builder(name: str) -> tuple[Any, str]:
+  """Returns the builder class and the config of `set/config` or `set`.
+
+  Raises:
+    UserError: there is no such set or config; the message lists those that there are.
+  """
+  set_name, _, config = name.partition('/')
+  sets = available()
+  if set_name not in sets:
+    raise errors.UserError(f'{name}: there is no builder for a set {set_name!r}; there are: {_all_names(sets)}')
+  if config and config not in sets[set_name]:
+    raise errors.UserError(f'{name}: {set_name} has no config {config!r}; it has: {", ".join(sets[set_name])}')
+  return _builder_class(set_name), config or sets[set_name][0]
+
+
+def _all_names(sets: Mapping[str, list[str]]) -> str:
+  return ', '.join(f'{set_name}/{config}' for set_name, configs in sets.items() for config in configs)
+
+
+def _module(set_name: str) -> str:
+  return f'tfds_builders.{set_name}.{set_name}_dataset_builder'
+
+
+def _builder_class(set_name: str) -> Any:
+  return importlib.import_module(_module(set_name)).Builder
+
+
+def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
+  import tensorflow_datasets as tfds
+
+  tfds.disable_progress_bar()  # the builders show their own
+  config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+  with tempfile.TemporaryDirectory() as unused:  # TFDS makes a folder for downloads even if there are none
+    builder.download_and_prepare(download_dir=unused, download_config=config, file_format='array_record')
+
+
+# --- Whole or not at all ------------------------------------------------------------------------------------------------------------
+
+
+def _is_finished(path: pathlib.Path) -> bool:
+  if not path.exists():
+    return False
+  if (path / 'dataset_info.json').is_file():
+    return True
+  raise errors.UserError(f'{path}: this folder is in the way: it bears the name of a set but holds none; remove it')
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+  """Removes what builds that were killed left in the folder of a config."""
+  for left in folder.glob('incomplete.*'):
+    print(f'removing what an interrupted build left: {left}')
+    shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def _only_build(folder: pathlib.Path) -> Iterator[None]:
+  """Holds a lock, so that two builds of one set do not remove each other's files. The system frees it if we are killed."""
+  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    import fcntl
+  except ImportError:  # not on Windows
+    yield
+    return
+  with (folder / '.build.lock').open('w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise errors.UserError(f'{folder}: another build of this set is running; wait for it, or stop it') from None
+    yield
+
+
+@contextlib.contextmanager
+def _set_aside(path: pathlib.Path) -> Iterator[None]:
+  """Moves a set that is to be built again out of the way, and back if the new build fails."""
+  if not path.exists():
+    yield
+    return
+  aside = path.with_name(f'incomplete.old_{path.name}')
+  path.rename(aside)
+  try:
+    yield
+  except BaseException:
+    aside.rename(path)
+    raise
+  shutil.rmtree(aside)
+
+
+# --- Errors -------------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _in_the_users_words(data_dir: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except process_pool.BrokenProcessPool:
+    raise errors.UserError(
+      'a worker process of the build was killed, mostly for lack of memory; nothing was built: free some and try again'
+    ) from None
+  except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
+    if getattr(error, 'errno', None) in _DISK_FULL or os.strerror(errno.ENOSPC) in str(error):
+      raise errors.UserError(
+        f'{data_dir}: the disk is full; nothing was built: free some or give another --data_dir'
+      ) from None
+    if isinstance(error, OSError) and error.filename is not None:
+      raise errors.UserError(
+        f'{error.filename}: {error.strerror}; nothing was built: give a --data_dir that can be written and a --manual_dir'
+        ' that can be read'
+      ) from None
+    raise
+
+
+# --- What became of the images ------------------------------------------------------------------------------------------------------
+
+
+def describe(path: pathlib.Path) -> str:
+  """Returns a short account of a prepared set, from its build_summary.json."""
+  from tfds_builders import summary
+
+  file = path / summary.SUMMARY_FILE
+  report = json.loads(file.read_text(encoding='utf-8'))
+  rate = report['images'] / max(report['seconds'], 0.1)
+  lines = [
+    f'{report["name"]}/{report["config"]} {report["version"]}: {report["images"]:,} images in {report["seconds"]:.1f} s'
+    f' ({rate:,.0f} images/s)'
+  ]
+  for split, count in report['records'].items():
+    lines.append(f'  {split}: {count:,} images')
+    labelled = report['labelled'][split]
+    lines += [f'    {task}: {_classes(labelled[task], counts)}' for task, counts in report['labels'][split].items()]
+  lines += [f'  {note}: {of["images"]:,} ({of["means"]})' for note, of in report['notes'].items()]
+  lines.append(f'  left out: {report["left_out"]["images"]:,}{_reasons(report["left_out"]["by_reason"])}')
+  lines.append(f'  duplicates: {_duplicates(report["duplicates"])}')
+  return '\n'.join([*lines, f'  which ones: {file}', f'prepared: {path}'])
+
+
+def _classes(labelled: int, counts: Mapping[str, int]) -> str:
+  if len(counts) > _MOST_CLASSES_SHOWN:
+    return f'{labelled:,} labelled'
+  return f'{labelled:,} labelled: ' + ', '.join(f'{name} {count:,}' for name, count in counts.items())
+
+
+def _reasons(by_reason: Mapping[str, int]) -> str:
+  return f' ({", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())})' if by_reason else ''
+
+
+def _duplicates(found: Mapping[str, Any]) -> str:
+  return (
+    f'{found["copies"]:,} copies of {found["groups"]:,} images (compared: {found["compared"]});'
+    f' {found["groups_across_splits"]:,} of them across splits, {found["groups_with_other_labels"]:,} with unlike labels'
+  )

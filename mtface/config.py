@@ -1,0 +1,170 @@
+"""Experiments as `ml_collections.ConfigDict`: the fields, their defaults and units, and the arguments of config files.
+
+Every file in configs/ starts from `experiment()` and changes what its paper says. Any field can be overridden on the command line,
+as in `--config.batch_size=256` or `--config.model.width=0.5`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mtface.errors import UserError
+from mtface.tasks import get_task
+
+
+def experiment() -> ConfigDict:
+  """All fields of an experiment with their defaults. A duration is text: '10 epochs', '2000 steps' or '300000 examples'."""
+  return ConfigDict(
+    {
+      'name': '',
+      'seed': 0,  # of weights, order, augmentation and dropout
+      'tasks': {},  # task name -> see `task()`
+      'sources': {},  # name of ours -> see `source()`; what is trained on
+      'mixture': 'equal',  # equal | proportional | alternate (mtface/data/mixing.py)
+      'image_shape': (48, 48, 1),  # height, width in pixels, channels; what the sources must have
+      'batch_size': 128,  # global, over all devices
+      'duration': '10 epochs',
+      'model': {
+        'name': 'bknet',
+        'width': 1.0,  # factor on all channel counts
+        'join': False,  # MBKNet's join of the first and the last block
+        'dropout': 0.5,
+        'init': 'gaussian',  # gaussian (std 0.01, as published) | he
+        'dtype': 'float32',  # of the computation: float32 | bfloat16
+      },
+      'augment': {
+        'pad': 4,  # pixels: random crop after padding this much on each side
+        'flip': True,
+        'rotate': 15.0,  # degrees, uniform in [-rotate, rotate]
+      },
+      'loss': {
+        'over': 'all',  # divide a task's loss by all samples of the batch (the papers' N), or by the 'labelled' ones
+        'l2': 0.0,  # lambda of lambda * ||W||^2
+      },
+      'optimizer': {
+        'momentum': 0.9,
+        'nesterov': False,
+        'schedule': 'exponential',  # exponential: rate * decay^(step / decay_steps) | one_cycle: up to rate and down to zero
+        'rate': 0.01,
+        'decay': 0.8,
+        'decay_steps': 10000,
+        'warmup': 0.25,  # one_cycle: share of the duration in which the rate rises
+      },
+      'evaluation': {
+        'sets': {},  # name of ours -> see `source()`; what `mtface evaluate` measures
+        'during_training': (),  # which of them each checkpoint is measured on
+        'best_on': (),  # the best checkpoint has the highest mean accuracy over these; keep test sets out of it
+        'batch_size': 512,
+      },
+      'checkpoint': {
+        'every': '1 epochs',
+        'keep_last': 10,
+      },
+      'log_every': '50 steps',
+    }
+  )
+
+
+def task(loss: str = 'softmax_cross_entropy', weight: float = 1.0, class_weights: str = 'none') -> ConfigDict:
+  """One task's loss (a name in `losses.TERMS`), its weight mu_t, and `class_weights`: none, or balanced (Savchenko 2021, eq. 2)."""
+  return ConfigDict({'loss': loss, 'weight': weight, 'class_weights': class_weights})
+
+
+def source(name: str, *tasks: str) -> ConfigDict:
+  """A source by its name (mtface/data/sources.py) and the label sets that are taken from it (none named: all of the experiment's)."""
+  return ConfigDict({'name': name, 'tasks': tasks})
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+  """One argument of a config file: its default, which also gives its type, and the values it may take (None: any)."""
+
+  default: Any
+  choices: tuple[Any, ...] | None = None
+
+
+def parse_arg(text: str | None, config_file: str, first: str, **options: Option) -> ConfigDict:
+  """Reads a config's argument, as in `configs/sang2017.py:A2,fold=1`.
+
+  Args:
+    text: what stands after the colon; None or '' for all defaults.
+    config_file: for the error message.
+    first: the option that a leading value without a name sets.
+    **options: what is allowed.
+
+  Raises:
+    UserError: an unknown option, or a value of the wrong type or not among the choices.
+  """
+  given = ConfigDict({key: option.default for key, option in options.items()})
+  for i, item in enumerate(filter(None, (text or '').split(','))):
+    key, equals, value = item.partition('=')
+    if not equals and i == 0:
+      key, value = first, item
+    elif not equals:
+      key, value = item, 'True'
+    if key not in options:
+      raise UserError(f'{config_file}: argument {item!r} is unknown; there are {_describe(options)}')
+    given[key] = _convert(value, options[key], f'{config_file}: argument {key}')
+  return given
+
+
+def _convert(value: str, option: Option, what: str) -> Any:
+  kind = type(option.default)
+  try:
+    converted = {'True': True, 'False': False}[value] if kind is bool else kind(value)
+  except (KeyError, ValueError) as error:
+    raise UserError(f'{what}: {value!r} is not of type {kind.__name__}') from error
+  if option.choices is not None and converted not in option.choices:
+    raise UserError(f'{what}: {value!r} is not one of {", ".join(map(str, option.choices))}')
+  return converted
+
+
+def _describe(options: dict[str, Option]) -> str:
+  return ', '.join(
+    f'{key}={"|".join(map(str, option.choices)) if option.choices else option.default}'
+    for key, option in options.items()
+  )
+
+
+_DURATION = re.compile(r'^\s*([\d_]+(?:\.\d+)?)\s*(steps?|epochs?|examples?)\s*$')
+
+
+def to_steps(duration: str, batch_size: int, epoch_size: int, field: str) -> int:
+  """Steps of a duration such as '10 epochs', '2000 steps' or '300_000 examples'; rounded up, at least 1."""
+  found = _DURATION.match(str(duration))
+  if not found:
+    raise UserError(
+      f'config.{field}: {duration!r} is no duration; write e.g. "10 epochs", "2000 steps" or "300000 examples"'
+    )
+  amount, unit = float(found[1].replace('_', '')), found[2].rstrip('s')
+  steps = {'step': amount, 'example': amount / batch_size, 'epoch': amount * epoch_size / batch_size}[unit]
+  if steps <= 0:
+    raise UserError(f'config.{field}: {duration!r} is no time at all; it must be more than 0')
+  return math.ceil(steps - 1e-9)
+
+
+def check(config: ConfigDict, devices: int) -> None:
+  """Raises a `UserError` for what cannot work, before anything is loaded or written."""
+  if not config.tasks or not config.sources:
+    raise UserError('config: no tasks or no sources to train on')
+  for name in config.tasks:
+    get_task(name)
+  for name in ('batch_size', 'evaluation.batch_size'):
+    size = config.evaluation.batch_size if name.startswith('evaluation') else config.batch_size
+    if size < 1 or size % devices:
+      raise UserError(
+        f'config.{name}: {size} cannot be shared equally by {devices} devices; take a multiple of {devices}'
+      )
+  for field in ('during_training', 'best_on'):
+    for name in config.evaluation[field]:
+      if name not in config.evaluation.sets:
+        listed = ', '.join(config.evaluation.sets) or 'none'
+        raise UserError(f'config.evaluation.{field}: {name!r} is not among config.evaluation.sets ({listed})')
+  missing = set(config.evaluation.best_on) - set(config.evaluation.during_training)
+  if missing:
+    raise UserError(f'config.evaluation.best_on: {", ".join(missing)} must be in during_training too')

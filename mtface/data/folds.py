@@ -1,0 +1,160 @@
+"""Cross-validation folds that depend on the images' ids, not on the order in which a build happened to write them."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mtface import errors
+
+
+def stratified_folds(
+  image_ids: Sequence[Any] | np.ndarray,
+  strata: Sequence[Any] | np.ndarray,
+  k: int,
+  *,
+  seed: int = 0,
+  groups: Sequence[Any] | np.ndarray | None = None,
+) -> np.ndarray:
+  """Deals N images into k folds of equal size and equal mixture of strata.
+
+  The fold of an image follows from the set of (id, stratum, group), k and seed; the order of the rows and the machine
+  do not matter. Within a stratum images are ordered by a hash of seed and id and cut into k runs, so an image more or
+  less in a rebuilt set moves only the few images at the ends of the runs.
+
+  Args:
+    image_ids: [N] text (or bytes, as TFDS returns it) or numbers, each unique.
+    strata: [N] or [N, M] whatever is to be spread evenly, usually the label, or M of them taken together; give
+      unlabelled images a value of their own.
+    k: number of folds, 2 to N.
+    seed: another seed, other folds.
+    groups: [N] images of one group (a subject, or copies of one image) share a fold; an image whose group is '' or
+      None stands alone.
+
+  Returns:
+    int32 [N], each image's fold, 0..k-1. Without groups fold sizes differ by at most 1, in total and in every
+    stratum. With groups, those of several images are placed first, largest first, each on the fold that it unbalances
+    least; the single images then even out what they can.
+
+  Raises:
+    UserError: k is out of range, an id is not unique, or there are fewer groups than folds.
+  """
+  ids = [_text(image_id) for image_id in image_ids]
+  members = ids if groups is None else [_text(group) for group in groups]
+  if not len(ids) == len(strata) == len(members):
+    raise ValueError(f'{len(ids)} image_ids, {len(strata)} strata and {len(members)} groups; expected the same number')
+  _check(ids, k)
+  stratum = _stratum_indices(np.asarray(strata))
+  sizes = np.bincount(stratum)
+  filled = np.zeros((k, len(sizes)), np.int64)  # images of each fold and stratum so far
+  folds = np.full(len(ids), -1, np.int32)
+  if groups is not None:
+    _place_groups(folds, filled, stratum, sizes, _group_rows(ids, members, k, seed))
+  _deal_singles(folds, filled, stratum, _hashes(ids, seed))
+  return folds
+
+
+def _text(value: Any) -> str:
+  if value is None:
+    return ''
+  return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _stratum_indices(strata: np.ndarray) -> np.ndarray:
+  """int [N]: each row's place in the sorted list of distinct strata."""
+  _, indices = np.unique(strata, return_inverse=True, axis=0 if strata.ndim > 1 else None)
+  return indices.reshape(-1)
+
+
+def _check(ids: list[str], k: int) -> None:
+  if k < 2:
+    raise errors.UserError(f'folds is {k}; expected at least 2')
+  if k > len(ids):
+    raise errors.UserError(f'folds is {k}, but there are only {len(ids)} images; give at most one fold an image')
+  if len(set(ids)) < len(ids):
+    repeated, _ = collections.Counter(ids).most_common(1)[0]
+    raise errors.UserError(f"image_id '{repeated}' occurs more than once; expected unique ids; build the set again")
+
+
+def _hashes(texts: list[str], seed: int) -> np.ndarray:
+  """uint64 [N, 2]; 128 bits, so that two ids never tie. Python's own hash differs from process to process."""
+  start = hashlib.blake2b(f'{seed}:'.encode(), digest_size=16)
+
+  def digest(text: str) -> bytes:
+    state = start.copy()
+    state.update(text.encode())
+    return state.digest()
+
+  return np.frombuffer(b''.join(map(digest, texts)), '>u8').reshape(-1, 2)
+
+
+def _group_rows(ids: list[str], members: list[str], k: int, seed: int) -> list[np.ndarray]:
+  """The rows of each group of several images; largest first, then by hash."""
+  is_grouped = np.array([bool(group) for group in members])
+  names, group, counts = np.unique(np.array(members)[is_grouped], return_inverse=True, return_counts=True)
+  num_units = len(names) + int(np.sum(~is_grouped))
+  if num_units < k:
+    raise errors.UserError(
+      f'folds is {k}, but the {len(ids)} images come from only {num_units} groups; give fewer folds'
+    )
+  rows = np.flatnonzero(is_grouped)[np.argsort(group, kind='stable')]
+  rows_of = np.split(rows, np.cumsum(counts)[:-1])
+  hashes = _hashes([f'group:{name}' for name in names], seed)
+  order = np.lexsort((hashes[:, 1], hashes[:, 0], -counts))
+  return [rows_of[i] for i in order if counts[i] > 1]
+
+
+def _place_groups(
+  folds: np.ndarray, filled: np.ndarray, stratum: np.ndarray, sizes: np.ndarray, group_rows: list[np.ndarray]
+) -> None:
+  """Writes into `folds` and `filled` the fold of each group of several images.
+
+  Imbalance is measured by the sum over folds and strata of filled^2 / stratum size, plus the same of whole folds: both
+  are least when all are equal. `cost` is what one more group adds to it, up to a part that is the same for all folds.
+  """
+  totals = filled.sum(axis=1)
+  num_images = len(stratum)
+  for rows in group_rows:
+    present, counts = np.unique(stratum[rows], return_counts=True)
+    cost = filled[:, present] @ (counts / sizes[present]) + totals * (len(rows) / num_images)
+    fold = int(np.argmin(cost))
+    folds[rows] = fold
+    filled[fold, present] += counts
+    totals[fold] += len(rows)
+
+
+def _deal_singles(folds: np.ndarray, filled: np.ndarray, stratum: np.ndarray, hashes: np.ndarray) -> None:
+  """Writes into `folds` the fold of each image that has none, stratum by stratum, in the order of the hashes."""
+  rows = np.flatnonzero(folds < 0)
+  rows = rows[np.lexsort((hashes[rows, 1], hashes[rows, 0], stratum[rows]))]
+  bounds = np.searchsorted(stratum[rows], np.arange(filled.shape[1] + 1))
+  totals = filled.sum(axis=1)
+  for s in range(filled.shape[1]):
+    run = rows[bounds[s] : bounds[s + 1]]
+    shares = _level(filled[:, s], totals, len(run))
+    folds[run] = np.repeat(np.arange(len(totals), dtype=np.int32), shares)
+    totals += shares
+
+
+def _level(filled: np.ndarray, totals: np.ndarray, amount: int) -> np.ndarray:
+  """How many of `amount` images each fold gets, so that `filled + result` is as level as possible, as water would be.
+
+  The images that do not make up a whole layer go to the folds with the fewest images in total.
+  """
+  shares = np.zeros_like(filled)
+  if amount == 0:
+    return shares
+  lowest_first = np.sort(filled)
+  # The first j folds can be raised to the level of fold j with this many images.
+  needed = np.arange(len(filled)) * lowest_first - np.concatenate([[0], np.cumsum(lowest_first)[:-1]])
+  j = int(np.searchsorted(needed, amount, side='right'))  # number of folds under water
+  level, rest = divmod(int(amount - needed[j - 1]), j)
+  level += int(lowest_first[j - 1])
+  shares = np.maximum(level - filled, 0)
+  candidates = np.flatnonzero(filled <= level)
+  shares[candidates[np.lexsort((candidates, totals[candidates] + shares[candidates]))[:rest]]] += 1
+  return shares

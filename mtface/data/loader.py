@@ -1,0 +1,127 @@
+"""The loader: (mixture, seed, step) -> one global batch, sharded over the devices.
+
+grain orders and prefetches *batches*: its source is a random-access sequence whose element k is this host's share of the global batch of
+step k, gathered from memory in a few vectorised copies. One record at a time through Python would be a hundred times slower
+(benchmarks/loader.py). Nothing here is state: the batch of step k is a function of (config, seed, k), so a restart begins at its step, and
+the number of hosts does not matter.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mtface.data.mixing import Mixture
+from mtface.data.sources import Source
+from mtface.errors import UserError
+from mtface.tasks import get_task
+
+Batch = dict[str, Any]
+_NO_STEP_LIMIT = 2**31 - 1
+
+
+class BatchSource:
+  """Random access to one process's share of every global batch: element k is `{image, labels, mask, source, position}` of step k.
+
+  `image` uint8 [b, H, W, C]; `labels` and `mask` {task: [b] or [b, C]}; `source` int32 [b]; `position` uint32 [b], the sample's place in the
+  global stream, which keys its augmentation. b = batch_size / process_count.
+  """
+
+  def __init__(
+    self,
+    sources: Sequence[Source],
+    mixture: Mixture,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+  ):
+    if batch_size % process_count:
+      raise UserError(f'batch_size {batch_size} cannot be shared by {process_count} processes; take a multiple')
+    self._sources, self._mixture, self._batch_size = sources, mixture, batch_size
+    share = batch_size // process_count
+    self._part = (process_index * share, (process_index + 1) * share)
+    self._offsets = np.cumsum([0, *(len(s) for s in sources[:-1])])
+    self._labels, self._mask = _join_labels(sources)
+
+  def __len__(self) -> int:
+    return _NO_STEP_LIMIT
+
+  def __getitem__(self, step: int) -> Batch:
+    first = int(step) * self._batch_size
+    start, stop = first + self._part[0], first + self._part[1]
+    draws = self._mixture.at(start, stop)
+    joined = self._offsets[draws.source] + draws.row
+    mask = {}
+    for task, known in self._mask.items():
+      mask[task] = known[joined]
+      if task in draws.hidden:
+        mask[task][draws.hidden[task]] = False
+    return {
+      'image': self._gather(draws.source, draws.row),
+      'labels': {task: labels[joined] for task, labels in self._labels.items()},
+      'mask': mask,
+      'source': draws.source,
+      'position': (np.arange(start, stop) % 2**32).astype(np.uint32),
+    }
+
+  def _gather(self, source: np.ndarray, row: np.ndarray) -> np.ndarray:
+    images = np.empty((len(row), *self._sources[0].image_shape), np.uint8)
+    for index in np.unique(source):
+      here = np.flatnonzero(source == index)
+      images[here] = self._sources[index].gather(row[here])
+    return images
+
+
+def _join_labels(sources: Sequence[Source]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """Labels and masks of all sources one after the other; what a source does not label is 0 and masked."""
+  labels, mask = {}, {}
+  for task in dict.fromkeys(t for s in sources for t in sorted(s.labels)):
+    shape = get_task(task).label_shape
+    labels[task] = np.concatenate([s.labels.get(task, np.zeros((len(s), *shape), np.int32)) for s in sources])
+    mask[task] = np.concatenate([s.mask.get(task, np.zeros((len(s), *shape), bool)) for s in sources])
+  return labels, mask
+
+
+def load_batches(source: BatchSource, start: int, stop: int, *, threads: int = 1, buffered: int = 4) -> Iterator[Batch]:
+  """This process's share of the batches of steps [start, stop), read ahead by grain's threads."""
+  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffered)
+  return iter(grain.MapDataset.source(source)[start:stop].to_iter_dataset(options))
+
+
+def to_devices(batches: Iterator[Batch], mesh: jax.sharding.Mesh, ahead: int = 2) -> Iterator[Batch]:
+  """Makes global arrays, sharded over the mesh's `data` axis, and keeps `ahead` of them in flight to the devices."""
+  sharding = NamedSharding(mesh, P('data'))
+  queue: collections.deque[Batch] = collections.deque()
+  for batch in batches:
+    queue.append(jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch))
+    if len(queue) >= ahead:
+      yield queue.popleft()
+  yield from queue
+
+
+def eval_batches(source: Source, tasks: Mapping[str, Any] | Sequence[str], batch_size: int) -> Iterator[Batch]:
+  """A source once, in order; the last batch is filled up with blank, fully masked samples so that every batch has one shape.
+
+  Yields `{image, labels, mask, valid}`; `valid` bool [B] marks the real samples. A task that the source does not label is masked.
+  """
+  labels, mask = _join_labels([source])
+  for first in range(0, len(source), batch_size):
+    take = np.arange(first, min(first + batch_size, len(source)))
+
+    def fill(x: np.ndarray, missing: int = batch_size - len(take)) -> np.ndarray:
+      return np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+
+    nothing = {t: np.zeros((batch_size, *get_task(t).label_shape), np.int32) for t in tasks if t not in labels}
+    yield {
+      'image': fill(source.gather(take)),
+      'labels': {t: fill(labels[t][take]) for t in tasks if t in labels} | nothing,
+      'mask': {t: fill(mask[t][take]) for t in tasks if t in mask} | {t: x.astype(bool) for t, x in nothing.items()},
+      'valid': fill(np.ones(len(take), bool)),
+    }

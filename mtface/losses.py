@@ -1,0 +1,172 @@
+"""Loss terms for partly labelled batches, one pure function a loss.
+
+Every term has the signature `term(scores, labels, mask, class_weights=None) -> [B]`: one number a sample, before any
+reduction. A masked label may hold any value (-1 and 255 are common), and the scores beside it may even be inf or NaN:
+the term is exactly 0 and so is its gradient, because both are taken out *before* the arithmetic (a product with 0, or
+one `where` after it, would turn an infinite score into a NaN gradient). A loss knows no model, no task and no host.
+
+Terms are computed in float32, or in float64 when the scores are; bfloat16 scores are widened first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def softmax_cross_entropy(
+  scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, class_weights: ArrayLike | None = None
+) -> jax.Array:
+  """-log softmax(scores)[label] of each labelled sample: alpha_i * sum_j of Sang 2017, eq. 1.
+
+  Args:
+    scores: [B, C] logits.
+    labels: int [B], in 0..C-1 where labelled.
+    mask: bool or number [B]; 0 means unlabelled.
+    class_weights: [C]; multiplies a sample's term by its label's weight (Savchenko 2021, eq. 2).
+
+  Returns:
+    [B] nats.
+  """
+  scores, labels, mask = _masked_inputs(scores, labels, mask)
+  is_label = _is_label(labels, scores)
+  score_of_label = jnp.sum(jnp.where(is_label, scores, 0), axis=-1)
+  terms = jax.nn.logsumexp(scores, axis=-1) - score_of_label
+  return _masked(terms, mask, _weight_of_label(class_weights, labels, scores.shape[-1]))
+
+
+def multiclass_squared_hinge(
+  scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, class_weights: ArrayLike | None = None
+) -> jax.Array:
+  """sum over j != label of max(0, s_j - s_label + 1)^2: Sang 2017, eq. 2 (its "SVM loss").
+
+  Args:
+    scores: [B, C] unbounded scores.
+    labels: int [B], in 0..C-1 where labelled.
+    mask: bool or number [B]; 0 means unlabelled.
+    class_weights: [C]; multiplies a sample's term by its label's weight.
+
+  Returns:
+    [B] squared margins.
+  """
+  scores, labels, mask = _masked_inputs(scores, labels, mask)
+  is_label = _is_label(labels, scores)
+  score_of_label = jnp.sum(jnp.where(is_label, scores, 0), axis=-1, keepdims=True)
+  violations = jnp.maximum(0, scores - score_of_label + 1)
+  terms = jnp.sum(jnp.where(is_label, 0, violations**2), axis=-1)
+  return _masked(terms, mask, _weight_of_label(class_weights, labels, scores.shape[-1]))
+
+
+def sigmoid_cross_entropy(
+  scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, class_weights: ArrayLike | None = None
+) -> jax.Array:
+  """Binary cross-entropy of sigmoid(scores): Pons 2018, eq. 1 (its "selective" loss); Zhang 2016, eq. 1.
+
+  Two forms, told apart by the labels' rank:
+    one yes or no a sample: scores [B] or [B, 1], labels and mask [B]; class_weights [2] are the weights of no and yes.
+    C of them: scores, labels and mask [B, C]; the term is the mean over the sample's labelled classes, which is what
+      Pons's 1/N over the label space of the sample's data set comes to, and 0 where none is labelled. class_weights
+      [C] multiplies each class before the mean; the divisor stays the number of labelled classes.
+
+  Labels are 0 or 1 where labelled. Returns [B] nats.
+  """
+  labels, mask = jnp.asarray(labels), jnp.asarray(mask) != 0
+  scores = _floating(scores)
+  if labels.ndim == 1 and scores.shape == (*labels.shape, 1):
+    scores = scores[:, 0]
+  if not scores.shape == labels.shape == mask.shape:
+    raise ValueError(f'scores {scores.shape}, labels {labels.shape} and mask {mask.shape} do not fit together')
+  scores = jnp.where(mask, scores, 0)
+  positive = jnp.where(mask, labels, 0) > 0
+  # softplus of -s or s, not softplus(s) - y * s: that difference loses all digits of a small loss.
+  terms = jax.nn.softplus(jnp.where(positive, -scores, scores))
+  if labels.ndim == 1:
+    return _masked(terms, mask, _weight_of_label(class_weights, positive.astype(jnp.int32), 2))
+  weights = None if class_weights is None else _checked_weights(class_weights, scores.shape[-1])
+  num_labelled = jnp.sum(mask, axis=-1, dtype=terms.dtype)
+  return jnp.sum(_masked(terms, mask, weights), axis=-1) / jnp.maximum(num_labelled, 1)
+
+
+TERMS: dict[str, Callable[..., jax.Array]] = {
+  'softmax_cross_entropy': softmax_cross_entropy,
+  'multiclass_squared_hinge': multiclass_squared_hinge,
+  'sigmoid_cross_entropy': sigmoid_cross_entropy,
+}
+
+
+def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Array:
+  """Returns the scalar loss L_t of one task from its terms [B].
+
+  Args:
+    terms: [B], exactly 0 where a sample is unlabelled.
+    mask: [B] or [B, C]; a sample is labelled if any of its classes is.
+    over: 'all' divides by B, labelled or not (the N of Sang 2017, eq. 1 and 2: a rare label weighs little);
+      'labelled' divides by the number of labelled samples, or by 1 if there are none.
+  """
+  total = jnp.sum(terms)
+  if over == 'all':
+    return total / terms.shape[0]
+  if over == 'labelled':
+    labelled = (jnp.asarray(mask) != 0).reshape(terms.shape[0], -1).any(axis=-1)
+    return total / jnp.maximum(jnp.sum(labelled, dtype=terms.dtype), 1)
+  raise ValueError(f"over is {over!r}; expected 'all' or 'labelled'")
+
+
+def l2_penalty(params: Any) -> jax.Array:
+  """||W||^2 of Sang 2017, eq. 3: the sum of squares of all kernels, in float32 (without the paper's lambda).
+
+  Covers the leaves of the pytree with two or more axes, which are the kernels of convolutions and dense layers. Biases
+  and batch norm's scales and offsets, which have one axis, are left out: the paper says "all network weights W", and
+  pulling a scale or an offset towards 0 does not make the function that the network computes any simpler.
+  """
+  kernels = [leaf for leaf in jax.tree.leaves(params) if jnp.ndim(leaf) >= 2]
+  return sum((jnp.sum(_floating(kernel) ** 2) for kernel in kernels), jnp.zeros((), jnp.float32))
+
+
+def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
+  """max_c N_c / N_y of each class y (Savchenko 2021, eq. 2), [C]; 0 for a class without a training sample."""
+  class_counts = _floating(class_counts)
+  present = class_counts > 0
+  return jnp.where(present, jnp.max(class_counts) / jnp.where(present, class_counts, 1), 0)
+
+
+def _floating(values: ArrayLike) -> jax.Array:
+  """At least float32, so that sums of bfloat16 scores keep their digits."""
+  values = jnp.asarray(values)
+  return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _masked_inputs(scores: ArrayLike, labels: ArrayLike, mask: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Replaces scores and labels of masked samples by zeros, which are harmless in every loss and its gradient."""
+  scores, labels, mask = _floating(scores), jnp.asarray(labels), jnp.asarray(mask) != 0
+  if scores.ndim != 2 or not labels.shape == mask.shape == scores.shape[:1]:
+    raise ValueError(
+      f'scores {scores.shape}, labels {labels.shape} and mask {mask.shape} do not fit; expected [B, C], [B] and [B]'
+    )
+  return jnp.where(mask[:, None], scores, 0), jnp.where(mask, labels, 0), mask
+
+
+def _is_label(labels: jax.Array, scores: jax.Array) -> jax.Array:
+  """bool [B, C]. Comparing instead of gathering keeps the loss and its gradient free of gathers and scatters."""
+  return labels[:, None] == jnp.arange(scores.shape[-1])
+
+
+def _checked_weights(class_weights: ArrayLike, num_classes: int) -> jax.Array:
+  class_weights = jnp.asarray(class_weights)
+  if class_weights.shape != (num_classes,):
+    raise ValueError(f'class_weights have shape {class_weights.shape}; expected ({num_classes},)')
+  return class_weights
+
+
+def _weight_of_label(class_weights: ArrayLike | None, labels: jax.Array, num_classes: int) -> jax.Array | None:
+  return None if class_weights is None else _checked_weights(class_weights, num_classes)[labels]
+
+
+def _masked(terms: jax.Array, mask: jax.Array, weights: jax.Array | None) -> jax.Array:
+  if weights is not None:
+    terms = terms * weights.astype(terms.dtype)
+  return jnp.where(mask, terms, 0)

@@ -1,0 +1,135 @@
+"""BKNet (Sang 2017) and MBKNet (Rohani 2023): a small VGG-like trunk that all tasks share, and a branch of dense layers for each task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mtface.errors import UserError
+from mtface.models.layers import BatchNorm, Conv3x3, max_pool_2x2
+from mtface.tasks import Task
+
+BLOCKS = ((32, 32), (64, 64), (128, 128), (256, 256, 256))  # channels of each convolution; a pool after each block
+BRANCH = (256, 256)
+_POOLING = 2 ** len(BLOCKS)
+
+INITS = {
+  'gaussian': nnx.initializers.normal(0.01),  # both papers: N(0, 0.01^2)
+  'he': nnx.initializers.variance_scaling(2.0, 'fan_in', 'truncated_normal'),
+}
+
+
+class Block(nnx.Module):
+  """Convolutions 3x3, each with batch normalisation and ReLU, then a 2x2 maximum pool: [B, H, W, C] -> [B, H//2, W//2, C']."""
+
+  def __init__(self, channels: Sequence[int], in_channels: int, *, kernel_init, dtype, rngs: nnx.Rngs):
+    convolutions, norms = [], []
+    for out_channels in channels:
+      convolutions.append(Conv3x3(in_channels, out_channels, kernel_init=kernel_init, dtype=dtype, rngs=rngs))
+      norms.append(BatchNorm(out_channels, dtype=dtype, rngs=rngs))
+      in_channels = out_channels
+    self.convolutions, self.norms = nnx.List(convolutions), nnx.List(norms)
+
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+      x = norm(convolution(x), train, relu=True)
+    return max_pool_2x2(x)
+
+
+class Branch(nnx.Module):
+  """One task's dense layers: [B, D] -> scores [B, C]. Batch normalisation, ReLU and dropout after each but the last."""
+
+  def __init__(
+    self, in_features: int, classes: int, *, width: float, dropout: float, kernel_init, dtype, rngs: nnx.Rngs
+  ):
+    hidden, norms = [], []
+    for features in BRANCH:
+      features = _scaled(features, width)
+      hidden.append(nnx.Linear(in_features, features, kernel_init=kernel_init, dtype=dtype, rngs=rngs))
+      norms.append(BatchNorm(features, dtype=dtype, rngs=rngs))
+      in_features = features
+    self.hidden, self.norms = nnx.List(hidden), nnx.List(norms)
+    self.dropout = nnx.Dropout(dropout)
+    self.scores = nnx.Linear(in_features, classes, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+
+  def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+    for dense, norm in zip(self.hidden, self.norms, strict=True):
+      x = self.dropout(norm(dense(x), train, relu=True), deterministic=not train, rngs=rngs)
+    return self.scores(x).astype(jnp.float32)
+
+
+class BKNet(nnx.Module):
+  """Images float [B, H, W, C] in [-1, 1] -> {task: scores float32 [B, classes of the task]}.
+
+  Four blocks and a branch a task (Sang 2017, section 3; digest: 2x32, 2x64, 2x128, 3x256 channels, FC 256 twice). With `join`, MBKNet
+  (Rohani 2023, section 3.2): the first block's output is pooled to the last one's size and joined to it by channel.
+
+  Args:
+    tasks: one branch each, in this order.
+    image_shape: (H, W, C) of the input in pixels; H and W at least 16, so that the four pools leave something.
+    width: factor on all channel counts; 1 is the published network.
+    join: MBKNet's join.
+    dropout: rate after each hidden dense layer (published: 0.5).
+    init: `gaussian` (published, std 0.01) or `he`.
+    dtype: of the computation; parameters stay float32. None: float32.
+
+  Raises:
+    UserError: an image too small for the pools, or an unknown `init`.
+  """
+
+  def __init__(
+    self,
+    tasks: Sequence[Task],
+    image_shape: tuple[int, int, int],
+    *,
+    rngs: nnx.Rngs,
+    width: float = 1.0,
+    join: bool = False,
+    dropout: float = 0.5,
+    init: str = 'gaussian',
+    dtype: jnp.dtype | None = None,
+  ):
+    height, breadth, channels = image_shape
+    if min(height, breadth) < _POOLING:
+      raise UserError(
+        f'model bknet: images of {height}x{breadth} are too small for {len(BLOCKS)} pools; at least 16x16'
+      )
+    if init not in INITS:
+      raise UserError(f'model.init {init!r} is unknown; there are {", ".join(INITS)}')
+    made = {'kernel_init': INITS[init], 'dtype': dtype, 'rngs': rngs}
+    blocks = []
+    for block in BLOCKS:
+      widths = [_scaled(c, width) for c in block]
+      blocks.append(Block(widths, channels, **made))
+      channels = widths[-1]
+    self.blocks = nnx.List(blocks)
+    self.join = join
+    joined = channels + (_scaled(BLOCKS[0][-1], width) if join else 0)
+    features = (height // _POOLING) * (breadth // _POOLING) * joined
+    self.branches = nnx.Dict(
+      {task.name: Branch(features, task.num_classes, width=width, dropout=dropout, **made) for task in tasks}
+    )
+
+  def features(self, images: jax.Array, train: bool = False) -> jax.Array:
+    """What the branches see: [B, H/16 * W/16 * C] (2304 for 48x48, 2592 with the join)."""
+    x = early = self.blocks[0](images, train)
+    for block in list(self.blocks)[1:]:
+      x = block(x, train)
+    if self.join:
+      for _ in BLOCKS[1:]:
+        early = max_pool_2x2(early)
+      x = jnp.concatenate([x, early], axis=-1)
+    return x.reshape(len(x), -1)
+
+  def __call__(self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
+    """Scores of each task. In training, `rngs` needs a `dropout` stream, and the running statistics are updated."""
+    x = self.features(images, train)
+    return {task: branch(x, train, rngs) for task, branch in self.branches.items()}
+
+
+def _scaled(features: int, width: float) -> int:
+  return max(1, math.ceil(features * width))

@@ -1,0 +1,85 @@
+"""From a config to a network as pure functions of its parameters.
+
+Flax NNX modules are split once into a static graph and plain dictionaries of arrays; from there on a step is ordinary `jax.jit` over
+pytrees, which costs the host nothing that grows with the network (`nnx.jit` walks the module graph at every call).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from mtface.errors import UserError
+from mtface.models.bknet import BKNet
+from mtface.tasks import Task
+
+Params = dict[str, Any]
+Stats = dict[str, Any]
+
+MODELS = {'bknet': BKNet}
+DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A network without its numbers: what maps (params, stats, images) to scores."""
+
+  graph: nnx.GraphDef
+
+  def train_scores(
+    self, params: Params, stats: Stats, images: jax.Array, key: jax.Array
+  ) -> tuple[dict[str, jax.Array], Stats]:
+    """({task: [B, C]}, new statistics), with batch statistics over the global batch and dropout drawn from `key`."""
+    model = nnx.merge(self.graph, params, stats)
+    scores = model(images, train=True, rngs=nnx.Rngs(dropout=key))
+    return scores, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+  def scores(self, params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
+    """{task: [B, C]}, with running statistics and no dropout."""
+    return nnx.merge(self.graph, params, stats)(images, train=False)
+
+
+def make_network(
+  config: ConfigDict, tasks: Sequence[Task], image_shape: tuple[int, int, int], seed: int
+) -> tuple[Network, Params, Stats]:
+  """The network of `config.model` and its initial parameters and statistics.
+
+  Args:
+    config: `config.model`: `name`, `dtype` and the arguments of that model.
+    tasks: the heads.
+    image_shape: (H, W, C).
+    seed: of the initial weights.
+  """
+  settings = dict(config)
+  name, dtype = settings.pop('name'), settings.pop('dtype')
+  if name not in MODELS:
+    raise UserError(f'model.name {name!r} is unknown; there are {", ".join(MODELS)}')
+  if dtype not in DTYPES:
+    raise UserError(f'model.dtype {dtype!r} is unknown; there are {", ".join(DTYPES)}')
+
+  def make() -> nnx.Module:
+    return MODELS[name](tasks, image_shape, dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings)
+
+  try:
+    graph, params, stats = nnx.split(make(), nnx.Param, nnx.BatchStat)
+  except TypeError as error:
+    raise UserError(f'model {name}: {error}; check the fields of config.model') from error
+  return Network(graph), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def parameter_table(params: Params) -> list[tuple[str, tuple[int, ...], int]]:
+  """(path, shape, count) of every parameter array, in the order of the network's tree."""
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  return [('/'.join(str(getattr(k, 'key', k)) for k in path), np.shape(x), int(np.size(x))) for path, x in leaves]
+
+
+def is_batch_norm(path: str) -> bool:
+  """Whether a parameter's path lies in a batch normalisation (papers leave these out of their counts)."""
+  return '/norms/' in f'/{path}/'

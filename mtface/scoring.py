@@ -1,0 +1,88 @@
+"""Scores of whole sources on the devices, and the metrics that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mtface import metrics
+from mtface.data.augment import scale_images
+from mtface.data.loader import eval_batches
+from mtface.data.sources import Source
+from mtface.models.network import Network, Params, Stats
+from mtface.progress import progress
+from mtface.tasks import Task
+
+Scores = dict[str, np.ndarray]
+
+
+def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+  """A mesh of all devices along one axis, `data`."""
+  devices = devices or jax.devices()
+  return Mesh(np.array(devices), ('data',))
+
+
+class Scorer:
+  """Runs a network over sources. One compilation serves every checkpoint and every set of the same image shape."""
+
+  def __init__(self, network: Network, tasks: Mapping[str, Task], mesh: Mesh, batch_size: int):
+    self.tasks, self.batch_size = tasks, batch_size
+    self._sharding = NamedSharding(mesh, P('data'))
+
+    def run(params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
+      return network.scores(params, stats, scale_images(images))
+
+    everywhere = NamedSharding(mesh, P())
+    self._run = jax.jit(run, in_shardings=(everywhere, everywhere, self._sharding), out_shardings=everywhere)
+
+  def scores(self, params: Params, stats: Stats, source: Source, *, show: str = '') -> Scores:
+    """{task: float32 [N, C]} of a source's N samples, in order. `show` names the progress bar; empty shows none."""
+    batches = list(range(0, len(source), self.batch_size))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in self.tasks}
+    pending = None
+    loaded = eval_batches(source, self.tasks, self.batch_size)
+    for batch in progress(loaded, show, total=len(batches)) if show else loaded:
+      images = batch['image']
+      images = jax.make_array_from_callback(images.shape, self._sharding, images.__getitem__)
+      running = self._run(params, stats, images)
+      if pending is not None:  # read the batch before, while this one runs
+        _collect(found, pending)
+      pending = running
+    if pending is not None:
+      _collect(found, pending)
+    return {name: np.concatenate(parts)[: len(source)] for name, parts in found.items()}
+
+
+def _collect(found: dict[str, list[np.ndarray]], scores: Mapping[str, jax.Array]) -> None:
+  for name, parts in found.items():
+    parts.append(np.asarray(scores[name]))
+
+
+def probabilities(tasks: Mapping[str, Task], scores: Scores) -> Scores:
+  """Scores -> probabilities: softmax over the classes, or a sigmoid for each class of a multi-label task."""
+  found = {}
+  for name, values in scores.items():
+    wide = values.astype(np.float64)
+    if tasks[name].multi_label:
+      found[name] = 0.5 * (1 + np.tanh(0.5 * wide))
+    else:
+      exp = np.exp(wide - wide.max(axis=-1, keepdims=True))
+      found[name] = exp / exp.sum(axis=-1, keepdims=True)
+  return found
+
+
+def measure(
+  tasks: Mapping[str, Task], scores: Scores, source: Source, *, threshold: float = 0.0
+) -> dict[str, dict[str, Any]]:
+  """{task: summary} for the tasks that the source labels (see `metrics.summarize`); `threshold` is 0.5 for probabilities."""
+  found = {}
+  for name, task in tasks.items():
+    if name in source.labels and source.labelled(name).any():
+      counts = metrics.counts(task, scores[name], source.labels[name], source.mask[name], threshold=threshold)
+      found[name] = metrics.summarize(task, counts)
+  return found

@@ -1,0 +1,116 @@
+"""One training step, and the state that it carries, as pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from mtface import losses, metrics
+from mtface.data.augment import augment, scale_images
+from mtface.data.loader import Batch
+from mtface.errors import UserError
+from mtface.models.network import Network, Params, Stats
+from mtface.tasks import Task
+
+NEVER = np.int32(2**31 - 1)  # first_bad_step of a healthy run
+_AUGMENT_STREAM, _DROPOUT_STREAM = 0, 1
+
+
+class TrainState(NamedTuple):
+  """What a checkpoint holds. `step` counts the steps that were taken: it is the loader's position too."""
+
+  step: jax.Array  # int32 []
+  params: Params
+  stats: Stats  # running means and variances of batch normalisation
+  opt_state: Any
+
+
+class Tally(NamedTuple):
+  """Sums over the steps since the last log line. They stay on the device, so the host waits for nothing between two lines."""
+
+  steps: jax.Array  # int32 []
+  loss: jax.Array  # float32 [], total
+  task_losses: dict[str, jax.Array]  # float32 []
+  counts: dict[str, metrics.Counts]
+  first_bad_step: jax.Array  # int32 [], the first step whose loss was not finite, or NEVER
+
+
+StepFunction = Callable[[TrainState, Tally, Batch], tuple[TrainState, Tally]]
+
+
+def new_state(params: Params, stats: Stats, optimizer: optax.GradientTransformation) -> TrainState:
+  """The state before the first step."""
+  return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params))
+
+
+def new_tally(tasks: Mapping[str, Task]) -> Tally:
+  """An empty tally."""
+  zero = np.zeros((), np.float32)
+  counts = {name: metrics.zeros(task) for name, task in tasks.items()}
+  return Tally(np.zeros((), np.int32), zero, dict.fromkeys(tasks, zero), counts, np.asarray(NEVER))
+
+
+def make_step(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  tasks: Mapping[str, Task],
+  config: ConfigDict,
+  class_weights: Mapping[str, np.ndarray],
+) -> StepFunction:
+  """The training step: (state, tally, batch) -> (state, tally). Pure; `train` jits it.
+
+  Total loss (Sang 2017, eq. 3): sum_t mu_t L_t + lambda ||W||^2, with L_t from `config.tasks[t].loss`, mu_t from its `weight`, lambda from
+  `config.loss.l2` (over the kernels only, see `losses.l2_penalty`).
+  """
+  root = jax.random.key(config.seed)
+  augment_key, dropout_key = (jax.random.fold_in(root, stream) for stream in (_AUGMENT_STREAM, _DROPOUT_STREAM))
+  terms = {name: _term(config.tasks[name].loss, name) for name in tasks}
+
+  def total_loss(params: Params, state: TrainState, batch: Batch) -> tuple[jax.Array, tuple[Any, ...]]:
+    images = scale_images(augment(batch['image'], batch['position'], augment_key, **config.augment))
+    key = jax.random.fold_in(dropout_key, state.step)
+    scores, stats = network.train_scores(params, state.stats, images, key)
+    task_losses = {}
+    for name, term in terms.items():
+      mask = batch['mask'][name]
+      values = term(scores[name], batch['labels'][name], mask, class_weights.get(name))
+      task_losses[name] = losses.reduce_terms(values, mask, over=config.loss.over)
+    total = sum(config.tasks[name].weight * loss for name, loss in task_losses.items())
+    if config.loss.l2:
+      total += config.loss.l2 * losses.l2_penalty(params)
+    return total, (scores, stats, task_losses)
+
+  def step(state: TrainState, tally: Tally, batch: Batch) -> tuple[TrainState, Tally]:
+    (loss, (scores, stats, task_losses)), grads = jax.value_and_grad(total_loss, has_aux=True)(
+      state.params, state, batch
+    )
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    counts = {
+      name: metrics.add(
+        tally.counts[name], metrics.counts(task, scores[name], batch['labels'][name], batch['mask'][name])
+      )
+      for name, task in tasks.items()
+    }
+    tally = Tally(
+      tally.steps + 1,
+      tally.loss + loss,
+      {name: tally.task_losses[name] + value for name, value in task_losses.items()},
+      counts,
+      jnp.minimum(tally.first_bad_step, jnp.where(jnp.isfinite(loss), NEVER, state.step)),
+    )
+    return TrainState(state.step + 1, params, stats, opt_state), tally
+
+  return step
+
+
+def _term(name: str, task: str) -> Callable[..., jax.Array]:
+  if name not in losses.TERMS:
+    raise UserError(f'config.tasks.{task}.loss {name!r} is unknown; there are {", ".join(losses.TERMS)}')
+  return losses.TERMS[name]

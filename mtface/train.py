@@ -1,0 +1,203 @@
+"""Training, top to bottom: `train` is the loop; what it calls stands below it or in the module that is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from mtface import config as configs
+from mtface import losses, metrics
+from mtface.checkpoints import Checkpoints, write_config
+from mtface.data.loader import BatchSource, load_batches, to_devices
+from mtface.data.mixing import Mixture, make_mixture
+from mtface.data.sources import Source, check_shapes, load_source
+from mtface.errors import UserError
+from mtface.logs import MetricsLog, TrainProgress
+from mtface.models.network import Network, make_network
+from mtface.optim import make_optimizer, make_schedule
+from mtface.scoring import Scorer, data_mesh, measure
+from mtface.step import NEVER, Tally, TrainState, make_step, new_state, new_tally
+from mtface.tasks import Task, get_task
+
+
+def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike) -> TrainState:
+  """Trains what `config` describes, or continues it where the workdir's newest checkpoint left it.
+
+  Leaves in workdir: config.json, checkpoints/, metrics.jsonl and TensorBoard files. Running it again after any interruption gives the
+  same parameters, bit for bit on the same devices, as a run that nothing disturbed.
+
+  Raises:
+    UserError: bad input, or a loss that is not finite (the step is named).
+  """
+  workdir = pathlib.Path(workdir).expanduser()
+  mesh = data_mesh()
+  configs.check(config, mesh.size)
+  run = prepare(config, data_dir)
+  write_config(config, workdir)
+  checkpoints = Checkpoints(workdir, keep_last=config.checkpoint.keep_last)
+
+  everywhere, sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
+  optimizer = make_optimizer(config.optimizer, run.steps)
+  state = jax.device_put(new_state(run.params, run.stats, optimizer), everywhere)
+  restored = checkpoints.restore_latest(state)
+  start, state = restored or (0, state)
+  if start >= run.steps:
+    print(f'{workdir}: already trained to step {start:,}', flush=True)
+    return state
+
+  step_function = make_step(run.network, optimizer, run.tasks, config, class_weights(config, run))
+  train_step = jax.jit(
+    step_function,
+    in_shardings=(everywhere, everywhere, sharded),
+    out_shardings=everywhere,
+    donate_argnums=0,
+  )
+  batches = to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), start, run.steps), mesh)
+  evaluate = _evaluation(config, run, mesh, data_dir)
+  log_every, save_every = run.duration('log_every'), run.duration('checkpoint.every')
+
+  with MetricsLog(workdir, start) as log, TrainProgress(start, run.steps, config.batch_size) as bar:
+    log_line = _log_line(config, run, log, bar)
+    empty = jax.device_put(new_tally(run.tasks), everywhere)
+    tally, unread = empty, None
+    for step, batch in enumerate(batches, start + 1):
+      before = tally
+      state, tally = train_step(state, tally, batch)
+      before.steps.block_until_ready()  # one step runs, one waits: enough to keep the device busy, and memory bounded
+      bar.advance(step)
+      if unread is not None:  # sums up to the step before, read now that this one is under way
+        log_line(step - 1, unread)
+        unread = None
+      save = step % save_every == 0 or step == run.steps
+      if save or step % log_every == 0:
+        unread, tally = tally, empty
+      if save:
+        log_line(step, unread)  # first of all stops a diverged run, so that it is never saved
+        unread = None
+        scores, best = evaluate(state)
+        log.write(step, scores)
+        checkpoints.save(step, state, scores, best)
+        bar.pause()
+  checkpoints.wait()
+  checkpoints.close()
+  return state
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """Everything that a config stands for once its data are at hand."""
+
+  config: ConfigDict
+  tasks: dict[str, Task]
+  sources: list[Source]
+  mixture: Mixture
+  network: Network
+  params: Any
+  stats: Any
+
+  @property
+  def steps(self) -> int:
+    """Length of the run."""
+    return self.duration('duration')
+
+  def duration(self, field: str) -> int:
+    """A duration of the config in steps."""
+    text = self.config
+    for part in field.split('.'):
+      text = text[part]
+    return configs.to_steps(text, self.config.batch_size, self.mixture.epoch_size, field)
+
+
+def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
+  """Loads the sources, plans the mixture and makes the network."""
+  tasks = {name: get_task(name) for name in config.tasks}
+  sources = [load_source(entry.name, data_dir, entry.tasks or tuple(tasks)) for entry in config.sources.values()]
+  for source in sources:
+    for task in source.labels:
+      if task not in tasks:
+        raise UserError(f'config.sources: {source.name} gives task {task!r}, which is not in config.tasks')
+  unlabelled = [name for name in tasks if not any(name in source.labels for source in sources)]
+  if unlabelled:
+    raise UserError(f'config.tasks: no source labels {", ".join(unlabelled)}; add one, or remove the task')
+  check_shapes(sources, config.image_shape)
+  mixture = make_mixture(config.mixture, sources, seed=config.seed, batch_size=config.batch_size)
+  network, params, stats = make_network(config.model, list(tasks.values()), config.image_shape, config.seed)
+  return Run(config, tasks, sources, mixture, network, params, stats)
+
+
+def class_weights(config: ConfigDict, run: Run) -> dict[str, np.ndarray]:
+  """{task: [C]} for the tasks whose `class_weights` is 'balanced', from the counts of the training sources."""
+  weights = {}
+  for name, task in run.tasks.items():
+    kind = config.tasks[name].class_weights
+    if kind not in ('none', 'balanced'):
+      raise UserError(f'config.tasks.{name}.class_weights {kind!r} is unknown; there are none, balanced')
+    if kind == 'balanced':
+      labels = [s.labels[name][s.mask[name]] for s in run.sources if name in s.labels and not task.multi_label]
+      if not labels:
+        raise UserError(f'config.tasks.{name}.class_weights: balanced is for single-label tasks')
+      weights[name] = np.asarray(
+        losses.balanced_class_weights(np.bincount(np.concatenate(labels), minlength=task.num_classes))
+      )
+  return weights
+
+
+def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.PathLike) -> Callable[[TrainState], Any]:
+  """A function of the state that measures `evaluation.during_training`: ({'eval/set/task/accuracy': ...}, score for the best)."""
+  sets = {}
+  for name in config.evaluation.during_training:
+    entry = config.evaluation.sets[name]
+    sets[name] = load_source(entry.name, data_dir, entry.tasks or None)
+  scorer = Scorer(run.network, run.tasks, mesh, config.evaluation.batch_size)
+
+  def evaluate(state: TrainState) -> tuple[dict[str, float], float | None]:
+    found, best = {}, []
+    for name, source in sets.items():
+      summaries = measure(run.tasks, scorer.scores(state.params, state.stats, source), source)
+      accuracies = {f'eval/{name}/{task}/accuracy': summary['accuracy'] for task, summary in summaries.items()}
+      found |= accuracies
+      if name in config.evaluation.best_on:
+        best += list(accuracies.values())
+    return found, float(np.mean(best)) if best else None
+
+  return evaluate
+
+
+def _log_line(config: ConfigDict, run: Run, log: MetricsLog, bar: TrainProgress) -> Callable[[int, Tally], None]:
+  schedule = make_schedule(config.optimizer, run.steps)
+
+  def write(step: int, tally: Tally) -> None:
+    values = summarize_tally(run.tasks, tally)
+    bad = int(tally.first_bad_step)
+    if bad != NEVER:
+      raise UserError(
+        f'step {bad}: the loss is not finite; the checkpoints before it are kept. Lower config.optimizer.rate, or look at '
+        'the images and labels of that step'
+      )
+    values['train/learning_rate'] = float(schedule(step - 1))
+    log.write(step, values)
+    bar.show(values)
+
+  return write
+
+
+def summarize_tally(tasks: Mapping[str, Task], tally: Tally) -> dict[str, float]:
+  """Means over the tally's steps: total loss, and each task's loss and accuracy on the augmented training samples."""
+  tally = jax.device_get(tally)
+  steps = max(int(tally.steps), 1)
+  values = {'train/loss': float(tally.loss) / steps}
+  for name, task in tasks.items():
+    values[f'train/{name}/loss'] = float(tally.task_losses[name]) / steps
+    accuracy = metrics.summarize(task, tally.counts[name])['accuracy']
+    if accuracy is not None:
+      values[f'train/{name}/accuracy'] = accuracy
+  return values

@@ -1,0 +1,133 @@
+import collections
+
+import numpy as np
+import pytest
+
+from mtface.data.mixing import find_patterns, make_mixture
+from mtface.errors import UserError
+from tests.fakes import fake_source
+
+
+def three_sources():
+  """Sang's case: one task a source, sizes clearly different."""
+  return [
+    fake_source('a', 30, {'smile': 1.0}),
+    fake_source('b', 287, {'emotion7': 1.0}),
+    fake_source('c', 120, {'gender': 1.0}),
+  ]
+
+
+def label_counts(sources, draws):
+  """Labelled samples a task among draws, counted one by one."""
+  found = collections.Counter()
+  for i, (source, row) in enumerate(zip(draws.source, draws.row, strict=True)):
+    for task in sources[source].labels:
+      hidden = task in draws.hidden and draws.hidden[task][i]
+      found[task] += bool(np.any(sources[source].mask[task][row])) and not hidden
+  return dict(found)
+
+
+def uses(draws, source, size):
+  return np.bincount(draws.row[draws.source == source], minlength=size)
+
+
+@pytest.mark.parametrize('epoch', [0, 1, 5])
+def test_equal_gives_every_task_the_same_number_of_labels(epoch):
+  sources = three_sources()
+  mixture = make_mixture('equal', sources, seed=3, batch_size=16)
+  draws = mixture.epoch(epoch)
+  assert mixture.epoch_size == 3 * 287 == len(draws.row)
+  assert label_counts(sources, draws) == {'smile': 287, 'emotion7': 287, 'gender': 287} == mixture.counts
+  for index, source in enumerate(sources):
+    assert set(uses(draws, index, len(source))) <= {287 // len(source), -(-287 // len(source))}
+
+
+def test_extra_draws_rotate_so_that_no_sample_falls_behind():
+  sources = three_sources()
+  mixture = make_mixture('equal', sources, seed=3, batch_size=16)
+  total = sum(uses(mixture.epoch(epoch), 0, 30) for epoch in range(7))
+  assert total.sum() == 7 * 287
+  assert total.max() - total.min() <= 1
+
+
+def test_one_source_with_two_tasks_counts_for_both():
+  sources = [fake_source('a', 10, {'smile': 1.0}), fake_source('b', 50, {'gender': 1.0, 'age_group': 1.0})]
+  mixture = make_mixture('equal', sources, seed=0, batch_size=8)
+  assert mixture.epoch_size == 100  # not 150: a sample of b serves gender and age at once
+  assert label_counts(sources, mixture.epoch(2)) == {'smile': 50, 'gender': 50, 'age_group': 50}
+
+
+def test_surplus_labels_are_hidden_where_repeating_cannot_make_tasks_equal():
+  # Whoever has an age here has a gender too, and 5 have a gender alone: gender would always be ahead.
+  sources = [fake_source('a', 20, {'smile': 1.0}), fake_source('b', 50, {'gender': 1.0, 'age_group': 0.9})]
+  mixture = make_mixture('equal', sources, seed=0, batch_size=8)
+  for epoch in range(3):
+    draws = mixture.epoch(epoch)
+    assert label_counts(sources, draws) == {'smile': 50, 'gender': 50, 'age_group': 50} == mixture.counts
+    assert uses(draws, 1, 50).min() >= 1, 'every sample is drawn'
+    for rows in (slice(0, 45), slice(45, 50)):  # inside a pattern: floor or ceil
+      drawn = uses(draws, 1, 50)[rows]
+      assert drawn.max() - drawn.min() <= 1
+  hidden_of = [tuple(mixture.epoch(e).row[mixture.epoch(e).hidden['gender']]) for e in range(2)]
+  assert set(hidden_of[0]) != set(hidden_of[1]), 'not the same labels are hidden in every epoch'
+
+
+def test_two_sources_of_one_task_are_repeated_evenly():
+  sources = [
+    fake_source('a', 10, {'smile': 1.0}),
+    fake_source('b', 30, {'smile': 1.0}),
+    fake_source('c', 400, {'gender': 1.0}),
+  ]
+  mixture = make_mixture('equal', sources, seed=0, batch_size=8)
+  assert mixture.draws == [100, 300, 400]
+
+
+def test_proportional_takes_every_sample_once():
+  sources = three_sources()
+  mixture = make_mixture('proportional', sources, seed=1, batch_size=16)
+  draws = mixture.epoch(4)
+  assert mixture.epoch_size == 30 + 287 + 120
+  for index, source in enumerate(sources):
+    assert (uses(draws, index, len(source)) == 1).all()
+
+
+def test_alternate_keeps_one_source_a_batch():
+  sources = three_sources()
+  mixture = make_mixture('alternate', sources, seed=1, batch_size=16)
+  for step in range(2 * mixture.epoch_size // 16):
+    draws = mixture.at(step * 16, (step + 1) * 16)
+    assert (draws.source == step % 3).all()
+  drawn = np.concatenate([mixture.epoch(e).row[mixture.epoch(e).source == 0] for e in range(3)])
+  passes = drawn[: len(drawn) // 30 * 30].reshape(-1, 30)
+  assert (np.sort(passes, axis=1) == np.arange(30)).all(), 'each pass takes every sample once'
+  assert (passes[0] != passes[1]).any(), 'and is shuffled anew'
+
+
+def test_epochs_differ_and_seeds_differ():
+  sources = three_sources()
+  order = lambda seed, epoch: make_mixture('equal', sources, seed=seed, batch_size=16).epoch(epoch).row.tolist()  # noqa: E731
+  assert order(0, 0) == order(0, 0)
+  assert order(0, 0) != order(0, 1)
+  assert order(0, 0) != order(1, 0)
+
+
+def test_any_slice_of_the_stream_is_the_same_whoever_asks():
+  sources = three_sources()
+  whole = make_mixture('equal', sources, seed=3, batch_size=16).at(0, 2500)
+  again = make_mixture('equal', sources, seed=3, batch_size=16)
+  for start, stop in [(2400, 2500), (850, 880), (0, 7)]:  # out of order, and across the end of an epoch (861)
+    part = again.at(start, stop)
+    assert part.row.tolist() == whole.row[start:stop].tolist()
+    assert part.source.tolist() == whole.source[start:stop].tolist()
+
+
+def test_unlabelled_samples_are_left_out():
+  source = fake_source('a', 10, {'smile': 0.6})
+  assert [len(p.rows) for p in find_patterns([source])] == [6]
+
+
+def test_bad_input():
+  with pytest.raises(UserError, match='equal, proportional, alternate'):
+    make_mixture('balanced', three_sources(), seed=0, batch_size=8)
+  with pytest.raises(UserError, match='no sample has a label'):
+    make_mixture('equal', [fake_source('a', 10, {'smile': 0.0})], seed=0, batch_size=8)

@@ -1,0 +1,232 @@
+"""FER-2013: 35,887 grey 48x48 faces with one of seven emotions, and optionally FERPlus' votes. See README.md here."""
+
+from __future__ import annotations
+
+import csv
+import mmap
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mtface import errors, tasks
+from mtface.faces import crop
+from tfds_builders import base
+
+SIDE = 48
+SPLITS = {'Training': 'train', 'PublicTest': 'public_test', 'PrivateTest': 'private_test'}
+FERPLUS_FILE = 'fer2013new.csv'
+VOTE_COLUMNS = (
+  'neutral', 'happiness', 'surprise', 'sadness', 'anger', 'disgust', 'fear', 'contempt', 'unknown', 'NF'
+)  # fmt: skip
+# Which column of the votes each class of emotion8 is; what is left, unknown and NF (not a face), is no emotion.
+_EMOTION8_NAMES = {
+  'angry': 'anger',
+  'disgust': 'disgust',
+  'fear': 'fear',
+  'happy': 'happiness',
+  'sad': 'sadness',
+  'surprise': 'surprise',
+  'neutral': 'neutral',
+  'contempt': 'contempt',
+}
+_COLUMN_TO_EMOTION8 = {
+  VOTE_COLUMNS.index(_EMOTION8_NAMES[name]): i for i, name in enumerate(tasks.get_task('emotion8').classes)
+}
+_BLOCK = 64  # rows in an item
+_PIXEL = {str(value).encode(): value for value in range(256)}
+
+
+class Row(NamedTuple):
+  """Where a row of the csv lies, and its votes if FERPlus is there."""
+
+  number: int  # the first row after the header is 0, as in FERPlus' image names
+  start: int  # bytes
+  end: int
+  votes: tuple[int, ...] | None
+
+
+class Builder(base.FaceBuilder):
+  """Checks and stores the rows of fer2013.csv."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  BUILDER_CONFIGS = (base.gray48('48x48 grey: the images as they are'),)
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    'download fer2013.tar.gz from https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-'
+    'recognition-challenge/data (an account is needed), unpack it, and give the folder that holds fer2013.csv;'
+    ' fer2013new.csv from https://github.com/microsoft/FERPlus beside it adds the emotion8 labels;'
+    ' pass that folder'
+  )
+  TASKS = ('emotion7', 'emotion8')
+  NOTES = (('ferplus_without_majority', 'a tie, or most votes for unknown or NF: emotion8 is masked'),)
+
+  def attributes(self) -> dict[str, Any]:
+    """FERPlus' votes in the order of VOTE_COLUMNS, all 0 where they are not known."""
+    return {'votes': tfds.features.Tensor(shape=(len(VOTE_COLUMNS),), dtype=np.int32)}
+
+  def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
+    """Returns fer2013.csv in `manual_dir` or in a folder in it, as the archive unpacks."""
+    folder = self.find_in(manual_dir, 'fer2013.csv', lambda folder: (folder / 'fer2013.csv').is_file())
+    return folder / 'fer2013.csv'
+
+  def items(self, source: Any) -> dict[str, Sequence[Any]]:
+    """Returns blocks of rows by split."""
+    ferplus = source.parent / FERPLUS_FILE
+    votes = read_votes(ferplus) if ferplus.is_file() else None
+    rows = index_rows(source, votes)
+    return {
+      split: [(source, of_split[i : i + _BLOCK]) for i in range(0, len(of_split), _BLOCK)]
+      for split, of_split in rows.items()
+    }
+
+  def images_in(self, item: Any) -> int:
+    """Returns the number of rows of a block."""
+    return len(item[1])
+
+  def converter(self) -> Callable[[Any], Iterable[base.Face | base.LeftOut]]:
+    """Returns the function that reads one block of rows."""
+    return convert_block
+
+
+def index_rows(path: pathlib.Path, votes: Sequence[tuple[str, tuple[int, ...]]] | None) -> dict[str, list[Row]]:
+  """Finds where the rows of fer2013.csv start and end, and which split each belongs to, without reading the pixels.
+
+  Raises:
+    UserError: the header is not emotion,pixels,Usage; a row's Usage is unknown; the votes do not go with the rows.
+  """
+  rows: dict[str, list[Row]] = {split: [] for split in SPLITS.values()}
+  for number, (start, end, usage) in enumerate(_usages(path)):
+    if usage not in SPLITS:
+      raise errors.UserError(f'{path}: row {number} has the Usage {usage!r}; expected one of {", ".join(SPLITS)}')
+    of_row = None
+    if votes is not None:
+      of_row = _votes_of_row(path, votes, number, usage)
+    rows[SPLITS[usage]].append(Row(number, start, end, of_row))
+  total = sum(map(len, rows.values()))
+  if votes is not None and total != len(votes):
+    raise errors.UserError(f'{path.parent / FERPLUS_FILE}: {len(votes)} rows, but {path} has {total}; expected as many')
+  return {split: of_split for split, of_split in rows.items() if of_split}
+
+
+def _votes_of_row(
+  path: pathlib.Path, votes: Sequence[tuple[str, tuple[int, ...]]], number: int, usage: str
+) -> tuple[int, ...] | None:
+  if number >= len(votes):
+    return None  # the count is reported once all rows are known
+  ferplus_usage, of_row = votes[number]
+  if ferplus_usage != usage:
+    raise errors.UserError(
+      f'{path.parent / FERPLUS_FILE}: row {number} has the Usage {ferplus_usage!r}, but that row of {path} has'
+      f' {usage!r}; expected the same rows in the same order'
+    )
+  return of_row
+
+
+def _usages(path: pathlib.Path) -> Iterator[tuple[int, int, str]]:
+  """Yields start, end and Usage of the rows after the header."""
+  if path.stat().st_size == 0:
+    raise errors.UserError(f'{path}: the file is empty; expected a header emotion,pixels,Usage and 35,887 rows')
+  with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+    start = _header_end(path, text)
+    while start < len(text):
+      newline = text.find(b'\n', start)
+      end = len(text) if newline < 0 else newline
+      # The Usage is the last field, and the pixels before it can be passed over.
+      comma = text.rfind(b',', start, end)
+      if text[start:end].strip() if comma < 0 else True:
+        yield start, end, text[max(comma + 1, start) : end].decode('latin-1').strip(' "\r')
+      start = end + 1
+
+
+def _header_end(path: pathlib.Path, text: mmap.mmap) -> int:
+  end = text.find(b'\n')
+  end = len(text) if end < 0 else end
+  header = [name.strip(' "\r\ufeff') for name in text[: min(end, 200)].decode('utf-8', 'replace').split(',')]
+  if header != ['emotion', 'pixels', 'Usage']:
+    missing = [name for name in ('emotion', 'pixels', 'Usage') if name not in header]
+    what = f'the column {missing[0]} is missing' if missing else 'the columns are not in the expected order'
+    raise errors.UserError(f'{path}: {what}: the header is {",".join(header)!r}; expected emotion,pixels,Usage')
+  return end + 1
+
+
+def read_votes(path: pathlib.Path) -> list[tuple[str, tuple[int, ...]]]:
+  """Returns the Usage and the ten votes of every row of FERPlus' fer2013new.csv.
+
+  Raises:
+    UserError: a column is missing, or a vote is not a whole number of 0 or more.
+  """
+  with path.open(newline='', encoding='utf-8-sig') as file:
+    reader = csv.DictReader(file)
+    missing = [name for name in ('Usage', *VOTE_COLUMNS) if name not in (reader.fieldnames or ())]
+    if missing:
+      raise errors.UserError(
+        f'{path}: the column {missing[0]} is missing; expected Usage and {", ".join(VOTE_COLUMNS)}'
+      )
+    return [(row['Usage'], _parse_votes(path, number, row)) for number, row in enumerate(reader)]
+
+
+def _parse_votes(path: pathlib.Path, number: int, row: dict[str, str]) -> tuple[int, ...]:
+  texts = [row[name] or '' for name in VOTE_COLUMNS]
+  wrong = [f'{name} = {text!r}' for name, text in zip(VOTE_COLUMNS, texts, strict=True) if not text.isdecimal()]
+  if wrong:
+    raise errors.UserError(f'{path}: row {number} has {wrong[0]}; expected a number of votes')
+  return tuple(map(int, texts))
+
+
+def majority(votes: Sequence[int]) -> int | None:
+  """Returns the class of emotion8 with more votes than any other column, None if that is unknown or NF, or there is a tie.
+
+  Barsoum et al. 2016 (https://arxiv.org/abs/1608.01041) call this majority voting; more than half is not asked for.
+  """
+  most = max(votes)
+  if votes.count(most) != 1:
+    return None
+  return _COLUMN_TO_EMOTION8.get(votes.index(most))
+
+
+def convert_block(block: tuple[pathlib.Path, Sequence[Row]]) -> list[base.Face | base.LeftOut]:
+  """Turns a block of rows of the csv into faces."""
+  path, rows = block
+  with path.open('rb') as file:
+    return [_face(path, row, _read(file, row)) for row in rows]
+
+
+def _read(file: Any, row: Row) -> bytes:
+  file.seek(row.start)
+  return file.read(row.end - row.start)
+
+
+def _face(path: pathlib.Path, row: Row, line: bytes) -> base.Face:
+  emotion, pixels = _parse_row(path, row.number, line)
+  labels = {'emotion7': emotion}
+  if row.votes is not None and (emotion8 := majority(row.votes)) is not None:
+    labels['emotion8'] = emotion8
+  return base.Face(
+    f'fer2013_{row.number:05d}',
+    pixels,
+    labels=labels,
+    attributes={'votes': np.array(row.votes or [0] * len(VOTE_COLUMNS), np.int32)},
+    digest=crop.content_digest(pixels),
+    notes=('ferplus_without_majority',) if row.votes is not None and 'emotion8' not in labels else (),
+  )
+
+
+def _parse_row(path: pathlib.Path, number: int, line: bytes) -> tuple[int, np.ndarray]:
+  fields = line.split(b',')
+  if len(fields) != 3:
+    raise errors.UserError(f'{path}: row {number} has {len(fields)} fields; expected emotion,pixels,Usage')
+  emotion = fields[0].strip(b' "').decode('latin-1')
+  if emotion not in ('0', '1', '2', '3', '4', '5', '6'):
+    raise errors.UserError(f'{path}: row {number} has the emotion {emotion!r}; expected a label from 0 to 6')
+  words = fields[1].strip(b' "').split()
+  if len(words) != SIDE * SIDE:
+    raise errors.UserError(f'{path}: row {number} has {len(words)} pixels; expected {SIDE * SIDE} (48x48)')
+  try:
+    pixels = bytes(map(_PIXEL.__getitem__, words))  # a table is three times as fast as int()
+  except KeyError as error:
+    raise errors.UserError(
+      f'{path}: row {number} has the pixel {error.args[0].decode("latin-1")!r}; expected 0 to 255'
+    ) from None
+  return int(emotion), np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE, 1)

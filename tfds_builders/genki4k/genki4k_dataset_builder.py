@@ -1,0 +1,133 @@
+"""GENKI-4K: 4,000 photographs of one face each, annotated as smiling or not. See README.md in this folder."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mtface import errors
+from mtface.faces import crop, detect
+from tfds_builders import base
+
+
+class Photo(NamedTuple):
+  """One line of labels.txt with the file that it is about."""
+
+  path: pathlib.Path
+  smile: int
+  pose: tuple[float, float, float]  # yaw, pitch, roll in radians
+
+
+class Builder(base.FaceBuilder):
+  """Finds the face with MTCNN and stores it without margin."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  BUILDER_CONFIGS = (
+    base.gray48("48x48 grey: the detector's box, without margin"),
+    base.rgb224("224x224 colour: the detector's box, without margin"),
+  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    'download genki4k.tar from https://inc.ucsd.edu/mplab/398/, unpack it, and give the folder that holds labels.txt'
+    ' and files/'
+  )
+  TASKS = ('smile',)
+  HAS_LANDMARKS = True
+  NOTES = (
+    ('face_not_found', 'no face was found; the central square of the photograph is stored'),
+    ('face_found_at_second_look', 'found with lower thresholds only'),
+    ('several_faces_found', 'the largest one is stored'),
+  )
+
+  def attributes(self) -> dict[str, Any]:
+    """Annotated head pose in radians, and what the detector said, in pixels of the source photograph."""
+    pose = {name: tfds.features.Scalar(np.float32) for name in ('yaw', 'pitch', 'roll')}
+    box = tfds.features.Tensor(shape=(4,), dtype=np.int32)
+    return {**pose, 'box': box, 'confidence': tfds.features.Scalar(np.float32)}
+
+  def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
+    """Returns the folder with labels.txt and files/: `manual_dir` or a folder in it, as the archive unpacks."""
+    return self.find_in(
+      manual_dir, 'labels.txt and files/', lambda f: (f / 'labels.txt').is_file() and (f / 'files').is_dir()
+    )
+
+  def items(self, source: Any) -> dict[str, Sequence[Photo]]:
+    """Returns the 4,000 photographs as one split; GENKI-4K has no division of its own."""
+    return {'train': read_labels(source)}
+
+  def converter(self) -> Callable[[Photo], Iterable[base.Face | base.LeftOut]]:
+    """Returns the function that finds, cuts out and resizes the face of one photograph."""
+    config = self.builder_config
+    return functools.partial(convert, size=config.size, channels=config.channels)
+
+
+def read_labels(folder: pathlib.Path) -> list[Photo]:
+  """Reads labels.txt, whose line N is about the Nth file in files/.
+
+  Raises:
+    UserError: a line is not a smile label and three angles, or lines and files do not go together.
+  """
+  path = folder / 'labels.txt'
+  rows = [row.split() for row in path.read_text(encoding='utf-8', errors='replace').splitlines() if row.strip()]
+  files = sorted((folder / 'files').glob('*.jpg'))
+  if len(rows) != len(files):
+    raise errors.UserError(
+      f'{path}: {len(rows)} labels but {len(files)} images in {folder / "files"}; expected one line an image'
+      ' (4,000 in the whole set): unpack genki4k.tar again'
+    )
+  expected = [f'file{number:04d}.jpg' for number in range(1, len(rows) + 1)]
+  for number, (file, name) in enumerate(zip(files, expected, strict=True), start=1):
+    if file.name != name:
+      raise errors.UserError(f'{folder / "files" / name}: the image of line {number} of {path} is missing')
+  return [_photo(path, number, row, file) for number, (row, file) in enumerate(zip(rows, files, strict=True), start=1)]
+
+
+def _photo(path: pathlib.Path, number: int, row: list[str], file: pathlib.Path) -> Photo:
+  try:
+    smile, yaw, pitch, roll = row
+    pose = (float(yaw), float(pitch), float(roll))
+  except ValueError:
+    raise errors.UserError(
+      f'{path}: line {number} is {" ".join(row)!r}; expected four numbers: smile yaw pitch roll'
+    ) from None
+  if smile not in ('0', '1'):
+    raise errors.UserError(f'{path}: line {number} has the smile label {smile!r}; expected 0 or 1')
+  return Photo(file, int(smile), pose)
+
+
+def convert(photo: Photo, *, size: int, channels: int) -> list[base.Face | base.LeftOut]:
+  """Turns one photograph into a face; where none is found, into the central square of the photograph."""
+  image_id = photo.path.stem
+  try:
+    image = crop.read_image(photo.path)
+  except errors.UserError as error:
+    return [base.LeftOut(image_id, 'damaged image', str(error))]
+  found = detect.find_main_face(image)
+  face = found.face
+  box = crop.clip_box(face.box, *image.shape[:2]) if face else crop.central_square(*image.shape[:2])
+  yaw, pitch, roll = photo.pose
+  confidence = face.confidence if face else 0.0
+  return [
+    base.Face(
+      image_id,
+      crop.crop_face(image, box, size, channels),
+      labels={'smile': photo.smile},
+      landmarks=crop.move_landmarks(face.landmarks, box, size) if face else None,
+      attributes={'yaw': yaw, 'pitch': pitch, 'roll': roll, 'box': np.array(box, np.int32), 'confidence': confidence},
+      digest=crop.content_digest(image),
+      notes=_notes(found),
+    )
+  ]
+
+
+def _notes(found: detect.MainFace) -> tuple[str, ...]:
+  notes = {
+    'face_not_found': found.face is None,
+    'face_found_at_second_look': found.second_look,
+    'several_faces_found': found.others > 0,
+  }
+  return tuple(name for name, holds in notes.items() if holds)

@@ -1,0 +1,90 @@
+"""UTKFace: 23,708 aligned faces with age, gender and ethnicity in their file names. See README.md in this folder."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from mtface import errors, tasks
+from mtface.faces import crop
+from tfds_builders import base
+
+_ENDING = '.chip.jpg'  # nearly all end in .jpg.chip.jpg, but not 55_0_0_20170116232725357jpg.chip.jpg
+_ETHNICITIES = tasks.get_task('ethnicity5').num_classes
+
+
+class Builder(base.FaceBuilder):
+  """Stores the aligned chips as they are distributed, resized."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  BUILDER_CONFIGS = (
+    base.gray48('48x48 grey: the whole chip'),
+    base.rgb224('224x224 colour: the whole chip'),
+  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    'download "Aligned&Cropped Faces" (UTKFace.tar.gz) from https://susanqq.github.io/UTKFace/, unpack it, and give the'
+    ' folder that holds the *.chip.jpg files'
+  )
+  TASKS = ('age_years', 'age_group', 'gender', 'ethnicity5')
+  NOTES = (('label_missing_in_file_name', 'what the file name does not give is masked'),)
+
+  def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
+    """Returns the folder of chips: `manual_dir` or a folder in it, as the archive unpacks."""
+    return self.find_in(manual_dir, f'*{_ENDING}', lambda folder: next(folder.glob(f'*{_ENDING}'), None) is not None)
+
+  def items(self, source: Any) -> dict[str, Sequence[pathlib.Path]]:
+    """Returns all chips as one split; UTKFace has no division of its own."""
+    return {'train': sorted(source.glob(f'*{_ENDING}'))}
+
+  def converter(self) -> Callable[[pathlib.Path], Iterable[base.Face | base.LeftOut]]:
+    """Returns the function that reads the labels and resizes the chip of one file."""
+    config = self.builder_config
+    return functools.partial(convert, size=config.size, channels=config.channels)
+
+
+def convert(path: pathlib.Path, *, size: int, channels: int) -> list[base.Face | base.LeftOut]:
+  """Turns one chip into a face. Its id is the file name, less the ending that all have."""
+  image_id = path.name.removesuffix(_ENDING)
+  try:
+    image = crop.read_image(path)
+  except errors.UserError as error:
+    return [base.LeftOut(image_id, 'damaged image', str(error))]
+  labels = parse_name(path.name)
+  whole = (0, 0, image.shape[1], image.shape[0])
+  return [
+    base.Face(
+      image_id,
+      crop.crop_face(image, whole, size, channels),
+      labels=labels,
+      digest=crop.content_digest(image),
+      notes=() if len(labels) == len(Builder.TASKS) else ('label_missing_in_file_name',),
+    )
+  ]
+
+
+def parse_name(name: str) -> dict[str, int]:
+  """Returns the labels in a file name AGE_GENDER_ETHNICITY_DATE.jpg.chip.jpg; what is missing or impossible is left out.
+
+  Gender is 0 male and 1 female in the names, and 0 female and 1 male in mtface. A name of three parts
+  (39_1_20170116174525125) does not say whether its second part is the gender or the ethnicity: the set has had
+  61_3_20170109150557335, where it can only be the ethnicity. So both are left out, and the age is kept.
+  """
+  parts = name.split('_')
+  age = _number(parts[0], tasks.MAX_AGE + 1)
+  gender, ethnicity = (_number(parts[1], 2), _number(parts[2], _ETHNICITIES)) if len(parts) == 4 else (None, None)
+  labels = {
+    'age_years': age,
+    'age_group': None if age is None else tasks.age_to_group(age),
+    'gender': None if gender is None else 1 - gender,
+    'ethnicity5': ethnicity,
+  }
+  return {task: label for task, label in labels.items() if label is not None}
+
+
+def _number(text: str, end: int) -> int | None:
+  """The number that `text` writes if it is in 0 ... end - 1."""
+  return int(text) if text.isascii() and text.isdecimal() and int(text) < end else None
