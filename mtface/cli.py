@@ -172,20 +172,21 @@ def load_config() -> ConfigDict:
   return _loaded['config']
 
 
-def _load_config(text: str) -> None:
-  """Loads the config that `text` names: FILE[:ARGUMENT]."""
-  name, colon, argument = text.partition(':')
-  path = find_config(name)
+def load_config_file(path: pathlib.Path, argument: str | None = None) -> ConfigDict:
+  """Runs a config file's `get_config(argument)`; a file without one, or with an error of its own, is bad input."""
   spec = importlib.util.spec_from_file_location(path.stem, path)
-  assert spec and spec.loader
+  if not (spec and spec.loader):
+    raise UserError(f'{path}: is not a Python file; a config file ends in .py')
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  try:
+    spec.loader.exec_module(module)
+  except SyntaxError as error:
+    raise UserError(f'{path}: line {error.lineno} is no Python ({error.msg})') from error
   if not hasattr(module, 'get_config'):
     raise UserError(f'{path}: has no function get_config; a config file defines get_config(arg=None) -> ConfigDict')
-  config = module.get_config(argument) if colon else module.get_config()
-  if not config.name:
-    config.name = path.stem + (f':{argument}' if argument else '')
-  _loaded['config'] = config
+  config = module.get_config() if argument is None else module.get_config(argument)
+  config.name = config.name or path.stem + (f':{argument}' if argument else '')
+  return config
 
 
 # --- Running ------------------------------------------------------------------------------------------------------------------------
@@ -218,7 +219,8 @@ def run(argv: Sequence[str]) -> int:
   if config is not None:
     if 'config' not in names:
       raise UserError(f'{command}: takes no --config')
-    _load_config(config)
+    name, colon, argument = config.partition(':')
+    _loaded['config'] = load_config_file(find_config(name), argument if colon else None)
   function(_parse(rest))
   return 0
 

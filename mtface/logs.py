@@ -104,12 +104,12 @@ class TrainProgress:
     """Over the whole run so far, all devices together; 0 before two steps were taken."""
     return self._counted * self._batch_size / self._busy if self._busy else 0.0
 
-  def show(self, values: dict[str, float]) -> None:
+  def show(self, step: int, values: dict[str, float]) -> None:
     """Shows the accuracies of a log line."""
     accuracies = [f'{k.split("/")[1]} {v:.1%}' for k, v in values.items() if k.endswith('/accuracy')]
     self._shown = f'loss {values["train/loss"]:.3f}  {"  ".join(accuracies)}'
     if self._bar is None:
-      print(f'step {self._step:,}/{self._steps:,}  {self._rate_text()}  {self._shown}', file=sys.stderr, flush=True)
+      print(f'step {step:,}/{self._steps:,}  {self._rate_text()}  {self._shown}', file=sys.stderr, flush=True)
 
   def _rate_text(self) -> str:
     rate = self.images_per_second

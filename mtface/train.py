@@ -185,7 +185,7 @@ def _log_line(config: ConfigDict, run: Run, log: MetricsLog, bar: TrainProgress)
       )
     values['train/learning_rate'] = float(schedule(step - 1))
     log.write(step, values)
-    bar.show(values)
+    bar.show(step, values)
 
   return write
 

@@ -1,6 +1,10 @@
-"""Small sources made in memory, for tests that need no prepared set."""
+"""Small sources made in memory, and small prepared sets on disk."""
 
 from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,3 +26,68 @@ def fake_source(name: str, size: int, tasks: dict[str, float], *, seed: int = 0,
   images = rng.integers(0, 256, (size, *shape), dtype=np.uint8)
   ids = np.array([f'{name}_{i:05d}' for i in range(size)])
   return Source(name, images, np.arange(size), ids, labels, mask)
+
+
+def write_prepared(
+  data_dir: str | os.PathLike,
+  name: str,
+  splits: Mapping[str, int],
+  tasks: Mapping[str, float],
+  *,
+  seed: int = 0,
+  shape=(16, 16, 1),
+  subjects: int = 0,
+  shards: int | None = None,
+) -> pathlib.Path:
+  """Writes `data_dir`/`name`/1.0.0 as a builder would, with TFDS and the builders' own features; returns its folder.
+
+  Args:
+    data_dir: of prepared sets.
+    name: SET/CONFIG.
+    splits: split -> number of samples.
+    tasks: the share of samples that are labelled for each task.
+    seed: of pixels and labels; images differ between splits.
+    shape: (H, W, C) of the images.
+    subjects: how many people the images are shared among; 0: records carry no subject.
+    shards: number of files a split; None leaves it to TFDS.
+  """
+  import tensorflow_datasets as tfds
+
+  from tfds_builders.base import FaceConfig, face_features
+
+  set_name, config_name = name.split('/')
+  config = FaceConfig(name=config_name, size=shape[0], channels=shape[2])
+  drawn = {
+    split: fake_source(split, size, tasks, seed=seed + i, shape=shape) for i, (split, size) in enumerate(splits.items())
+  }
+
+  class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A set that is drawn, not read."""
+
+    name = set_name
+    VERSION = tfds.core.Version('1.0.0')
+    BUILDER_CONFIGS = (config,)
+
+    def _info(self):
+      return tfds.core.DatasetInfo(builder=self, features=face_features(config, list(tasks), subject=bool(subjects)))
+
+    def _split_generators(self, _):
+      return {split: self._generate_examples(source) for split, source in drawn.items()}
+
+    def _generate_examples(self, source):
+      for i, image_id in enumerate(source.image_ids):
+        record = {'image': source.images[i], 'image_id': str(image_id)}
+        record |= {'labels': {t: source.labels[t][i] for t in tasks}, 'mask': {t: source.mask[t][i] for t in tasks}}
+        yield str(image_id), record | ({'subject': f'person {i % subjects}'} if subjects else {})
+
+  tfds.disable_progress_bar()
+  builder = Builder(config=config, data_dir=data_dir, file_format='array_record')
+  download = tfds.download.DownloadConfig(num_shards=shards)
+  builder.download_and_prepare(download_dir=pathlib.Path(data_dir) / 'downloads', download_config=download)
+  return pathlib.Path(builder.data_dir)
+
+
+def write_tiny(data_dir: str | os.PathLike) -> None:
+  """Writes the sets of tests/tiny.py: 24 smiles and 40 people to train on, 12 and 20 to test on."""
+  write_prepared(data_dir, 'tiny/smile', {'train': 24, 'test': 12}, {'smile': 1.0})
+  write_prepared(data_dir, 'tiny/people', {'train': 40, 'test': 20}, {'gender': 0.75}, seed=7)

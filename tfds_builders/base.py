@@ -183,10 +183,11 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, Any]]]:
     manual_dir = pathlib.Path(dl_manager.manual_dir) if self.NEEDS_FILES else None
-    items = self.items(self.locate(manual_dir))
+    source = self.locate(manual_dir)
+    items = self.items(source)
     empty = [split for split, of_split in items.items() if not len(of_split)]
     if empty or not items:
-      raise errors.UserError(f'{manual_dir}: no images for {self.name} (split {", ".join(empty)}); nothing was built')
+      raise errors.UserError(f'{source}: no images of {self.name} for {", ".join(empty) or "any split"}')
     self._tasks = [tasks.get_task(name) for name in self.TASKS]
     self._account = summary.Account(self._tasks, dict(self.NOTES))
     return {split: self._generate_examples(split, of_split) for split, of_split in items.items()}

@@ -99,6 +99,13 @@ class Source:
     """uint8 [len(indices), H, W, C]."""
     return self.images[self.rows[indices]]
 
+  def take(self, indices: np.ndarray) -> Source:
+    """The source of these samples alone; the images are not copied."""
+    labels, mask = ({t: x[indices] for t, x in field.items()} for field in (self.labels, self.mask))
+    return dataclasses.replace(
+      self, rows=self.rows[indices], image_ids=self.image_ids[indices], labels=labels, mask=mask
+    )
+
 
 def load_source(name: str, data_dir: str | os.PathLike, tasks: Sequence[str] | None = None) -> Source:
   """Loads one source.

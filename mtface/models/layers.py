@@ -1,26 +1,21 @@
 """The layers of BKNet-like networks, written so that XLA is fast on a CPU too.
 
-Parameters and results are those of `nnx.Conv`, `nnx.BatchNorm` and `nnx.max_pool`; only the way they are computed differs, and only where
-it pays. On a CPU, XLA is good at matrix products and at elementwise loops over channels, good enough at forward convolutions, and bad
-at the gradient of a kernel (a convolution whose "kernel" is a whole feature map) and at that of a max pool (select-and-scatter).
-GPUs and TPUs keep XLA's own operators. `benchmarks/layers.py` has the times.
+Parameters and results are those of `nnx.Conv`, `nnx.BatchNorm` and `nnx.max_pool`; only the way they are computed differs. On a CPU, XLA
+is good at matrix products and at elementwise loops over channels, and bad at the gradients of a kernel and of a max pool.
+GPUs and TPUs keep XLA's own operators.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import lax
-from numpy.polynomial import polynomial
 
-# Images whose tiles are transformed at a time: small enough that the transforms stay in a CPU's cache.
-_CHUNK_ELEMENTS = 1 << 20
-_POINTS = {2: (0, 1, -1), 3: (0, 1, -1, 2), 4: (0, 1, -1, 2, -2)}
+from mtface.models import winograd
 
 
 class Conv3x3(nnx.Module):
@@ -45,6 +40,7 @@ class Conv3x3(nnx.Module):
     self.dtype = dtype
 
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Convolves and adds the bias, in `dtype` (None: that of the arguments)."""
     dtype = self.dtype or jnp.result_type(x, self.kernel[...])
     x, kernel, bias = (a.astype(dtype) for a in (x, self.kernel[...], self.bias[...]))
     return conv3x3(x, kernel) + bias
@@ -138,102 +134,7 @@ def _normalise(x, mean, var, scale, bias, epsilon, relu):
 
 
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Convolves x [B, H, W, C] with kernel [3, 3, C, D], stride 1, SAME padding; the gradient is the fast one where there is one."""
+  """Convolves x [B, H, W, C] with kernel [3, 3, C, D], stride 1, SAME padding."""
   if jax.default_backend() == 'cpu' and x.dtype == kernel.dtype == jnp.float32:
-    return _cpu_conv(x, kernel)
-  return _xla_conv(x, kernel)
-
-
-def _xla_conv(x, kernel):
-  return lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-
-
-@jax.custom_vjp
-def _cpu_conv(x, kernel):
-  return _xla_conv(x, kernel)
-
-
-def _cpu_conv_backward(saved, dy):
-  x, kernel = saved
-  dx = _xla_conv(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-  return dx, _kernel_gradient(x, dy)
-
-
-_cpu_conv.defvjp(lambda x, kernel: (_xla_conv(x, kernel), (x, kernel)), _cpu_conv_backward)
-
-
-def _kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
-  """The gradient [3, 3, C, D] of sum(conv3x3(x, kernel) * dy) by the kernel."""
-  batch, h, w, c = x.shape
-  tile = next((m for m in (4, 3, 2) if h % m == 0 and w % m == 0), None)
-  if c < 8 or tile is None:
-    return _kernel_gradient_by_product(x, dy)
-  matrices = winograd_matrices(tile)
-  images = _chunk(batch, h * w * max(c, dy.shape[-1]))
-  if images == batch:
-    total = _tile_products(x, dy, tile)
-  else:
-    # The loop runs over the second axis: a batch that is sharded stays where it is, as each device's images are a part of every chunk.
-    x, dy = (a.reshape(images, batch // images, *a.shape[1:]) for a in (x, dy))
-    take = functools.partial(lax.dynamic_index_in_dim, axis=1, keepdims=False)
-    total = lax.fori_loop(
-      0,
-      batch // images,
-      lambda i, total: total + _tile_products(take(x, i), take(dy, i), tile),
-      jnp.zeros(((tile + 2) ** 2, c, dy.shape[-1]), x.dtype),
-    )
-  g = matrices[1]
-  total = total.reshape(tile + 2, tile + 2, c, -1)
-  return jnp.einsum('ia,jb,ijcd->abcd', g, g, total, precision='highest')
-
-
-def _kernel_gradient_by_product(x, dy):
-  """One matrix product with the nine shifted images side by side: best for few input channels."""
-  _, h, w, c = x.shape
-  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  patches = jnp.concatenate([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], -1)
-  return (patches.reshape(-1, 9 * c).T @ dy.reshape(-1, dy.shape[-1])).reshape(3, 3, c, -1)
-
-
-def _chunk(batch: int, elements: int) -> int:
-  """How many images go through the loop at a time: a divisor of the batch, or all of it when the divisors are too small."""
-  limit = max(_CHUNK_ELEMENTS // elements, 1)
-  images = max(d for d in range(1, batch + 1) if batch % d == 0 and d <= limit)
-  return images if 4 * images >= limit else batch
-
-
-def _tile_products(x, dy, tile):
-  """Winograd's sum over all tiles of (B' d B) (x) (A e A'), [(tile + 2)^2, C, D] (Lavin & Gray 2016, section 4; its transpose for the kernel)."""
-  a, _, b = winograd_matrices(tile)
-  n, h, w, _ = x.shape
-  steps, size = h // tile, tile + 2
-  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  rows = _combine(b, [x[:, i : i + tile * (steps - 1) + 1 : tile] for i in range(size)])
-  inputs = [v for r in rows for v in _combine(b, [r[:, :, j : j + w - tile + 1 : tile] for j in range(size)])]
-  dy = dy.reshape(n, steps, tile, w // tile, tile, -1)
-  rows = _combine(a, [dy[:, :, i] for i in range(tile)])
-  outputs = [v for r in rows for v in _combine(a, [r[:, :, :, j] for j in range(tile)])]
-  products = [u.reshape(-1, u.shape[-1]).T @ v.reshape(-1, v.shape[-1]) for u, v in zip(inputs, outputs, strict=True)]
-  return jnp.stack(products)
-
-
-def _combine(matrix: np.ndarray, terms: Sequence[jax.Array]) -> list[jax.Array]:
-  """`matrix @ terms` as sums that leave out the zeros, which XLA fuses into one loop each."""
-  return [sum(float(c) * t for c, t in zip(row, terms, strict=True) if c) for row in matrix]
-
-
-@functools.cache
-def winograd_matrices(m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """A [m+2, m], G [m+2, 3] and B' [m+2, m+2] of F(m, 3): A' [(G g) * (B' d)] are m outputs of the correlation of d with g.
-
-  Lavin & Gray 2016, "Fast algorithms for convolutional neural networks", eq. 8, from the points of Toom and Cook (and infinity).
-  """
-  points = _POINTS[m]
-  a, g, b = np.zeros((m + 2, m)), np.zeros((m + 2, 3)), np.zeros((m + 2, m + 2))
-  for i, p in enumerate(points):
-    others = [q for q in points if q != p]
-    a[i], g[i] = [p**k for k in range(m)], [p**k / np.prod([p - q for q in others]) for k in range(3)]
-    b[i, :-1] = polynomial.polyfromroots(others)
-  a[-1, -1] = g[-1, -1] = 1
-  b[-1] = polynomial.polyfromroots(points)
-  return a.astype(np.float32), g.astype(np.float32), b.astype(np.float32)
+    return winograd.conv3x3(x, kernel)
+  return winograd.xla_conv3x3(x, kernel)

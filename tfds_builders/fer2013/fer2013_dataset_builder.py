@@ -60,7 +60,7 @@ class Builder(base.FaceBuilder):
     ' pass that folder'
   )
   TASKS = ('emotion7', 'emotion8')
-  NOTES = (('ferplus_without_majority', 'a tie, or most votes for unknown or NF: emotion8 is masked'),)
+  NOTES = (('ferplus_without_majority', 'no majority, or one for unknown or NF: emotion8 is masked'),)
 
   def attributes(self) -> dict[str, Any]:
     """FERPlus' votes in the order of VOTE_COLUMNS, all 0 where they are not known."""
@@ -100,9 +100,7 @@ def index_rows(path: pathlib.Path, votes: Sequence[tuple[str, tuple[int, ...]]] 
   for number, (start, end, usage) in enumerate(_usages(path)):
     if usage not in SPLITS:
       raise errors.UserError(f'{path}: row {number} has the Usage {usage!r}; expected one of {", ".join(SPLITS)}')
-    of_row = None
-    if votes is not None:
-      of_row = _votes_of_row(path, votes, number, usage)
+    of_row = None if votes is None else _votes_of_row(path, votes, number, usage)
     rows[SPLITS[usage]].append(Row(number, start, end, of_row))
   total = sum(map(len, rows.values()))
   if votes is not None and total != len(votes):
@@ -133,10 +131,10 @@ def _usages(path: pathlib.Path) -> Iterator[tuple[int, int, str]]:
     while start < len(text):
       newline = text.find(b'\n', start)
       end = len(text) if newline < 0 else newline
-      # The Usage is the last field, and the pixels before it can be passed over.
-      comma = text.rfind(b',', start, end)
-      if text[start:end].strip() if comma < 0 else True:
-        yield start, end, text[max(comma + 1, start) : end].decode('latin-1').strip(' "\r')
+      # The Usage is the last field, and the pixels before it need not be looked at.
+      usage = text[max(text.rfind(b',', start, end) + 1, start) : end].decode('latin-1').strip(' "\r')
+      if usage or end - start > 2:  # else an empty line
+        yield start, end, usage
       start = end + 1
 
 
@@ -176,14 +174,16 @@ def _parse_votes(path: pathlib.Path, number: int, row: dict[str, str]) -> tuple[
 
 
 def majority(votes: Sequence[int]) -> int | None:
-  """Returns the class of emotion8 with more votes than any other column, None if that is unknown or NF, or there is a tie.
+  """Returns the class of emotion8 that most annotators chose, or None if there is none.
 
-  Barsoum et al. 2016 (https://arxiv.org/abs/1608.01041) call this majority voting; more than half is not asked for.
+  The rule of Barsoum et al. 2016 (https://arxiv.org/abs/1608.01041) as FERPlus' own code has it: a column's single vote
+  is dropped; then one column must have more than half of what remains. If that is unknown or NF, there is no emotion.
   """
-  most = max(votes)
-  if votes.count(most) != 1:
+  heard = [count if count > 1 else 0 for count in votes]
+  most = max(heard)
+  if 2 * most <= sum(heard):
     return None
-  return _COLUMN_TO_EMOTION8.get(votes.index(most))
+  return _COLUMN_TO_EMOTION8.get(heard.index(most))
 
 
 def convert_block(block: tuple[pathlib.Path, Sequence[Row]]) -> list[base.Face | base.LeftOut]:

@@ -64,7 +64,7 @@ class Window:
       layer = self.colour[:, channel]
       layer += alpha * (colour[:, channel] - layer)
 
-  def crease(self, distance: np.ndarray, width: float, strength: np.ndarray, dark: float = 0.45) -> None:
+  def crease(self, distance: np.ndarray, width: float, strength: np.ndarray, dark: float = 0.52) -> None:
     """Folds the skin along a line: `distance` to it, half the fold's `width`, `strength` [N, 1, 1] or a layer."""
     width = max(width, 0.8 * self.soft)
     fold = 1.0 - np.abs(distance) * (1.0 / width)

@@ -37,15 +37,15 @@ def _brows(g: SimpleNamespace) -> None:
   base = g.eye_y - g.brow_rise
   g.brow_in_x = g.eye_x - 0.235 - 0.075 * g.au4
   g.brow_out_x = g.eye_x + 0.275 - 0.02 * g.au4
-  g.brow_in = base + 0.01 - 0.155 * g.au1 + 0.13 * g.au4 + 0.06 * g.au9 + 0.04 * g.au1 * g.au2
-  g.brow_out = base + 0.03 - 0.15 * g.au2 + 0.035 * g.au4 - 0.01 * g.au1
+  g.brow_in = base + 0.01 - 0.155 * g.au1 + 0.165 * g.au4 + 0.09 * g.au9 + 0.04 * g.au1 * g.au2
+  g.brow_out = base + 0.03 - 0.15 * g.au2 + 0.02 * g.au4 - 0.01 * g.au1
   g.brow_bend = g.brow_arch + 0.035 * g.au2 - 0.03 * g.au4 * (1.0 - g.au1)
   g.brow_mid = 0.5 * (g.brow_in + g.brow_out) - g.brow_bend
 
 
 def _eyes(g: SimpleNamespace) -> None:
   """AU5 lifts the upper lid; AU7 tightens both; AU6 and AU9 push the lower one up."""
-  lifted = 1.0 + 0.8 * g.au5 - 0.32 * g.au7 - 0.18 * g.au6 - 0.2 * g.au9 - 0.25 * g.droop
+  lifted = 1.0 + 0.85 * g.au5 - 0.42 * g.au7 - 0.18 * g.au6 - 0.2 * g.au9 - 0.25 * g.droop
   g.lid_upper = g.eye_open * np.maximum(lifted * (1.0 - g.blink), 0.06)
   lowered = 0.78 + 0.12 * g.au5 - 0.5 * g.au7 - 0.45 * g.au6 - 0.25 * g.au9
   g.lid_lower = g.eye_open * np.maximum(lowered * (1.0 - 0.4 * g.blink), 0.02)
@@ -64,13 +64,13 @@ def _mouth(g: SimpleNamespace) -> None:
   g.mouth_y = g.eye_y + g.nose_len + g.mouth_drop - 0.015 * g.au12 - 0.02 * g.au17
   wide = 0.115 * g.au12 + 0.10 * g.au20 - 0.04 * g.au23 - 0.04 * g.au26 * (1.0 - g.au20) - 0.015 * g.au17
   g.mouth_half = g.mouth_w + wide
-  g.corner = g.mouth_curve - 0.155 * g.au12 + 0.115 * g.au15 + 0.035 * g.au20  # of the corners against the middle
+  g.corner = g.mouth_curve - 0.155 * g.au12 + 0.13 * g.au15 + 0.035 * g.au20  # of the corners against the middle
   g.arched = 0.05 * g.au17 + 0.02 * g.au15  # the middle of the line between the lips goes up
   g.gap = g.au25 * (0.045 + 0.075 * g.au12 + 0.07 * g.au20) + 0.26 * g.au26
-  thin = 1.0 - 0.6 * g.au23 - 0.25 * g.au12 - 0.3 * g.au20
+  thin = 1.0 - 0.7 * g.au23 - 0.25 * g.au12 - 0.3 * g.au20
   g.upper_lip = g.lip_u * np.maximum(thin + 0.25 * g.au9, 0.25)
   g.lower_lip = g.lip_l * np.maximum(thin + 0.1 * g.au17, 0.25)
-  g.lift = 0.045 * g.au9  # of the upper lip
+  g.lift = 0.065 * g.au9  # of the upper lip
   g.chin = g.chin_y + 0.13 * g.au26 - 0.025 * g.au17
   g.mouth_shift = 0.05 * g.sin_yaw
 

@@ -23,7 +23,7 @@ SMILE_THRESHOLD = 0.3  # AU12 from here on is labelled as a smile
 # How often an action unit takes part in an emotion. The sets are EMFACS's (Friesen & Ekman 1983), as Ekman, Friesen &
 # Hager 2002 list them; the frequencies are ours, chosen so that the emotions overlap as they do in photographs.
 PROTOTYPES: dict[str, dict[int, float]] = {
-  'angry': {4: 0.97, 5: 0.5, 7: 0.85, 23: 0.85, 17: 0.3, 25: 0.15},
+  'angry': {4: 0.97, 5: 0.35, 7: 0.9, 23: 0.9, 17: 0.3, 25: 0.15},
   'disgust': {9: 0.97, 15: 0.5, 17: 0.45, 4: 0.3, 25: 0.15},
   'fear': {1: 0.95, 2: 0.85, 4: 0.75, 5: 0.9, 20: 0.9, 25: 0.6, 26: 0.45},
   'happy': {12: 1.0, 6: 0.85, 25: 0.55, 26: 0.12},
@@ -31,7 +31,7 @@ PROTOTYPES: dict[str, dict[int, float]] = {
   'surprise': {1: 0.95, 2: 0.95, 5: 0.8, 25: 0.85, 26: 0.9},
   'neutral': {},
 }
-EXTRA_UNIT = 0.035  # how often a unit that is not in the emotion's set moves as well
+EXTRA_UNIT = 0.025  # how often a unit that is not in the emotion's set moves as well
 
 # Emotions (in EMOTIONS' order) and age groups of each source.
 EMOTION_MIX: dict[str, tuple[float, ...]] = {
@@ -93,21 +93,21 @@ def _who(draws: Draws, source: str, p: Parameters) -> None:
   p['age'] = np.floor(draws.uniform('age_in_group', edges[group], edges[group + 1]))
   p['male'] = draws.chance('male', 0.5).astype(np.int64)
   p['emotion'] = draws.choice('emotion', EMOTION_MIX[source])
-  p['child'] = np.clip((18.0 - p['age']) / 16.0, 0.0, 1.0)
+  p['child'] = np.clip((21.0 - p['age']) / 19.0, 0.0, 1.0)
   # +1 male, -1 female, less in children: what sexual dimorphism multiplies.
-  p['dimorphism'] = (2.0 * p['male'] - 1.0) * (1.0 - 0.7 * p['child'])
+  p['dimorphism'] = 1.2 * (2.0 * p['male'] - 1.0) * (1.0 - 0.6 * p['child'])
 
 
 def _expression(draws: Draws, source: str, p: Parameters) -> None:
   """Action units: those of the emotion with one common strength, some left out, some foreign ones, a little of all."""
   del source
-  strength = draws.uniform('expression', 0.4, 1.0)
+  strength = draws.uniform('expression', 0.55, 1.0)
   for unit in ACTION_UNITS:
     frequency = np.array([PROTOTYPES[emotion].get(unit, EXTRA_UNIT) for emotion in EMOTIONS])[p['emotion']]
     own = frequency > EXTRA_UNIT
     active = draws.chance(f'au{unit}_active', frequency)
     own_intensity = strength * draws.uniform(f'au{unit}_own', 0.75, 1.3)
-    intensity = np.where(own, own_intensity, draws.uniform(f'au{unit}_extra', 0.2, 0.8))
+    intensity = np.where(own, own_intensity, draws.uniform(f'au{unit}_extra', 0.2, 0.7))
     tremor = np.abs(draws.normal(f'au{unit}_tremor', 0.0, 0.04))
     p[f'au{unit}'] = np.clip(np.where(active, intensity, tremor), 0.0, 1.0)
   speaks = draws.chance('speaks', 0.15)
@@ -127,11 +127,11 @@ def _skull(draws: Draws, p: Parameters) -> None:
 
 def _eyes_and_brows(draws: Draws, p: Parameters) -> None:
   child, sex = p['child'], p['dimorphism']
-  old = np.clip((p['age'] - 35.0) / 50.0, 0.0, 1.1)
+  old = np.clip((p['age'] - 22.0) / 60.0, 0.0, 1.1)
   p['eye_x'] = draws.normal('eye_x', 0.395, 0.02) + 0.01 * child
   p['eye_y'] = draws.normal('eye_y', 0.0, 0.02) + 0.13 * child
-  p['eye_w'] = draws.normal('eye_w', 0.20, 0.011) + 0.028 * child - 0.004 * sex
-  p['eye_open'] = draws.normal('eye_open', 0.09, 0.009) + 0.024 * child - 0.005 * sex - 0.016 * old
+  p['eye_w'] = draws.normal('eye_w', 0.215, 0.011) + 0.028 * child - 0.004 * sex
+  p['eye_open'] = draws.normal('eye_open', 0.10, 0.009) + 0.024 * child - 0.005 * sex - 0.016 * old
   p['eye_tilt'] = draws.normal('eye_tilt', 0.012, 0.014) - 0.025 * old
   p['droop'] = np.clip(draws.normal('droop', 0.0, 0.12) + 0.5 * old, 0.0, 1.0)
   p['gaze_x'], p['gaze_y'] = draws.normal('gaze_x', 0.0, 0.035), draws.normal('gaze_y', 0.0, 0.012)
@@ -144,32 +144,32 @@ def _eyes_and_brows(draws: Draws, p: Parameters) -> None:
 
 def _nose_and_mouth(draws: Draws, p: Parameters) -> None:
   child, sex = p['child'], p['dimorphism']
-  old = np.clip((p['age'] - 35.0) / 50.0, 0.0, 1.1)
+  old = np.clip((p['age'] - 22.0) / 60.0, 0.0, 1.1)
   p['nose_len'] = draws.normal('nose_len', 0.53, 0.025) - 0.11 * child + 0.01 * sex + 0.03 * old
   p['nose_w'] = draws.normal('nose_w', 0.165, 0.016) - 0.025 * child + 0.007 * sex + 0.012 * old
   p['nose_high'] = draws.normal('nose_high', 0.115, 0.018) - 0.04 * child
   p['mouth_drop'] = draws.normal('mouth_drop', 0.285, 0.018) - 0.05 * child + 0.008 * sex  # from the nose's foot
-  p['mouth_w'] = draws.normal('mouth_w', 0.325, 0.022) - 0.045 * child
+  p['mouth_w'] = draws.normal('mouth_w', 0.34, 0.022) - 0.045 * child
   p['mouth_curve'] = draws.normal('mouth_curve', 0.0, 0.016) + 0.015 * old
-  p['lip_u'] = np.maximum(draws.normal('lip_u', 0.06, 0.010) - 0.007 * sex - 0.016 * old, 0.018)
-  p['lip_l'] = np.maximum(draws.normal('lip_l', 0.082, 0.011) - 0.008 * sex - 0.018 * old, 0.028)
+  p['lip_u'] = np.maximum(draws.normal('lip_u', 0.065, 0.010) - 0.007 * sex - 0.016 * old, 0.018)
+  p['lip_l'] = np.maximum(draws.normal('lip_l', 0.088, 0.011) - 0.008 * sex - 0.018 * old, 0.028)
 
 
 def _signs_of_age(draws: Draws, p: Parameters) -> None:
   """Each sign follows an apparent age of its own, years off the true one: age is never certain."""
 
-  def sign(name: str, begin: float, end: float, years: float = 6.0) -> np.ndarray:
+  def sign(name: str, begin: float, end: float, years: float = 4.5) -> np.ndarray:
     apparent = p['age'] + draws.normal(f'{name}_years', 0.0, years)
     return np.clip((apparent - begin) / (end - begin), 0.0, 1.0)
 
-  p['forehead_lines'] = sign('forehead_lines', 24, 75)
-  p['crows_feet'] = sign('crows_feet', 27, 72)
-  p['eye_bags'] = sign('eye_bags', 26, 75, 8.0)
-  p['folds'] = sign('folds', 20, 72)
-  p['frown_lines'] = sign('frown_lines', 32, 85, 8.0)
+  p['forehead_lines'] = sign('forehead_lines', 22, 72)
+  p['crows_feet'] = sign('crows_feet', 24, 68)
+  p['eye_bags'] = sign('eye_bags', 22, 75, 8.0)
+  p['folds'] = sign('folds', 19, 68)
+  p['frown_lines'] = sign('frown_lines', 30, 85, 8.0)
   p['jowls'] = sign('jowls', 38, 85)
-  p['mottled'] = sign('mottled', 28, 85)
-  p['grey'] = sign('grey', 36, 68, 8.0)
+  p['mottled'] = sign('mottled', 25, 85)
+  p['grey'] = sign('grey', 32, 66, 7.0)
   p['receding'] = sign('receding', 24, 70, 12.0) * np.where(p['male'] == 1, draws.uniform('recedes', 0.0, 1.0), 0.12)
 
 
@@ -220,19 +220,19 @@ def _extras(draws: Draws, p: Parameters) -> None:
   p['frame_dark'] = draws.uniform('frame_dark', 0.02, 0.5)
   p['sunglasses'] = draws.chance('sunglasses', 0.012)
   p['glare'] = draws.chance('glare', 0.3) * draws.uniform('glare_how', 0.2, 0.7)
-  p['occluder'] = draws.choice('occluder', (0.70, 0.10, 0.05, 0.08, 0.07))  # none, hand, scarf, hat, lock of hair
+  p['occluder'] = draws.choice('occluder', (0.82, 0.05, 0.03, 0.05, 0.05))  # none, hand, scarf, hat, lock of hair
   p['occluder_side'] = np.where(draws.chance('occluder_side', 0.5), 1.0, -1.0)
   p['occluder_place'] = draws.uniform('occluder_place')
   p['cloth'] = np.stack([draws.uniform(f'cloth_{c}', 0.05, 0.9) for c in 'rgb'], axis=1)
 
 
 def _pose_and_light(draws: Draws, p: Parameters) -> None:
-  p['yaw'] = draws.normal('yaw', 0.0, 15.0, 2.2)  # degrees; positive turns the face to the right of the picture
-  p['pitch'] = draws.normal('pitch', 0.0, 8.0, 2.2)  # positive looks down
-  p['roll'] = draws.normal('roll', 0.0, 9.0, 2.2)  # positive is clockwise in the picture
+  p['yaw'] = draws.normal('yaw', 0.0, 10.0, 2.2)  # degrees; positive turns the face to the right of the picture
+  p['pitch'] = draws.normal('pitch', 0.0, 6.0, 2.2)  # positive looks down
+  p['roll'] = draws.normal('roll', 0.0, 7.0, 2.2)  # positive is clockwise in the picture
   p['light_angle'] = draws.uniform('light_angle', -np.pi, np.pi)
   p['light_slant'] = draws.uniform('light_slant', 0.2, 1.15)  # radians off the axis of the camera
-  p['ambient'] = draws.uniform('ambient', 0.3, 0.75)
+  p['ambient'] = draws.uniform('ambient', 0.4, 0.85)
   # Cameras expose for the face, but not fully.
   face_luma = (p['skin'] @ np.array([0.299, 0.587, 0.114])) * (p['ambient'] + 0.8 * (1.0 - p['ambient']))
   p['exposure'] = np.exp(draws.normal('exposure', 0.0, 0.18)) * (0.5 / face_luma) ** 0.55
@@ -242,11 +242,11 @@ def _pose_and_light(draws: Draws, p: Parameters) -> None:
 def _camera(draws: Draws, p: Parameters) -> None:
   """Framing, sharpness, noise and tone. Lengths in shares of the picture's side."""
   p['face_size'] = draws.normal('face_size', 0.425, 0.026)  # of one face unit
-  p['shift_x'], p['shift_y'] = draws.normal('shift_x', 0.0, 0.03), draws.normal('shift_y', 0.0, 0.03)
-  p['blur'] = np.where(draws.chance('blurred', 0.35), draws.uniform('blur', 0.008, 0.026), 0.0)
-  p['noise'] = draws.uniform('noise') ** 2 * 0.05
+  p['shift_x'], p['shift_y'] = draws.normal('shift_x', 0.0, 0.02), draws.normal('shift_y', 0.0, 0.02)
+  p['blur'] = np.where(draws.chance('blurred', 0.3), draws.uniform('blur', 0.006, 0.02), 0.0)
+  p['noise'] = draws.uniform('noise') ** 2 * 0.035
   p['gamma'] = np.exp(draws.normal('gamma', 0.0, 0.2))
-  p['contrast'] = draws.uniform('contrast', 0.6, 1.1)
+  p['contrast'] = draws.uniform('contrast', 0.75, 1.15)
   p['brightness'] = draws.normal('brightness', 0.0, 0.06)
   p['jpeg'] = np.where(draws.chance('jpeg', 0.4), draws.uniform('jpeg_quality', 25.0, 90.0), 0.0)
   p['clutter'] = draws.uniform('clutter') ** 1.5

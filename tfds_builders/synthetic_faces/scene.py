@@ -150,7 +150,9 @@ def _body(head: Head, g: SimpleNamespace, light: _Light) -> None:
   neck = np.maximum(np.abs(x + 0.05 * g.sin_yaw) - 0.50 - 0.05 * g.dimorphism + 0.1 * g.child, 0.6 - y)
   under_chin = 0.5 + 0.35 * np.clip((y - g.chin) / 0.4, 0.0, 1.0)
   head.over(g.skin * light.tint, on_head * under_chin, coverage(neck, head.soft))
-  shoulder = 1.42 + 0.12 * g.child + 0.22 * np.maximum(np.abs(x) - 0.42, 0.0) ** 2 - 0.12 * bump(((np.abs(x) - 0.5) / 0.2) ** 2)
+  shoulder = (
+    1.42 + 0.12 * g.child + 0.22 * np.maximum(np.abs(x) - 0.42, 0.0) ** 2 - 0.12 * bump(((np.abs(x) - 0.5) / 0.2) ** 2)
+  )
   weave = 0.75 + 0.05 * _strands(head, g)
   head.over(g.cloth * g.exposure[:, None], weave, coverage(shoulder - y, head.soft))
 

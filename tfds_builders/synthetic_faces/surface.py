@@ -31,7 +31,7 @@ def paint_face(canvas: Canvas, g: SimpleNamespace) -> None:
     _cheek(canvas.window(0.05, 1.15, -0.15, 1.35, mirror), g, side)
     _eye(canvas.window(0.0, 0.95, -0.4, 0.55, mirror), g, side)
     _brow(canvas.window(0.0, 0.95, -0.75, 0.3, mirror), g, side)
-  _nose(canvas.window(-0.5, 0.5, -0.15, 0.9), g)
+  _nose(canvas.window(-0.5, 0.5, -0.4, 0.9), g)
   _mouth(canvas.window(-0.65, 0.65, 0.4, 1.5), g)
   _chin(canvas.window(-0.6, 0.6, 0.8, 1.55), g)
   _hairline(canvas, g)
@@ -68,16 +68,18 @@ def _forehead(canvas: Canvas, g: SimpleNamespace) -> None:
   x, y = window.x, window.y
   middle, sides = bump((x / 0.42) ** 2), bump(((np.abs(x) - 0.45) / 0.3) ** 2)
   raised = g.au1 * middle + g.au2 * sides * 0.9
-  strength = np.clip((0.5 + 0.5 * (1.0 - g.child)) * raised * 0.75 + 0.75 * g.forehead_lines * (middle + sides), 0.0, 1.0)
+  strength = np.clip(
+    (0.5 + 0.5 * (1.0 - g.child)) * raised * 0.75 + 0.75 * g.forehead_lines * (middle + sides), 0.0, 1.0
+  )
   wave = 0.03 * np.cos(5.0 * x + g.parting * 6.0) - 0.05 * g.au1 * middle
   for line in range(3):
-    window.crease(y - (g.eye_y - g.brow_rise - 0.19 - 0.12 * line + wave), 0.03, strength * (1.0 - 0.22 * line))
+    window.crease(y - (g.eye_y - g.brow_rise - 0.19 - 0.12 * line + wave), 0.036, strength * (1.0 - 0.22 * line))
   frown = np.clip(g.au4 * 0.95 + 0.6 * g.frown_lines, 0.0, 1.0)
   between = bump(((y - g.brow_in + 0.01) / 0.19) ** 2)
-  window.crease(np.abs(x - 0.03 * g.asymmetry) - 0.065, 0.03, frown * between)
+  window.crease(np.abs(x - 0.03 * g.asymmetry) - 0.065, 0.036, frown * between)
   across = bump((x / 0.17) ** 2)
   for line in range(3):
-    window.crease(y - (g.eye_y - 0.06 + 0.085 * line) + 0.8 * x * x, 0.028, g.au9 * across)
+    window.crease(y - (g.eye_y - 0.06 + 0.085 * line) + 0.8 * x * x, 0.036, g.au9 * across)
 
 
 def _brow(window: Window, g: SimpleNamespace, side: int) -> None:
@@ -100,7 +102,9 @@ def _eye(window: Window, g: SimpleNamespace, side: int) -> None:
   lower = axis + g.lid_lower * inside ** np.float32(0.8)
   ends = coverage((np.abs(t) - 1.0) * g.eye_w, window.soft)
   opening = coverage(np.maximum(upper - y, y - lower), window.soft) * ends
-  window.shade *= 1.0 - opening * (1.0 - 1.0 / np.maximum(window.shade, 0.6))  # the eyeball does not take the folds' shade
+  window.shade *= 1.0 - opening * (
+    1.0 - 1.0 / np.maximum(window.shade, 0.6)
+  )  # the eyeball does not take the folds' shade
   window.paint(_WHITE, opening)
   _iris(window, g, x - side * g.gaze_x, y - g.gaze_y + 0.1 * g.lid_upper, opening)
   under_lid = coverage(y - upper - 0.35 * g.lid_upper, 0.6 * g.eye_open) * opening
@@ -129,13 +133,13 @@ def _around_eye(
   lid = 0.055 - 0.025 * g.droop
   window.crease(y - (upper - lid), 0.022, (0.55 + 0.3 * g.au5) * np.minimum(3.0 * near, 1.0))
   bag = np.clip(0.75 * g.eye_bags + 0.5 * g.au6 + 0.25 * g.au7, 0.0, 1.0)
-  window.crease(y - (lower + 0.075 - 0.02 * g.au6), 0.04, bag * np.minimum(2.0 * near, 1.0))
+  window.crease(y - (lower + 0.075 - 0.02 * g.au6), 0.045, bag * np.minimum(2.0 * near, 1.0))
   window.shade *= 1.0 - 0.22 * g.eye_bags * bump((x / 0.22) ** 2 + ((y - 0.13) / 0.1) ** 2)
   feet = np.clip(0.85 * g.crows_feet + 0.75 * g.au6 * (0.3 + 0.7 * np.minimum(g.age / 30.0, 1.0)), 0.0, 1.0)
   out = x - g.eye_w
   fade = bump(((out - 0.13) / 0.13) ** 2) * feet
   for slope in (-0.5, 0.0, 0.5):
-    window.crease(y - 0.02 - slope * out, 0.024, fade)
+    window.crease(y - 0.02 - slope * out, 0.03, fade)
 
 
 def _cheek(window: Window, g: SimpleNamespace, side: int) -> None:
@@ -148,7 +152,7 @@ def _cheek(window: Window, g: SimpleNamespace, side: int) -> None:
   t = np.clip(s, 0.0, 1.0)
   line = x0 + (x1 - x0) * t + (0.03 + 0.06 * g.au12) * 4.0 * t * (1.0 - t)
   strength = np.clip(0.08 + 0.75 * g.folds + 0.6 * g.au12 * (1 - 0.4 * g.child) + 0.6 * g.au9, 0.0, 1.0)
-  window.crease(x - line, 0.045, strength * coverage((np.abs(s - 0.5) - 0.5) * 0.4, 0.12))
+  window.crease(x - line, 0.055, strength * coverage((np.abs(s - 0.5) - 0.5) * 0.4, 0.12))
   down = (y - corner_y - 0.04) / 0.26
   line = corner_x + 0.015 + 0.05 * down
   strength = np.clip(0.7 * g.folds * g.folds + 0.5 * g.au15, 0.0, 1.0) * bump((2.0 * down - 1.0) ** 2)
@@ -166,7 +170,8 @@ def _nose(window: Window, g: SimpleNamespace) -> None:
   y = window.y - g.nose_y
   below = coverage(window.y - g.nose_tip_y - 0.06, 0.14)
   half = 0.11 + (0.75 * g.nose_wide - 0.04) * t
-  window.height += g.nose_high * (0.25 + 0.75 * t) * below * bump((x / half) ** 2)
+  root = np.clip((window.y - bridge_y + 0.15) / 0.3, 0.0, 1.0)
+  window.height += g.nose_high * (0.3 * root * root + 0.7 * t) * below * bump((x / half) ** 2)
   tip = window.y - g.nose_tip_y
   window.height += 0.45 * g.nose_high * bump((x / (0.75 * g.nose_wide)) ** 2 + (tip / 0.11) ** 2)
   wing_x = np.abs(window.x - 0.55 * g.nose_shift)
@@ -176,7 +181,9 @@ def _nose(window: Window, g: SimpleNamespace) -> None:
   window.shade *= 1.0 - 0.38 * edge
   window.shade *= 1.0 - 0.3 * bump((x / (1.15 * g.nose_wide)) ** 2 + ((y - 0.05) / 0.075) ** 2)
   seen = 0.75 - 1.2 * g.sin_pitch
-  nostril = ellipse(wing_x - 0.47 * g.nose_wide, y + 0.005 + 0.1 * (wing_x - 0.47 * g.nose_wide), 0.3 * g.nose_wide, 0.024)
+  nostril = ellipse(
+    wing_x - 0.47 * g.nose_wide, y + 0.005 + 0.1 * (wing_x - 0.47 * g.nose_wide), 0.3 * g.nose_wide, 0.024
+  )
   window.paint(_INSIDE, coverage(nostril, window.soft) * np.clip(seen, 0.3, 0.95))
 
 

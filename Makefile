@@ -1,0 +1,47 @@
+# Each target sets up what it needs: on a machine with Python 3.11 or newer, `make demo` and `make test` are all there is to type.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+# The versions that the project was measured with; other Pythons take what the ranges in pyproject.toml allow.
+PINS := $(wildcard constraints-py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt)
+
+.PHONY: help setup demo test lint bench clean
+
+help:  ## lists the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
+
+# One stamp for the environment: it is made again when the dependencies change.
+$(VENV)/.ready: pyproject.toml $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'mtface needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet $(addprefix --constraint ,$(PINS)) --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.ready  ## creates .venv with mtface and its tools
+
+demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sheet of faces (about 5 minutes on two cores)
+	$(BIN)/mtface build synthetic_faces/smile_gray48 synthetic_faces/emotion_gray48 synthetic_faces/people_gray48 --data_dir=$(DEMO)/data
+	$(BIN)/mtface describe --config=demo --data_dir=$(DEMO)/data
+	$(BIN)/mtface train --config=demo --data_dir=$(DEMO)/data --workdir=$(DEMO)/run
+	$(BIN)/mtface evaluate --workdir=$(DEMO)/run --data_dir=$(DEMO)/data --sheet
+	@echo
+	@echo 'Next:'
+	@echo '  look at the pictures named above, and: $(BIN)/tensorboard --logdir=$(DEMO)/run   (pip install tensorboard)'
+	@echo '  other selections: $(BIN)/mtface evaluate --workdir=$(DEMO)/run --data_dir=$(DEMO)/data --checkpoint=best,average:4,ensemble:4'
+	@echo '  real faces: docs/datasets.md says how to get and build them; then --config=sang2017:A2'
+
+test: setup lint  ## lint, types and all tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy mtface
+
+bench: setup  ## images/s of the loader and of the train step
+	$(BIN)/python benchmarks/throughput.py
+
+clean:  ## removes the environment and the demo
+	rm -rf $(VENV) $(DEMO)

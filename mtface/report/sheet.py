@@ -1,0 +1,90 @@
+"""Sheets of test faces with their labels and what the network says, the wrong ones marked.
+
+They show faces, so they are written into the run's workdir and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mtface.data.sources import Source
+from mtface.evaluate import Evaluator, Selection
+from mtface.scoring import Scores
+from mtface.tasks import Task
+
+ROWS, COLUMNS = 4, 8
+_RIGHT, _WRONG = '#1a7f37', '#cf222e'
+
+
+def write_sheets(
+  workdir: str | os.PathLike, data_dir: str | os.PathLike, checkpoint: str = 'last', on: Sequence[str] = ()
+) -> list[pathlib.Path]:
+  """Draws one sheet a set, `workdir`/sheets/<set>.png, of randomly chosen faces; returns the paths.
+
+  Args:
+    workdir: of a run.
+    data_dir: of the prepared sets.
+    checkpoint: a selection, see `mtface.evaluate`.
+    on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
+  """
+  evaluator = Evaluator(workdir, data_dir)
+  networks = evaluator.networks(Selection.parse(checkpoint))
+  folder = evaluator.workdir / 'sheets'
+  folder.mkdir(exist_ok=True)
+  paths = []
+  for name in on or list(evaluator.config.evaluation.sets):
+    source = evaluator.source(name)
+    chosen = np.random.default_rng(0).permutation(len(source))[: ROWS * COLUMNS]
+    sample = source.take(chosen)
+    path = folder / f'{name.replace("/", "_").replace(":", "_")}.png'
+    draw_sheet(path, f'{name}, {checkpoint}', sample, evaluator.run.tasks, evaluator.probabilities(networks, sample))
+    paths.append(path)
+  return paths
+
+
+def draw_sheet(path: pathlib.Path, title: str, source: Source, tasks: Mapping[str, Task], found: Scores) -> None:
+  """Draws the faces of `source`; under each, its labels, or `label > prediction` in red where they differ."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  shown = [task for name, task in tasks.items() if name in source.labels and not task.multi_label]
+  rows = -(-len(source) // COLUMNS)
+  figure = Figure(figsize=(1.55 * COLUMNS, (1.45 + 0.17 * len(shown)) * rows + 0.6))
+  FigureCanvasAgg(figure)
+  right = {task.name: 0 for task in shown}
+  known = {task.name: 0 for task in shown}
+  for i in range(len(source)):
+    axes = figure.add_subplot(rows, COLUMNS, i + 1)
+    image = source.gather(np.array([i]))[0]
+    axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap='gray', vmin=0, vmax=255)
+    axes.set(xticks=[], yticks=[])
+    wrong = False
+    for line, task in enumerate(shown):
+      text, is_right = _caption(task, source, found, i)
+      if is_right is not None:
+        known[task.name] += 1
+        right[task.name] += is_right
+        wrong |= not is_right
+      colour = _WRONG if is_right is False else _RIGHT
+      axes.text(
+        0.5, -0.06 - 0.13 * line, text, transform=axes.transAxes, ha='center', va='top', fontsize=8, color=colour
+      )
+    for spine in axes.spines.values():
+      spine.set(color=_WRONG if wrong else 'none', linewidth=3)
+  counts = ', '.join(f'{name}: {right[name]} of {known[name]} right' for name in right)
+  figure.suptitle(f'{title}    {counts}    (red: label > prediction)', fontsize=11)
+  figure.tight_layout(rect=(0, 0, 1, 0.99))
+  figure.savefig(path, dpi=110)
+
+
+def _caption(task: Task, source: Source, found: Scores, i: int) -> tuple[str, bool | None]:
+  """(text, whether the prediction is right); None where the label is unknown."""
+  predicted = task.classes[int(found[task.name][i].argmax())]
+  if not source.mask[task.name][i]:
+    return f'? > {predicted}', None
+  label = task.classes[int(source.labels[task.name][i])]
+  return (label, True) if label == predicted else (f'{label} > {predicted}', False)

@@ -1,0 +1,95 @@
+import pathlib
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtface.faces import detect
+from tests.cartoons import cartoon
+
+SHARED = pathlib.Path(__file__).parents[2].parent / 'shared' / 'data'
+
+
+@pytest.fixture(scope='module')
+def detector():
+  return detect.Detector()
+
+
+def contains(box, point):
+  return box[0] <= point[0] < box[2] and box[1] <= point[1] < box[3]
+
+
+@pytest.mark.parametrize('scale', [0.75, 1.0, 1.25])
+def test_finds_a_drawn_face_and_its_landmarks(detector, scale):
+  (face,) = detector(cartoon(scale=scale))
+  assert 0.7 < face.confidence <= 1
+  assert contains(face.box, (100, 100))
+  assert face.landmarks.shape == (5, 2)
+  assert face.landmarks.dtype == np.float32
+  eyes_and_nose = 100 + scale * np.array([(-13, -6), (13, -6), (0, 7)])
+  np.testing.assert_allclose(face.landmarks[:3], eyes_and_nose, atol=6 * scale)
+  mouth = 100 + scale * np.array([0, 22])
+  np.testing.assert_allclose(face.landmarks[3:].mean(axis=0), mouth, atol=6 * scale)
+  assert face.landmarks[3, 0] < face.landmarks[4, 0]
+
+
+def test_the_largest_face_comes_first(detector):
+  small, large = cartoon(scale=0.75), cartoon(scale=1.25)
+  for picture, center in ((np.hstack([small, large]), 300), (np.hstack([large, small]), 100)):
+    faces = detector(picture)
+    assert len(faces) == 2
+    assert faces[0].area > faces[1].area
+    assert contains(faces[0].box, (center, 100))
+
+
+@pytest.mark.parametrize('shape', [(200, 200, 3), (5, 300, 3), (1, 1, 3)])
+def test_no_face_in_a_plain_picture(detector, shape):
+  assert detector(np.full(shape, 127, np.uint8)) == []
+
+
+def detection(side, confidence):
+  return detect.Detection((0, 0, side, side), confidence, np.zeros((5, 2), np.float32))
+
+
+def fake_detectors(monkeypatch, usual, low):
+  def cached_detector(min_face=20, thresholds=detect.USUAL_THRESHOLDS):
+    return lambda image: {detect.USUAL_THRESHOLDS: usual, detect.LOW_THRESHOLDS: low}[thresholds]
+
+  monkeypatch.setattr(detect, 'cached_detector', cached_detector)
+
+
+def test_main_face_is_the_largest(monkeypatch):
+  large, small = detection(50, 0.8), detection(20, 0.99)
+  fake_detectors(monkeypatch, [large, small], [])
+  assert detect.find_main_face(np.zeros((60, 60, 3), np.uint8)) == detect.MainFace(large, others=1)
+
+
+def test_second_look_takes_the_most_probable(monkeypatch):
+  large, small = detection(50, 0.5), detection(20, 0.9)
+  fake_detectors(monkeypatch, [], [large, small])
+  assert detect.find_main_face(np.zeros((60, 60, 3), np.uint8)) == detect.MainFace(small, others=1, second_look=True)
+
+
+def test_no_face_at_the_second_look():
+  assert detect.find_main_face(np.full((80, 80, 3), 127, np.uint8)) == detect.MainFace(None)
+
+
+def test_real_faces(detector):
+  archive = SHARED / 'genki4k.tar.xz'
+  if not archive.exists():
+    pytest.skip(f'no real faces at {archive}')
+  photos = []
+  with tarfile.open(archive) as tar:
+    while len(photos) < 8 and (member := tar.next()):
+      if member.name.endswith('.jpg'):
+        photos.append(np.asarray(Image.open(tar.extractfile(member)).convert('RGB')))
+  for photo in photos:
+    found = detect.find_main_face(photo)
+    assert found.face is not None
+    left, top, right, bottom = found.face.box
+    assert (right - left) * (bottom - top) > 0.02 * photo.shape[0] * photo.shape[1]
+    left_eye, right_eye, nose, mouth_left, mouth_right = found.face.landmarks
+    assert left_eye[0] < right_eye[0]
+    assert mouth_left[0] < mouth_right[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < max(mouth_left[1], mouth_right[1])

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtface.errors import UserError
+from tests.cartoons import make_utkface
+from tests.prepared import build_set, by_id, read_summary
+from tfds_builders.utkface.utkface_dataset_builder import parse_name
+
+NAMES = [
+  '1_0_2_20161219140623097.jpg.chip.jpg',
+  '26_1_0_20170116184024662.jpg.chip.jpg',
+  '116_1_3_20170117195420803.jpg.chip.jpg',
+  '60_0_4_20170110183726390.jpg.chip.jpg',
+  '39_1_20170116174525125.jpg.chip.jpg',  # one part is missing
+  '55_0_0_20170116232725357jpg.chip.jpg',  # a dot is missing
+]
+
+
+@pytest.fixture(scope='module')
+def raw(tmp_path_factory):
+  return make_utkface(tmp_path_factory.mktemp('raw') / 'UTKFace', NAMES)
+
+
+@pytest.fixture(scope='module')
+def gray48(raw, tmp_path_factory):
+  return build_set('utkface/gray48', raw.parent, tmp_path_factory.mktemp('data'))
+
+
+# The names' own coding: gender 0 male, 1 female; ethnicity 0 White, 1 Black, 2 Asian, 3 Indian, 4 others.
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    (NAMES[0], {'age_years': 1, 'age_group': 0, 'gender': 1, 'ethnicity5': 2}),
+    (NAMES[1], {'age_years': 26, 'age_group': 2, 'gender': 0, 'ethnicity5': 0}),
+    (NAMES[2], {'age_years': 116, 'age_group': 5, 'gender': 0, 'ethnicity5': 3}),
+    (NAMES[3], {'age_years': 60, 'age_group': 4, 'gender': 1, 'ethnicity5': 4}),
+    (NAMES[4], {'age_years': 39, 'age_group': 3}),
+    ('61_3_20170109150557335.jpg.chip.jpg', {'age_years': 61, 'age_group': 5}),
+    ('53__0_20170116184028385.jpg.chip.jpg', {'age_years': 53, 'age_group': 4, 'ethnicity5': 0}),
+    ('24_0_1_20170116220224657 .jpg.chip.jpg', {'age_years': 24, 'age_group': 1, 'gender': 1, 'ethnicity5': 1}),
+    ('30_2_5_20170116220224657.jpg.chip.jpg', {'age_years': 30, 'age_group': 2}),
+    ('117_1_0_20170116220224657.jpg.chip.jpg', {'gender': 0, 'ethnicity5': 0}),
+    ('holiday.jpg.chip.jpg', {}),
+  ],
+)
+def test_labels_of_a_name(name, expected):
+  assert parse_name(name) == expected
+
+
+def test_records(gray48):
+  records = by_id(gray48)
+  assert sorted(records) == sorted(name.removesuffix('.chip.jpg') for name in NAMES)
+  known = records['26_1_0_20170116184024662.jpg']
+  assert {task: int(label) for task, label in known['labels'].items()} == parse_name(NAMES[1])
+  assert all(known['mask'].values())
+  partly = records['39_1_20170116174525125.jpg']
+  assert {task: bool(mask) for task, mask in partly['mask'].items()} == {
+    'age_years': True,
+    'age_group': True,
+    'gender': False,
+    'ethnicity5': False,
+  }
+  assert (int(partly['labels']['gender']), int(partly['labels']['ethnicity5'])) == (0, 0)
+
+
+def test_the_whole_chip_is_stored(raw, gray48):
+  chip = np.asarray(Image.open(raw / NAMES[0]).convert('L'), float)
+  image = by_id(gray48)['1_0_2_20161219140623097.jpg']['image']
+  assert image.shape == (48, 48, 1)
+  # Means of quarters: 100 pixels of the chip are 24 of the image.
+  quarters = chip.reshape(2, 100, 2, 100).mean(axis=(1, 3))
+  np.testing.assert_allclose(image.reshape(2, 24, 2, 24).mean(axis=(1, 3)), quarters, atol=1.5)
+
+
+def test_summary(gray48):
+  summary = read_summary(gray48)
+  assert summary['records'] == {'train': 6}
+  assert summary['labelled']['train'] == {'age_years': 6, 'age_group': 6, 'gender': 5, 'ethnicity5': 5}
+  assert summary['labels']['train']['gender'] == {'female': 2, 'male': 3}
+  assert summary['notes']['label_missing_in_file_name']['image_ids'] == ['39_1_20170116174525125.jpg']
+  assert summary['labels']['train']['age_years']['116'] == 1
+
+
+def test_rgb224(raw, tmp_path):
+  record = by_id(build_set('utkface/rgb224', raw, tmp_path))['1_0_2_20161219140623097.jpg']
+  chip = np.asarray(Image.open(raw / NAMES[0]), float)
+  assert record['image'].shape == (224, 224, 3)
+  quarters = record['image'].reshape(2, 112, 2, 112, 3).mean(axis=(1, 3))
+  np.testing.assert_allclose(quarters, chip.reshape(2, 100, 2, 100, 3).mean(axis=(1, 3)), atol=3)
+
+
+def test_copies_with_other_labels_are_reported(raw, tmp_path):
+  for name in NAMES[:2]:
+    (tmp_path / name).write_bytes((raw / name).read_bytes())
+  (tmp_path / '27_1_0_20170101000000000.jpg.chip.jpg').write_bytes((raw / NAMES[1]).read_bytes())
+  duplicates = read_summary(build_set('utkface', tmp_path, tmp_path / 'data'))['duplicates']
+  assert duplicates['groups_with_other_labels'] == duplicates['groups'] == 1
+  assert duplicates['list'][0]['differs_in'] == ['age_years']
+
+
+def test_an_empty_folder(tmp_path):
+  with pytest.raises(UserError, match=r'found no \*.chip.jpg.*susanqq.github.io'):
+    build_set('utkface', tmp_path, tmp_path / 'data')
+
+
+def test_a_damaged_chip_is_left_out(raw, tmp_path):
+  for name in NAMES:
+    (tmp_path / name).write_bytes((raw / name).read_bytes())
+  (tmp_path / NAMES[0]).write_bytes(b'')
+  summary = read_summary(build_set('utkface', tmp_path, tmp_path / 'data'))
+  assert summary['left_out']['list'][0]['image_id'] == '1_0_2_20161219140623097.jpg'
+  assert summary['images'] == 5
