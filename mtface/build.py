@@ -73,8 +73,7 @@ def build(
 
 def available() -> dict[str, list[str]]:
   """Returns the configs of every set that has a builder."""
-  names = sorted(module.name for module in pkgutil.iter_modules(tfds_builders.__path__) if module.ispkg)
-  return {name: list(_builder_class(name).builder_configs) for name in names if importlib.util.find_spec(_module(name))}
+  return {name: list(_builder_class(name).builder_configs) for name in _set_names()}
 
 
 def find_builder(name: str) -> tuple[Any, str]:
@@ -84,16 +83,22 @@ def find_builder(name: str) -> tuple[Any, str]:
     UserError: there is no such set or config; the message lists those that there are.
   """
   set_name, _, config = name.partition('/')
-  sets = available()
-  if set_name not in sets:
-    raise errors.UserError(f'{name}: there is no builder for a set {set_name!r}; there are: {_all_names(sets)}')
-  if config and config not in sets[set_name]:
-    raise errors.UserError(f'{name}: {set_name} has no config {config!r}; it has: {", ".join(sets[set_name])}')
-  return _builder_class(set_name), config or sets[set_name][0]
+  if set_name not in _set_names():
+    raise errors.UserError(f'{name}: there is no builder for a set {set_name!r}; there are: {_all_names()}')
+  builder_class = _builder_class(set_name)
+  configs = list(builder_class.builder_configs)
+  if config and config not in configs:
+    raise errors.UserError(f'{name}: {set_name} has no config {config!r}; it has: {", ".join(configs)}')
+  return builder_class, config or configs[0]
 
 
-def _all_names(sets: Mapping[str, list[str]]) -> str:
-  return ', '.join(f'{set_name}/{config}' for set_name, configs in sets.items() for config in configs)
+def _set_names() -> list[str]:
+  names = sorted(module.name for module in pkgutil.iter_modules(tfds_builders.__path__) if module.ispkg)
+  return [name for name in names if importlib.util.find_spec(_module(name))]
+
+
+def _all_names() -> str:
+  return ', '.join(f'{set_name}/{config}' for set_name, configs in available().items() for config in configs)
 
 
 def _module(set_name: str) -> str:

@@ -3,82 +3,84 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from mtface.config import check_fields
 from mtface.errors import UserError
 
-FLAGS = flags.FLAGS
 EXIT_BAD_INPUT = 2
 
 
 # --- Commands -----------------------------------------------------------------------------------------------------------------------
 
 
-def build(names: Sequence[str]) -> None:
+def build(args: flags.FlagValues, names: Sequence[str]) -> None:
   """Prepares data sets: raw download -> array_record.   mtface build genki4k/gray48 --manual_dir=..."""
   from mtface.build import build as build_set
 
   if not names:
     raise UserError('build: name a set, e.g. `mtface build synthetic_faces/smile_gray48`; docs/datasets.md lists them')
   for name in names:
-    build_set(name, data_dir=data_dir(), manual_dir=FLAGS.manual_dir, overwrite=FLAGS.overwrite)
+    build_set(name, data_dir=data_dir(args), manual_dir=args.manual_dir, overwrite=args.overwrite)
 
 
-def train(_: Sequence[str]) -> None:
+def train(args: flags.FlagValues, _: Sequence[str]) -> None:
   """Trains what a config describes; the same command continues an interrupted run."""
   from mtface.train import train as train_config
 
-  config, workdir = load_config(), workdir_flag()
+  config, workdir = load_config(args), workdir_flag(args)
   print(f'training {config.name} in {workdir}', flush=True)
-  train_config(config, workdir, data_dir())
-  print(f'done: checkpoints in {workdir}; next: mtface evaluate --workdir={workdir} --data_dir={data_dir()}')
+  train_config(config, workdir, data_dir(args))
+  print(f'done: checkpoints in {workdir}; next: mtface evaluate --workdir={workdir} --data_dir={data_dir(args)}')
 
 
-def evaluate(_: Sequence[str]) -> None:
+def evaluate(args: flags.FlagValues, _: Sequence[str]) -> None:
   """Measures checkpoints of a run on sets: last, best, STEP, average:K, ensemble:K."""
   from mtface.evaluate import RESULTS_FILE, results_table
   from mtface.evaluate import evaluate as evaluate_run
 
-  workdir = workdir_flag()
+  workdir = workdir_flag(args)
   rows = evaluate_run(
-    workdir, data_dir(), checkpoints=FLAGS.checkpoint, on=FLAGS.on, re_estimate=FLAGS.re_estimate_statistics
+    workdir, data_dir(args), checkpoints=args.checkpoint, on=args.on, re_estimate=args.re_estimate_statistics
   )
   print(results_table(rows))
-  if FLAGS.sheet:
+  if args.sheet:
     from mtface.report.sheet import write_sheets
 
-    for path in write_sheets(workdir, data_dir(), FLAGS.checkpoint[-1], FLAGS.on):
+    for path in write_sheets(workdir, data_dir(args), args.checkpoint[-1], args.on):
       print(f'picture: {path}')
   print(f'results: {workdir / RESULTS_FILE}')
 
 
-def params(_: Sequence[str]) -> None:
+def params(args: flags.FlagValues, _: Sequence[str]) -> None:
   """Prints a config's parameter table and count."""
   from mtface.describe import parameter_report
 
-  print(parameter_report(load_config()))
+  print(parameter_report(load_config(args)))
 
 
-def describe(_: Sequence[str]) -> None:
+def describe(args: flags.FlagValues, _: Sequence[str]) -> None:
   """Prints a config's sources, samples a task after mixing, steps an epoch, and memory."""
   from mtface.describe import describe as describe_config
 
-  print(describe_config(load_config(), data_dir()))
+  print(describe_config(load_config(args), data_dir(args)))
 
 
-def help_(_: Sequence[str]) -> None:
+def help_(_args: flags.FlagValues, _: Sequence[str]) -> None:
   """Lists the commands."""
   print(usage())
 
 
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], tuple[str, ...]]] = {
+COMMANDS: dict[str, tuple[Callable[[flags.FlagValues, Sequence[str]], None], tuple[str, ...]]] = {
   'build': (build, ('data_dir', 'manual_dir', 'overwrite')),
   'train': (train, ('config', 'workdir', 'data_dir')),
   'evaluate': (evaluate, ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet')),
@@ -118,16 +120,16 @@ def _define_flags(values: flags.FlagValues, names: Sequence[str]) -> None:
 # --- Flags to values ----------------------------------------------------------------------------------------------------------------
 
 
-def data_dir() -> pathlib.Path:
+def data_dir(args: flags.FlagValues) -> pathlib.Path:
   """--data_dir, as TFDS finds it."""
-  return pathlib.Path(FLAGS.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+  return pathlib.Path(args.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
-def workdir_flag() -> pathlib.Path:
+def workdir_flag(args: flags.FlagValues) -> pathlib.Path:
   """--workdir, which must be given."""
-  if not FLAGS.workdir:
+  if not args.workdir:
     raise UserError('--workdir is missing: name the folder of the run')
-  return pathlib.Path(FLAGS.workdir).expanduser()
+  return pathlib.Path(args.workdir).expanduser()
 
 
 def config_folder() -> pathlib.Path:
@@ -162,14 +164,11 @@ def _take_config_flag(argv: Sequence[str]) -> tuple[list[str], str | None]:
   return rest, found
 
 
-_loaded: dict[str, ConfigDict] = {}
-
-
-def load_config() -> ConfigDict:
+def load_config(args: flags.FlagValues) -> ConfigDict:
   """The config of --config with the overrides of the command line."""
-  if 'config' not in _loaded:
+  if 'config' not in args:
     raise UserError('--config is missing: name a config file or a shipped one, e.g. --config=demo')
-  return _loaded['config']
+  return args.config
 
 
 def load_config_file(path: pathlib.Path, argument: str | None = None) -> ConfigDict:
@@ -180,13 +179,35 @@ def load_config_file(path: pathlib.Path, argument: str | None = None) -> ConfigD
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-  except SyntaxError as error:
-    raise UserError(f'{path}: line {error.lineno} is no Python ({error.msg})') from error
-  if not hasattr(module, 'get_config'):
-    raise UserError(f'{path}: has no function get_config; a config file defines get_config(arg=None) -> ConfigDict')
-  config = module.get_config() if argument is None else module.get_config(argument)
+    config = _call_get_config(module, path, argument)
+  except UserError:
+    raise
+  except Exception as error:  # the file is the user's code: anything may come out of it
+    raise UserError(f'{_line_of(error, path)}: {type(error).__name__}: {error}; correct the config file') from error
   config.name = config.name or path.stem + (f':{argument}' if argument else '')
   return config
+
+
+def _call_get_config(module: Any, path: pathlib.Path, argument: str | None) -> ConfigDict:
+  if not callable(getattr(module, 'get_config', None)):
+    raise UserError(f'{path}: has no function get_config; a config file defines get_config(arg=None) -> ConfigDict')
+  if argument is not None and not inspect.signature(module.get_config).parameters:
+    raise UserError(f'{path}: takes no argument, {argument!r} was given; leave out the colon and what follows')
+  config = module.get_config() if argument is None else module.get_config(argument)
+  if not isinstance(config, ConfigDict):
+    raise UserError(
+      f'{path}: get_config returned {type(config).__name__}; expected what mtface.config.experiment() returns, changed'
+    )
+  check_fields(config, str(path))
+  return config
+
+
+def _line_of(error: Exception, path: pathlib.Path) -> str:
+  """`path:line` of the line in the config file that raised."""
+  if isinstance(error, SyntaxError):
+    return f'{path}:{error.lineno}'
+  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+  return f'{path}:{lines[-1]}' if lines else str(path)
 
 
 # --- Running ------------------------------------------------------------------------------------------------------------------------
@@ -214,26 +235,32 @@ def run(argv: Sequence[str]) -> int:
     print(usage(command))
     return 0
   function, names = COMMANDS[command]
-  _define_flags(FLAGS, names)
-  rest, config = _take_config_flag(rest)
-  if config is not None:
-    if 'config' not in names:
-      raise UserError(f'{command}: takes no --config')
-    name, colon, argument = config.partition(':')
-    _loaded['config'] = load_config_file(find_config(name), argument if colon else None)
-  function(_parse(rest))
+  rest, config_name = _take_config_flag(rest)
+  if config_name is not None and 'config' not in names:
+    raise UserError(f'--config: {command} takes none; `mtface {command} --help` lists its flags')
+  config = None
+  if config_name is not None:
+    name, colon, argument = config_name.partition(':')
+    config = load_config_file(find_config(name), argument if colon else None)
+  args, positional = _parse(command, rest, config)
+  if positional and function is not build:
+    raise UserError(f'{positional[0]!r}: {command} takes only flags; `mtface {command} --help` lists them')
+  function(args, positional)
   return 0
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
-  argv = ['mtface', *arguments]
+def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tuple[flags.FlagValues, list[str]]:
+  """A command's flags, and what stands beside them."""
+  args = flags.FlagValues()  # not absl's global one, which holds the flags of every library, and can be parsed only once
+  _define_flags(args, COMMANDS[command][1])
+  argv = ['mtface', *rest]
   try:
-    if 'config' in _loaded:
-      config_flags.DEFINE_config_dict('config', _loaded['config'], sys_argv=argv)  # its overrides, --config.FIELD=VALUE
-    return FLAGS(argv)[1:]
+    if config is not None:  # its overrides, --config.FIELD=VALUE
+      config_flags.DEFINE_config_dict('config', config, flag_values=args, sys_argv=argv)
+    return args, args(argv)[1:]
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     message = ' '.join(str(error).split()).strip('"')
-    raise UserError(f'{message} (`mtface <command> --help` lists the flags)') from error
+    raise UserError(f'{message} (`mtface {command} --help` lists the flags)') from error
 
 
 def main(argv: Sequence[str] | None = None) -> Any:

@@ -56,7 +56,7 @@ def test_every_builder_has_the_files_that_tfds_reads():
 
   for name in build_lib.available():
     metadata = build_lib.find_builder(name)[0].get_metadata()
-    assert metadata.description.startswith(f'# {name}')
+    assert name in metadata.description
     assert '@' in metadata.citation or name == 'synthetic_faces'
     assert metadata.tags
     assert set(metadata.tags) <= set(dataset_metadata.valid_tags())
@@ -89,7 +89,9 @@ def test_unknown_names_list_what_there_is(tmp_path, name, words):
 )
 def test_a_wrong_manual_dir_says_what_was_looked_for_and_where_it_is_to_be_had(tmp_path, name, looked_for, source):
   (tmp_path / 'empty').mkdir()
-  for manual_dir, found in ((None, '--manual_dir is not given'), ('gone', 'no such folder'), ('empty', 'found no')):
+  (tmp_path / 'set.tar').write_text('not unpacked')
+  cases = {None: '--manual_dir is not given', 'gone': 'no such folder', 'set.tar': 'not a folder', 'empty': 'found no'}
+  for manual_dir, found in cases.items():
     with pytest.raises(UserError) as error:
       build_lib.build(name, data_dir=tmp_path / 'data', manual_dir=manual_dir and tmp_path / manual_dir)
     assert_one_line(error, found, looked_for, source, '--manual_dir')

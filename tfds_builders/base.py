@@ -160,7 +160,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     if manual_dir is None:
       raise errors.UserError(f'--manual_dir is not given; expected a folder with {looked_for}. {how}')
     if not manual_dir.is_dir():
-      raise errors.UserError(f'{manual_dir}: there is no such folder; expected one with {looked_for}. {how}')
+      what = 'this is not a folder' if manual_dir.exists() else 'there is no such folder'
+      raise errors.UserError(f'{manual_dir}: {what}; expected one with {looked_for}. {how}')
     folders = [manual_dir, *sorted(path for path in manual_dir.iterdir() if path.is_dir())]
     for folder in folders:
       if is_it(folder):

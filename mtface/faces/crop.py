@@ -70,7 +70,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 def crop_face(image: np.ndarray, box: tuple[int, int, int, int], size: int, channels: int) -> np.ndarray:
   """Cuts a box out of a picture and returns it as it is stored.
 
-  No margin is added (Savchenko 2021, section 4.1: crops without margins do better), and what is higher than wide is
+  No margin is added (Savchenko 2021: the detector's box, without any margins), and what is higher than wide is
   stretched, as in Sang 2017.
 
   Args:

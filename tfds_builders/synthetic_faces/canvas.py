@@ -14,7 +14,7 @@ import numpy as np
 
 from tfds_builders.synthetic_faces import draws
 
-LEFT, RIGHT, TOP, BOTTOM = -1.5, 1.5, -1.5, 1.7  # what the canvas covers, in face units
+HALF_WIDTH, TOP, BOTTOM = 1.5, -1.5, 1.7  # what the canvas covers, in face units
 _TILE = 6.4  # face units after which the noise repeats
 
 
@@ -88,8 +88,8 @@ class Canvas:
   def __init__(self, n: int, resolution: float):
     self.resolution = resolution
     self.soft = 1.0 / resolution
-    width, height = (round((high - low) * resolution) for low, high in ((LEFT, RIGHT), (TOP, BOTTOM)))
-    self.x = ((np.arange(width, dtype=np.float32) + 0.5) / resolution + LEFT)[None, None, :]
+    width, height = round(2 * HALF_WIDTH * resolution), round((BOTTOM - TOP) * resolution)
+    self.x = ((np.arange(width, dtype=np.float32) + 0.5 - 0.5 * width) / resolution)[None, None, :]
     self.y = ((np.arange(height, dtype=np.float32) + 0.5) / resolution + TOP)[None, :, None]
     self.colour = np.zeros((n, 3, height, width), np.float32)
     self.shade = np.ones((n, height, width), np.float32)
@@ -97,8 +97,8 @@ class Canvas:
 
   def window(self, x0: float, x1: float, y0: float, y1: float, mirror: bool = False) -> Window:
     """The part with x0 <= x < x1 and y0 <= y < y1; with `mirror` its mirror image, seen with the same coordinates."""
-    columns = slice(round((x0 - LEFT) * self.resolution), round((x1 - LEFT) * self.resolution))
-    rows = slice(round((y0 - TOP) * self.resolution), round((y1 - TOP) * self.resolution))
+    columns = slice(*(max(round((x - self.x[0, 0, 0]) * self.resolution), 0) for x in (x0, x1)))
+    rows = slice(*(max(round((y - self.y[0, 0, 0]) * self.resolution), 0) for y in (y0, y1)))
     flip = slice(None, None, -1 if mirror else 1)
     layers = [layer[..., flip][..., rows, columns] for layer in (self.colour, self.shade, self.height)]
     return Window(self.x[..., columns], self.y[:, rows], self.soft, *layers)

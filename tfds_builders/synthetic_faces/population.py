@@ -7,8 +7,6 @@ y points down); action units and strengths run from 0 to 1.
 
 from __future__ import annotations
 
-import bisect
-
 import numpy as np
 
 from mtface import tasks
@@ -57,7 +55,7 @@ def sample(draws: Draws, source: str) -> Parameters:
   """Returns the parameters of the faces of `draws`, drawn as the source ('smile', 'emotion' or 'people') has them."""
   p: Parameters = {'noise_key': draws.bits('noise_key')}
   _who(draws, source, p)
-  _expression(draws, source, p)
+  _expression(draws, p)
   _skull(draws, p)
   _eyes_and_brows(draws, p)
   _nose_and_mouth(draws, p)
@@ -78,7 +76,7 @@ def labels(p: Parameters) -> dict[str, np.ndarray]:
     'emotion7': p['emotion'].astype(np.int64),
     'gender': p['male'].astype(np.int64),
     'age_years': p['age'].astype(np.int64),
-    'age_group': np.array([bisect.bisect_left(tasks.AGE_GROUP_BOUNDS, age) for age in p['age']], np.int64),
+    'age_group': np.array([tasks.age_to_group(age) for age in p['age']], np.int64),
     'action_units': np.stack([p[f'au{unit}'] >= np.float32(0.2) for unit in units], axis=1).astype(np.int64),
   }
 
@@ -98,9 +96,8 @@ def _who(draws: Draws, source: str, p: Parameters) -> None:
   p['dimorphism'] = 1.2 * (2.0 * p['male'] - 1.0) * (1.0 - 0.6 * p['child'])
 
 
-def _expression(draws: Draws, source: str, p: Parameters) -> None:
+def _expression(draws: Draws, p: Parameters) -> None:
   """Action units: those of the emotion with one common strength, some left out, some foreign ones, a little of all."""
-  del source
   strength = draws.uniform('expression', 0.55, 1.0)
   for unit in ACTION_UNITS:
     frequency = np.array([PROTOTYPES[emotion].get(unit, EXTRA_UNIT) for emotion in EMOTIONS])[p['emotion']]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from tfds_builders.synthetic_faces import draws, geometry, population, scene, surface
-from tfds_builders.synthetic_faces.canvas import LEFT, TOP, Canvas
+from tfds_builders.synthetic_faces.canvas import Canvas
 
 CHUNK_PIXELS = 20_000  # drawn together: enough to hide the overhead of NumPy calls, few enough for the cache
 _LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601, what OpenCV and Pillow call grey
@@ -78,7 +78,7 @@ def _compose(head: scene.Head, matrices: np.ndarray, behind: np.ndarray, size: i
   layers = np.ascontiguousarray(np.moveaxis(layers, 1, -1))
   framed = np.empty((len(layers), size, size, 4), np.float32)
   step = head.soft
-  grid = np.array([[step, 0, LEFT + step / 2], [0, step, TOP + step / 2], [0, 0, 1]])  # canvas pixels to face units
+  grid = np.array([[step, 0, head.x[0, 0, 0]], [0, step, head.y[0, 0, 0]], [0, 0, 1]])  # canvas pixels to face units
   for n in range(len(layers)):
     matrix = matrices[n].astype(np.float64) @ grid
     cv2.warpAffine(layers[n], matrix, (size, size), framed[n], cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)

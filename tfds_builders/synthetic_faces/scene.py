@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from tfds_builders.synthetic_faces import geometry
-from tfds_builders.synthetic_faces.canvas import LEFT, TOP, Canvas, bump, coverage, ellipse, noise, rounded_box
+from tfds_builders.synthetic_faces.canvas import TOP, Canvas, bump, coverage, ellipse, noise, rounded_box
 
 HAND, SCARF, HAT, LOCK = 1, 2, 3, 4
 
@@ -102,7 +102,8 @@ def _turned_face(head: Head, canvas: Canvas, g: SimpleNamespace, light: _Light, 
   canvas.colour *= canvas.shade[:, None]
   detail = _relief_light(canvas, light)
   x, y = geometry.unturn(canvas.x, canvas.y, g)
-  to_column, to_row = (x - LEFT) * canvas.resolution - 0.5, (y - TOP) * canvas.resolution - 0.5
+  to_column = (x - canvas.x[0, 0, 0]) * canvas.resolution
+  to_row = (y - canvas.y[0, 0, 0]) * canvas.resolution
   layers = np.concatenate([canvas.colour, detail[:, None]], axis=1)
   layers = np.ascontiguousarray(np.moveaxis(layers, 1, -1))
   turned = np.empty_like(layers)
