@@ -163,8 +163,7 @@ def average(states: list[Any]) -> Any:
   """The mean of several states' arrays, leaf by leaf, accumulated in float64 and returned in the leaves' own types."""
 
   def mean(*leaves: Any) -> np.ndarray:
-    total = sum(np.asarray(leaf, np.float64) for leaf in leaves)
-    return (total / len(leaves)).astype(np.asarray(leaves[0]).dtype)
+    return np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0).astype(np.asarray(leaves[0]).dtype)
 
   return jax.tree.map(mean, *states)
 

@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> Any:
   try:
     code = run(sys.argv[1:] if argv is None else argv)
   except UserError as error:
-    print(f'mtface: error: {error}', file=sys.stderr)
+    print(f'mtface: error: {" ".join(str(error).splitlines())}', file=sys.stderr)
     code = EXIT_BAD_INPUT
   except KeyboardInterrupt:
     print('mtface: interrupted; the same command continues a training run', file=sys.stderr)

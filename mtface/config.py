@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mtface.errors import UserError
 from mtface.tasks import get_task
+
+LOSS_OVER = ('all', 'labelled')  # see `losses.reduce_terms`
 
 
 def experiment() -> ConfigDict:
@@ -148,18 +151,73 @@ def to_steps(duration: str, batch_size: int, epoch_size: int, field: str) -> int
   return math.ceil(steps - 1e-9)
 
 
+# What a number must be, in words and as a test that NaN fails too. What is not here is checked where it is used.
+_NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+  'batch_size': ('at least 1', lambda x: x >= 1),
+  'evaluation.batch_size': ('at least 1', lambda x: x >= 1),
+  'model.width': ('more than 0', lambda x: 0 < x < math.inf),
+  'model.dropout': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
+  'augment.pad': ('at least 0', lambda x: x >= 0),
+  'augment.rotate': ('from 0 to 180', lambda x: 0 <= x <= 180),
+  'loss.l2': ('at least 0', lambda x: 0 <= x < math.inf),
+  'optimizer.rate': ('more than 0', lambda x: 0 < x < math.inf),
+  'optimizer.momentum': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
+  'optimizer.decay': ('more than 0 and at most 1', lambda x: 0 < x <= 1),
+  'optimizer.decay_steps': ('at least 1', lambda x: x >= 1),
+  'optimizer.warmup': ('more than 0 and less than 1', lambda x: 0 < x < 1),
+  'checkpoint.keep_last': ('at least 1', lambda x: x >= 1),
+}
+
+
 def check(config: ConfigDict, devices: int) -> None:
   """Raises a `UserError` for what cannot work, before anything is loaded or written."""
+  check_fields(config, 'config')
   if not config.tasks or not config.sources:
     raise UserError('config: no tasks or no sources to train on')
+  values = flat(config.to_dict())
   for name in config.tasks:
     get_task(name)
-  for name in ('batch_size', 'evaluation.batch_size'):
-    size = config.evaluation.batch_size if name.startswith('evaluation') else config.batch_size
-    if size < 1 or size % devices:
-      raise UserError(
-        f'config.{name}: {size} cannot be shared equally by {devices} devices; take a multiple of {devices}'
-      )
+    _check_number(f'tasks.{name}.weight', values, 'at least 0', lambda x: 0 <= x < math.inf)
+  for field, (words, holds) in _NUMBERS.items():
+    _check_number(field, values, words, holds)
+  if len(config.image_shape) != 3:
+    raise UserError(f'config.image_shape: {config.image_shape}; it must be (height, width, channels)')
+  if config.loss.over not in LOSS_OVER:
+    raise UserError(f'config.loss.over {config.loss.over!r} is unknown; there are {", ".join(LOSS_OVER)}')
+  for field in ('batch_size', 'evaluation.batch_size'):
+    check_shareable(values[field], devices, field)
+  _check_evaluation(config)
+
+
+def check_fields(config: ConfigDict, where: str) -> None:
+  """Raises a `UserError` that begins with `where` for a field of `experiment()`, `task()` or `source()` that is missing."""
+  wanted = list(flat(experiment().to_dict()))
+  have = flat(config.to_dict())
+  for group, default in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
+    names = dict.fromkeys(name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.'))
+    wanted = [name for name in wanted if name != group] + [f'{group}.{name}.{key}' for name in names for key in default]
+  missing = [name for name in wanted if name not in have]
+  if missing:
+    raise UserError(
+      f'{where}: the field {missing[0]} is missing; a config starts from experiment(), task() and source() of mtface.config'
+    )
+
+
+def check_shareable(batch_size: int, devices: int, field: str) -> None:
+  """Raises a `UserError` for a batch that the devices cannot share equally."""
+  if batch_size % devices:
+    raise UserError(
+      f'config.{field}: {batch_size} cannot be shared equally by {devices} devices; take a multiple of {devices}'
+    )
+
+
+def _check_number(field: str, values: dict[str, Any], words: str, holds: Callable[[Any], bool]) -> None:
+  value = values[field]
+  if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+    raise UserError(f'config.{field}: {value!r} is out of range; it must be {words}')
+
+
+def _check_evaluation(config: ConfigDict) -> None:
   for field in ('during_training', 'best_on'):
     for name in config.evaluation[field]:
       if name not in config.evaluation.sets:
@@ -168,3 +226,15 @@ def check(config: ConfigDict, devices: int) -> None:
   missing = set(config.evaluation.best_on) - set(config.evaluation.during_training)
   if missing:
     raise UserError(f'config.evaluation.best_on: {", ".join(missing)} must be in during_training too')
+
+
+def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Nested dictionaries as {'a.b': value}; tuples as lists, as in JSON."""
+  found: dict[str, Any] = {}
+  for key, value in tree.items():
+    name = f'{prefix}{key}'
+    if isinstance(value, Mapping) and value:
+      found |= flat(value, f'{name}.')
+    else:
+      found[name] = list(value) if isinstance(value, tuple) else value
+  return found

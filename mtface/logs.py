@@ -2,49 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
+import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
 
+from mtface.errors import UserError
+
 METRICS_FILE = 'metrics.jsonl'
+_FLUSH_SECONDS = 10.0  # until TensorBoard sees a point
 
 
 class MetricsLog:
   """Appends numbers by step to metrics.jsonl and to TensorBoard files.
 
   A continued run drops the lines after its starting step, which a killed run may have written beyond its last checkpoint.
+
+  Raises:
+    UserError: the workdir cannot be written, or its disk is full (from here and from all methods).
   """
 
   def __init__(self, workdir: pathlib.Path, start: int):
-    import tensorboardX
+    # Not tensorboardX's SummaryWriter: that writes from a thread of its own, which dies on a full disk, and then the run hangs.
+    from tensorboardX.record_writer import RecordWriter
 
     self._path = workdir / METRICS_FILE
-    if self._path.exists():
-      kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= start]
-      partial = self._path.with_suffix('.part')
-      partial.write_text(''.join(f'{line}\n' for line in kept))
-      partial.rename(self._path)
-    self._file: IO[str] = self._path.open('a', buffering=1)
-    self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), purge_step=start + 1)
+    with self._as_user_errors():
+      if self._path.exists():
+        _keep_until(self._path, start)
+      self._file: IO[str] = self._path.open('a', buffering=1)
+      (workdir / 'tensorboard').mkdir(exist_ok=True)
+      name = f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{start}'
+      self._board = RecordWriter(str(workdir / 'tensorboard' / name))
+      for event in _first_events(start + 1):
+        self._board.write(event)
+      self._flushed = 0.0
 
   def write(self, step: int, values: dict[str, float]) -> None:
     """One line, and one TensorBoard point a value."""
     if not values:
       return
-    self._file.write(json.dumps({'step': step, 'time': round(time.time(), 3), **values}) + '\n')
-    for name, value in values.items():
-      self._board.add_scalar(name, value, step)
+    now = time.time()
+    with self._as_user_errors():
+      self._file.write(json.dumps({'step': step, 'time': round(now, 3), **values}) + '\n')
+      self._board.write(_scalars_event(step, now, values))
+      if now - self._flushed > _FLUSH_SECONDS:
+        self._board.flush()
+        self._flushed = now
 
   def __enter__(self) -> MetricsLog:
     return self
 
-  def __exit__(self, *_: Any) -> None:
-    self._file.close()
-    self._board.close()
+  def __exit__(self, kind: Any, *_: Any) -> None:
+    for writer in (self._file, self._board):
+      with contextlib.suppress(*([OSError] if kind else [])), self._as_user_errors():  # the first error is the one to report
+        writer.close()
+
+  @contextlib.contextmanager
+  def _as_user_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      raise UserError(
+        f'{self._path.parent}: the metrics cannot be written ({error.strerror or error}); free space or choose another '
+        '--workdir. Checkpoints that were committed before are whole: the same command continues from the last of them'
+      ) from error
+
+
+def _keep_until(path: pathlib.Path, start: int) -> None:
+  """Drops the lines of metrics.jsonl after step `start`."""
+  kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
+  partial = path.with_suffix('.part')
+  partial.write_text(''.join(f'{line}\n' for line in kept))
+  partial.rename(path)
+
+
+def _first_events(step: int) -> list[bytes]:
+  """The head of a TensorBoard file, and what tells TensorBoard to forget what it has of `step` and later."""
+  from tensorboardX.proto import event_pb2
+
+  start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+  head = event_pb2.Event(wall_time=time.time(), file_version='brain.Event:2')
+  return [head.SerializeToString(), event_pb2.Event(step=step, session_log=start).SerializeToString()]
+
+
+def _scalars_event(step: int, now: float, values: dict[str, float]) -> bytes:
+  from tensorboardX.proto import event_pb2, summary_pb2
+
+  points = [summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+  return event_pb2.Event(wall_time=now, step=step, summary=summary_pb2.Summary(value=points)).SerializeToString()
 
 
 def _step_of(line: str) -> float:

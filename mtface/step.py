@@ -51,9 +51,9 @@ def new_state(params: Params, stats: Stats, optimizer: optax.GradientTransformat
 
 def new_tally(tasks: Mapping[str, Task]) -> Tally:
   """An empty tally."""
-  zero = np.zeros((), np.float32)
+  zero = jnp.zeros((), jnp.float32)
   counts = {name: metrics.zeros(task) for name, task in tasks.items()}
-  return Tally(np.zeros((), np.int32), zero, dict.fromkeys(tasks, zero), counts, np.asarray(NEVER))
+  return Tally(jnp.zeros((), jnp.int32), zero, dict.fromkeys(tasks, zero), counts, jnp.asarray(NEVER))
 
 
 def make_step(

@@ -68,7 +68,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
   with MetricsLog(workdir, start) as log, TrainProgress(start, run.steps, config.batch_size) as bar:
     log_line = _log_line(config, run, log, bar)
     empty = jax.device_put(new_tally(run.tasks), everywhere)
-    tally, unread = empty, None
+    tally = empty
+    unread: Tally | None = None
     for step, batch in enumerate(batches, start + 1):
       before = tally
       state, tally = train_step(state, tally, batch)
@@ -77,16 +78,15 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
       if unread is not None:  # sums up to the step before, read now that this one is under way
         log_line(step - 1, unread)
         unread = None
-      save = step % save_every == 0 or step == run.steps
-      if save or step % log_every == 0:
-        unread, tally = tally, empty
-      if save:
-        log_line(step, unread)  # first of all stops a diverged run, so that it is never saved
-        unread = None
+      if step % save_every == 0 or step == run.steps:
+        log_line(step, tally)  # first of all stops a diverged run, so that it is never saved
         scores, best = evaluate(state)
         log.write(step, scores)
         checkpoints.save(step, state, scores, best)
+        tally = empty
         bar.pause()
+      elif step % log_every == 0:
+        unread, tally = tally, empty
   checkpoints.wait()
   checkpoints.close()
   return state
@@ -160,7 +160,8 @@ def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.Pat
   scorer = Scorer(run.network, run.tasks, mesh, config.evaluation.batch_size)
 
   def evaluate(state: TrainState) -> tuple[dict[str, float], float | None]:
-    found, best = {}, []
+    found: dict[str, float] = {}
+    best: list[float] = []
     for name, source in sets.items():
       summaries = measure(run.tasks, scorer.scores(state.params, state.stats, source), source)
       accuracies = {f'eval/{name}/{task}/accuracy': summary['accuracy'] for task, summary in summaries.items()}

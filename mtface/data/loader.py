@@ -30,8 +30,8 @@ _NO_STEP_LIMIT = 2**31 - 1
 class BatchSource:
   """Random access to one process's share of every global batch: element k is `{image, labels, mask, source, position}` of step k.
 
-  `image` uint8 [b, H, W, C]; `labels` and `mask` {task: [b] or [b, C]}; `source` int32 [b]; `position` uint32 [b], the sample's place in the
-  global stream, which keys its augmentation. b = batch_size / process_count.
+  `image` uint8 [b, H, W, C]; `labels` and `mask` {task: [b] or [b, C]}; `source` int32 [b]; `position` uint32 [b], the sample's place in
+  the global stream, which keys its augmentation. b = batch_size / process_count.
   """
 
   def __init__(

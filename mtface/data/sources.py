@@ -93,7 +93,7 @@ class Source:
   def labelled(self, task: str) -> np.ndarray:
     """bool [N]: whether anything is known of `task`; for a multi-label task, of any of its classes."""
     mask = self.mask[task]
-    return mask if mask.ndim == 1 else mask.any(axis=1)
+    return np.any(mask.reshape(len(mask), -1), axis=1)
 
   def gather(self, indices: np.ndarray) -> np.ndarray:
     """uint8 [len(indices), H, W, C]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +101,7 @@ class BKNet(nnx.Module):
       )
     if init not in INITS:
       raise UserError(f'model.init {init!r} is unknown; there are {", ".join(INITS)}')
-    made = {'kernel_init': INITS[init], 'dtype': dtype, 'rngs': rngs}
+    made: dict[str, Any] = {'kernel_init': INITS[init], 'dtype': dtype, 'rngs': rngs}
     blocks = []
     for block in BLOCKS:
       widths = [_scaled(c, width) for c in block]
@@ -110,9 +111,8 @@ class BKNet(nnx.Module):
     self.join = join
     joined = channels + (_scaled(BLOCKS[0][-1], width) if join else 0)
     features = (height // _POOLING) * (breadth // _POOLING) * joined
-    self.branches = nnx.Dict(
-      {task.name: Branch(features, task.num_classes, width=width, dropout=dropout, **made) for task in tasks}
-    )
+    branches = {task.name: Branch(features, task.num_classes, width=width, dropout=dropout, **made) for task in tasks}
+    self.branches: Any = nnx.Dict(branches)
 
   def features(self, images: jax.Array, train: bool = False) -> jax.Array:
     """What the branches see: [B, H/16 * W/16 * C] (2304 for 48x48, 2592 with the join)."""

@@ -68,7 +68,7 @@ def make_network(
     return MODELS[name](tasks, image_shape, dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings)
 
   try:
-    graph, params, stats = nnx.split(make(), nnx.Param, nnx.BatchStat)
+    graph, params, stats = nnx.split(make(), nnx.Param, nnx.BatchStat)  # type: ignore[misc]
   except TypeError as error:
     raise UserError(f'model {name}: {error}; check the fields of config.model') from error
   return Network(graph), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
