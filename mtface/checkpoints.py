@@ -7,10 +7,15 @@ step; `config.json` beside the checkpoints holds the configuration and the versi
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
+import shutil
+import sys
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +25,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from mtface.config import check_fields, flat
 from mtface.errors import UserError
 from mtface.progress import warn
 
 CONFIG_FILE = 'config.json'
 _FREELY_CHANGED = ('log_every',)  # fields that a resumed run may change without becoming another run
 _NO_SCORE = -1.0
+_STEP_DIGITS = 9
+_DAMAGED: dict[str, float] = {}  # stands for metrics that cannot be read
 _PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 
@@ -35,30 +43,18 @@ class Checkpoints:
   def __init__(self, workdir: str | os.PathLike, *, keep_last: int | None = None):
     """Opens `workdir/checkpoints/main`; `keep_last` (None: read only) is how many are kept besides the best one."""
     self.folder = pathlib.Path(workdir).expanduser().absolute() / 'checkpoints' / 'main'
-    read_only = keep_last is None
-    if read_only and not self.folder.is_dir():
+    self._read_only = keep_last is None
+    if self._read_only and not self.folder.is_dir():
       raise UserError(f'{self.folder}: no checkpoints are here; train first, or pass the --workdir of a run')
-    keep = preservation_policy.AnyPreservationPolicy(
-      [
-        preservation_policy.LatestN(keep_last),
-        preservation_policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
-      ]
-    )
-    options = ocp.CheckpointManagerOptions(
-      preservation_policy=keep,
-      best_fn=_score,  # without it orbax writes no metrics
-      read_only=read_only,
-      create=not read_only,
-      cleanup_tmp_directories=not read_only,
-      enable_async_checkpointing=not read_only,
-      step_format_fixed_length=9,  # so that names sort as numbers do
-    )
     with _as_user_errors(self.folder):
-      self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=('state',))
+      if not self._read_only:
+        self._set_aside_without_scores()
+      handlers = {'state': ocp.StandardCheckpointHandler()}
+      self._manager = ocp.CheckpointManager(self.folder, options=_options(keep_last), item_handlers=handlers)
 
   def save(self, step: int, state: Any, metrics: dict[str, float] | None = None, best: float | None = None) -> None:
     """Starts to write `state`; returns once it is copied from the devices. `best` ranks it among those that have one."""
-    scores = dict(metrics or {}) | {'best': _NO_SCORE if best is None else best}
+    scores = dict(metrics or {}) | {'best': _NO_SCORE if best is None else best, 'checksum': checksum(state)}
     with _as_user_errors(self.folder):
       self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=scores, force=True)
 
@@ -72,6 +68,16 @@ class Checkpoints:
     with _as_user_errors(self.folder):
       self._manager.close()
 
+  def __enter__(self) -> Checkpoints:
+    return self
+
+  def __exit__(self, kind: Any, *_: Any) -> None:
+    try:
+      self.close()
+    except UserError:
+      if kind is None:  # otherwise the first error is the one to report
+        raise
+
   @property
   def steps(self) -> list[int]:
     """Steps that have a committed checkpoint, oldest first."""
@@ -79,7 +85,7 @@ class Checkpoints:
 
   def best_step(self) -> int:
     """The step with the highest score on `config.evaluation.best_on`; the latest of equals."""
-    scored = [(_score(self._manager.metrics(step) or {}), step) for step in self.steps]
+    scored = [(_score(self._scores(step)), step) for step in self.steps]
     best = max(scored, default=(_NO_SCORE, 0))
     if best[0] == _NO_SCORE:
       raise UserError(
@@ -88,14 +94,29 @@ class Checkpoints:
     return best[1]
 
   def restore(self, step: int, like: Any) -> Any:
-    """The state of one step, with the shapes, types and shardings of `like` (arrays or `jax.ShapeDtypeStruct`)."""
+    """The state of one step, with the shapes, types and shardings of `like` (arrays or `jax.ShapeDtypeStruct`).
+
+    Raises:
+      DamagedCheckpointError: it cannot be read, or is not what was written.
+      UserError: there is none of this step, or it is of another network.
+    """
     if step not in self.steps:
       raise UserError(f'{self.folder}: has no checkpoint of step {step}; there are {_listed(self.steps)}')
-    try:
-      state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
-    except Exception as error:  # orbax and tensorstore raise many types for a damaged checkpoint
-      raise DamagedCheckpointError(f'{self.folder}: checkpoint {step} cannot be read ({_first_line(error)})') from error
-    _check_shapes(state, like, f'{self.folder}: checkpoint {step}')
+    what = f'{self.folder}: checkpoint {step}'
+    damage = ''
+    with _without_echoes():
+      try:
+        stored = self._manager.item_metadata(step).state.tree
+        _check_shapes(stored, like, what)
+        state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
+      except UserError:
+        raise
+      except Exception as error:  # orbax and tensorstore raise many types for a damaged checkpoint
+        damage = _first_line(error)
+    if not damage and self._scores(step).get('checksum') not in (None, checksum(state)):
+      damage = 'its checksum is wrong'  # tensorstore keeps none of its own: a changed byte would go unnoticed
+    if damage:
+      raise DamagedCheckpointError(f'{what} is damaged ({damage}); remove it, or choose another one with --checkpoint')
     return state
 
   def restore_latest(self, like: Any) -> tuple[int, Any] | None:
@@ -104,18 +125,78 @@ class Checkpoints:
       try:
         return step, self.restore(step, like)
       except DamagedCheckpointError as error:
-        warn(f'{error}; the one before it is used')
-        self._set_aside(step)
+        self._set_aside(step, str(error).partition(';')[0])
+        self._manager.reload()
     return None
 
-  def _set_aside(self, step: int) -> None:
+  def _set_aside(self, step: int, why: str) -> None:
     """Renames a damaged checkpoint, so that the run can write that step again."""
-    if self._manager._options.read_only:
-      return
-    for found in self.folder.glob(f'*{step:09d}'):
-      if found.name.isdigit():
-        found.rename(found.with_name(f'damaged-{found.name}'))
-    self._manager.reload()
+    before = [s for s in _steps_in(self.folder) if s < step]
+    instead = f'checkpoint {before[-1]} is used' if before else 'no older one is left, and training starts anew'
+    folder = self.folder / f'{step:0{_STEP_DIGITS}}'
+    aside = folder.with_name(f'damaged-{folder.name}')
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    warn(f'{why}; {instead}, and this one is kept as {aside.name}')
+
+  def _set_aside_without_scores(self) -> None:
+    """Orbax reads the metrics of all checkpoints when it starts, and one file that is no JSON would stop it."""
+    for step in reversed(_steps_in(self.folder)):
+      if self._scores(step) is _DAMAGED:
+        self._set_aside(step, f'{self.folder}: checkpoint {step} is damaged (its metrics cannot be read)')
+
+  def _scores(self, step: int) -> dict[str, float]:
+    """The metrics that were saved with a checkpoint."""
+    try:
+      scores = json.loads((self.folder / f'{step:0{_STEP_DIGITS}}' / 'metrics' / 'metrics').read_text())
+      return scores if isinstance(scores, dict) else _DAMAGED
+    except FileNotFoundError:
+      return {}
+    except (OSError, ValueError):
+      return _DAMAGED
+
+
+def _options(keep_last: int | None) -> ocp.CheckpointManagerOptions:
+  naming: dict[str, Any] = {'step_format_fixed_length': _STEP_DIGITS}  # so that names sort as numbers do
+  if keep_last is None:
+    # lightweight: without the metrics, of which one damaged file would stop orbax
+    return ocp.CheckpointManagerOptions(
+      read_only=True, create=False, enable_async_checkpointing=False, lightweight_initialize=True, **naming
+    )
+  best = preservation_policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+  return ocp.CheckpointManagerOptions(
+    preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep_last), best]),
+    best_fn=_score,  # without it orbax writes no metrics
+    cleanup_tmp_directories=True,
+    **naming,
+  )
+
+
+def _steps_in(folder: pathlib.Path) -> list[int]:
+  return sorted(int(path.name) for path in folder.glob('[0-9]' * _STEP_DIGITS))
+
+
+def checksum(state: Any) -> int:
+  """CRC-32 of all arrays of a pytree, in its order."""
+  total = 0
+  for leaf in jax.tree.leaves(state):
+    total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, total)
+  return total
+
+
+@contextlib.contextmanager
+def _without_echoes() -> Iterator[None]:
+  """Orbax reads all arrays at once: after the first error those of the others would appear on stderr, as "ignored"."""
+  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+  logger = logging.getLogger('asyncio')
+  level = logger.level
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    gc.collect()
+    sys.unraisablehook = hook
+    logger.setLevel(level)
 
 
 class DamagedCheckpointError(UserError):
@@ -134,12 +215,25 @@ def _listed(steps: list[int]) -> str:
   return ', '.join(map(str, steps)) or 'none'
 
 
-def _check_shapes(state: Any, like: Any, what: str) -> None:
-  def check(path: Any, a: Any, b: Any) -> None:
-    if np.shape(a) != np.shape(b):
-      raise UserError(f'{what}: {jax.tree_util.keystr(path)} has shape {np.shape(a)}, the config wants {np.shape(b)}')
+def _check_shapes(stored: Any, like: Any, what: str) -> None:
+  """Raises a `UserError` where a checkpoint's arrays are not those of the network; damage is another matter."""
+  have, want = _shapes(stored), _shapes(like)
+  for name in sorted(have.keys() | want.keys()):
+    if have.get(name) != want.get(name):
+      raise UserError(
+        f'{what} is of another network: {name} has shape {have.get(name, "none")}, the config wants {want.get(name, "none")}; '
+        'use the config and the version of mtface that wrote it'
+      )
 
-  jax.tree_util.tree_map_with_path(check, state, like)
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """{path: shape}, the same for a tree of arrays and for what orbax has stored of it (dictionaries in place of named tuples)."""
+
+  def name(key: Any) -> str:
+    return str(next(getattr(key, field) for field in ('key', 'name', 'idx') if hasattr(key, field)))
+
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {'/'.join(map(name, path)): tuple(leaf.shape) for path, leaf in leaves}
 
 
 @contextlib.contextmanager
@@ -173,8 +267,8 @@ def write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
   path = workdir / CONFIG_FILE
   text = {'config': json.loads(config.to_json_best_effort()), 'versions': _versions()}
   if path.exists():
-    before = _flat(read_config(workdir).to_dict())
-    now = _flat(ml_collections.ConfigDict(text['config']).to_dict())
+    before = flat(read_config(workdir).to_dict())
+    now = flat(ml_collections.ConfigDict(text['config']).to_dict())
     changed = [
       k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k) and k not in _FREELY_CHANGED
     ]
@@ -201,13 +295,15 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
   """The configuration of the run in `workdir`."""
   path = pathlib.Path(workdir).expanduser() / CONFIG_FILE
   try:
-    return ml_collections.ConfigDict(json.loads(path.read_text())['config'])
-  except FileNotFoundError:
+    config = ml_collections.ConfigDict(json.loads(path.read_text())['config'])
+  except (FileNotFoundError, NotADirectoryError):
     raise UserError(f'{path}: not found; --workdir must be the folder of a run that `mtface train` started') from None
-  except (ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
       f'{path}: is damaged ({_first_line(error)}); restore it, or train into another --workdir'
     ) from error
+  check_fields(config, f'{path}: is damaged, or of another version of mtface')
+  return config
 
 
 def _versions() -> dict[str, str]:
@@ -216,15 +312,3 @@ def _versions() -> dict[str, str]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[package] = importlib.metadata.version(package)
   return found
-
-
-def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Nested dictionaries as {'a.b': value}."""
-  flat: dict[str, Any] = {}
-  for key, value in tree.items():
-    name = f'{prefix}{key}'
-    if isinstance(value, dict) and value:
-      flat |= _flat(value, f'{name}.')
-    else:
-      flat[name] = list(value) if isinstance(value, tuple) else value
-  return flat

@@ -251,11 +251,14 @@ def run(argv: Sequence[str]) -> int:
 
 def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tuple[flags.FlagValues, list[str]]:
   """A command's flags, and what stands beside them."""
-  args = flags.FlagValues()  # not absl's global one, which holds the flags of every library, and can be parsed only once
+  args = (
+    flags.FlagValues()
+  )  # not absl's global one, which holds the flags of every library, and can be parsed only once
   _define_flags(args, COMMANDS[command][1])
   argv = ['mtface', *rest]
   try:
     if config is not None:  # its overrides, --config.FIELD=VALUE
+      _check_fields_exist(config, rest)
       config_flags.DEFINE_config_dict('config', config, flag_values=args, sys_argv=argv)
     return args, args(argv)[1:]
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -263,10 +266,20 @@ def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tupl
     raise UserError(f'{message} (`mtface {command} --help` lists the flags)') from error
 
 
+def _check_fields_exist(config: ConfigDict, arguments: Sequence[str]) -> None:
+  """ml_collections' own message for a field that is not there names neither the flag nor the fields that are."""
+  for flag in (item.partition('=')[0] for item in arguments if item.startswith('--config.')):
+    group: Any = config
+    for name in flag.split('.')[1:]:
+      if not isinstance(group, ConfigDict) or name not in group:
+        have = ', '.join(group) if isinstance(group, ConfigDict) else 'none'
+        raise UserError(f'{flag}: there is no field {name!r}; the fields here are: {have}')
+      group = group[name]
+
+
 def main(argv: Sequence[str] | None = None) -> Any:
   """The entry point: bad input is one line on stderr and exit code 2; a bug keeps its traceback."""
-  logging.use_absl_handler()
-  logging.set_verbosity(logging.ERROR)  # orbax warns of what its own options ask for
+  _quieten_libraries()
   try:
     code = run(sys.argv[1:] if argv is None else argv)
   except UserError as error:
@@ -276,6 +289,18 @@ def main(argv: Sequence[str] | None = None) -> Any:
     print('mtface: interrupted; the same command continues a training run', file=sys.stderr)
     code = 130
   sys.exit(code)
+
+
+def _quieten_libraries() -> None:
+  flags.FLAGS.mark_as_parsed()  # absl's own, which grain and absl's logging look at
+  logging.use_absl_handler()
+  logging.set_verbosity(logging.ERROR)  # orbax warns of what its own options ask for
+  logging.get_absl_handler().addFilter(_is_not_raised_too)
+
+
+def _is_not_raised_too(record: Any) -> bool:
+  """Orbax logs an exception with its traceback, and then raises it: once is enough."""
+  return not record.exc_info
 
 
 if __name__ == '__main__':

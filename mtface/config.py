@@ -134,6 +134,7 @@ def _describe(options: dict[str, Option]) -> str:
   )
 
 
+_MOST_STEPS = 2**31 - 2  # steps are int32, and one number stands for "never"
 _DURATION = re.compile(r'^\s*([\d_]+(?:\.\d+)?)\s*(steps?|epochs?|examples?)\s*$')
 
 
@@ -148,13 +149,16 @@ def to_steps(duration: str, batch_size: int, epoch_size: int, field: str) -> int
   steps = {'step': amount, 'example': amount / batch_size, 'epoch': amount * epoch_size / batch_size}[unit]
   if steps <= 0:
     raise UserError(f'config.{field}: {duration!r} is no time at all; it must be more than 0')
+  if steps > _MOST_STEPS:
+    raise UserError(f'config.{field}: {duration!r} is {steps:.3g} steps; it must be at most 2^31 - 2')
   return math.ceil(steps - 1e-9)
 
 
 # What a number must be, in words and as a test that NaN fails too. What is not here is checked where it is used.
 _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-  'batch_size': ('at least 1', lambda x: x >= 1),
-  'evaluation.batch_size': ('at least 1', lambda x: x >= 1),
+  'seed': ('from 0 to 2^32 - 1', lambda x: 0 <= x < 2**32),
+  'batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
+  'evaluation.batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
   'model.width': ('more than 0', lambda x: 0 < x < math.inf),
   'model.dropout': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
   'augment.pad': ('at least 0', lambda x: x >= 0),

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mtface.data.sources import Source
-from mtface.models.network import is_batch_norm, make_network, parameter_table
+from mtface.models.network import abstract_network, is_batch_norm, parameter_table
 from mtface.tasks import get_task
 from mtface.train import Run, prepare
 
@@ -16,7 +16,7 @@ from mtface.train import Run, prepare
 def parameter_report(config: ConfigDict) -> str:
   """Table of the parameters, and their number with and without batch normalisation (which papers leave out)."""
   tasks = [get_task(name) for name in config.tasks]
-  _, params, _ = make_network(config.model, tasks, config.image_shape, config.seed)
+  _, params, _ = abstract_network(config.model, tasks, config.image_shape)
   table = parameter_table(params)
   longest = max(len(path) for path, _, _ in table)
   lines = [f'{path:<{longest}}  {"x".join(map(str, shape)):>14}  {count:>10,}' for path, shape, count in table]

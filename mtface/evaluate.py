@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from mtface import metrics
 from mtface.checkpoints import Checkpoints, average, read_config
+from mtface.config import check_shareable
 from mtface.data.augment import augment, scale_images
 from mtface.data.loader import BatchSource, load_batches
 from mtface.data.sources import Source, load_source
@@ -89,9 +90,10 @@ class Evaluator:
   def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike):
     self.workdir, self.data_dir = pathlib.Path(workdir).expanduser(), data_dir
     self.config = read_config(self.workdir)
+    self.mesh: Mesh = data_mesh()
+    check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
     self.run: Run = prepare(self.config, data_dir)
     self.checkpoints = Checkpoints(self.workdir)
-    self.mesh: Mesh = data_mesh()
     self.scorer = Scorer(self.run.network, self.run.tasks, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
 
@@ -103,7 +105,8 @@ class Evaluator:
       self._sets[name] = load_source(entry.name if entry else name, self.data_dir, tasks)
       if not set(self._sets[name].labels) & set(self.run.tasks):
         raise UserError(
-          f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts {", ".join(self.run.tasks)}'
+          f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts {", ".join(self.run.tasks)}; '
+          'name a set with one of these'
         )
     return self._sets[name]
 
@@ -138,6 +141,7 @@ class Evaluator:
     own statistic, whatever the momentum m; the division by the same fraction of ones makes that exact.
     """
     config, run = self.config, self.run
+    check_shareable(config.batch_size, self.mesh.size, 'batch_size')
     key = jax.random.key(config.seed)
     sharded, everywhere = NamedSharding(self.mesh, P('data')), NamedSharding(self.mesh, P())
     zeros, ones = jax.tree.map(jnp.zeros_like, stats), jax.tree.map(jnp.ones_like, stats)
@@ -181,6 +185,7 @@ def evaluate(
     accuracy), `seconds`, and all of `metrics.summarize`.
   """
   selections = {text: Selection.parse(text) for text in checkpoints}
+  read_results(pathlib.Path(workdir).expanduser())  # what is damaged is to show before the work, not after it
   evaluator = Evaluator(workdir, data_dir)
   names = list(on) or list(evaluator.config.evaluation.sets)
   if not names:
@@ -213,14 +218,19 @@ def write_results(workdir: pathlib.Path, config: ConfigDict, rows: Sequence[dict
   """Adds rows to results.json; a row measured again replaces the old one."""
   path = workdir / RESULTS_FILE
   before = read_results(workdir)
-
-  def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row['checkpoint'], row['source'], row['task']
-
-  merged = {key(row): row for row in [*before, *rows]}
+  merged = {_key(row): row for row in [*before, *rows]}
   partial = path.with_suffix('.json.part')
-  partial.write_text(json.dumps({'name': config.name, 'results': list(merged.values())}, indent=1))
-  partial.rename(path)
+  try:
+    partial.write_text(json.dumps({'name': config.name, 'results': list(merged.values())}, indent=1))
+    partial.rename(path)
+  except OSError as error:
+    raise UserError(
+      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir writable'
+    ) from error
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+  return row['checkpoint'], row['source'], row['task']
 
 
 def read_results(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -229,8 +239,11 @@ def read_results(workdir: pathlib.Path) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   try:
-    return json.loads(path.read_text())['results']
-  except (ValueError, KeyError) as error:
+    rows = json.loads(path.read_text())['results']
+    for row in rows:
+      _key(row)
+    return rows
+  except (ValueError, KeyError, TypeError) as error:
     raise UserError(f'{path}: is damaged ({error}); delete it and run `mtface evaluate` again') from error
 
 

@@ -60,9 +60,13 @@ class MetricsLog:
     return self
 
   def __exit__(self, kind: Any, *_: Any) -> None:
-    for writer in (self._file, self._board):
-      with contextlib.suppress(*([OSError] if kind else [])), self._as_user_errors():  # the first error is the one to report
-        writer.close()
+    for writer in (self._board, self._file):
+      try:
+        with self._as_user_errors():
+          writer.close()
+      except UserError:
+        if kind is None:  # otherwise the first error is the one to report
+          raise
 
   @contextlib.contextmanager
   def _as_user_errors(self) -> Iterator[None]:
@@ -77,7 +81,7 @@ class MetricsLog:
 
 def _keep_until(path: pathlib.Path, start: int) -> None:
   """Drops the lines of metrics.jsonl after step `start`."""
-  kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
+  kept = [line for line in path.read_text(errors='replace').splitlines() if _step_of(line) <= start]
   partial = path.with_suffix('.part')
   partial.write_text(''.join(f'{line}\n' for line in kept))
   partial.rename(path)
@@ -110,7 +114,7 @@ def _step_of(line: str) -> float:
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
   """All whole lines of metrics.jsonl, in order."""
   path = workdir / METRICS_FILE
-  lines = path.read_text().splitlines() if path.exists() else []
+  lines = path.read_text(errors='replace').splitlines() if path.exists() else []
   return [json.loads(line) for line in lines if _step_of(line) < np.inf]
 
 

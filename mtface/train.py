@@ -19,7 +19,7 @@ from mtface import losses, metrics
 from mtface.checkpoints import Checkpoints, write_config
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.mixing import Mixture, make_mixture
-from mtface.data.sources import Source, check_shapes, load_source
+from mtface.data.sources import Source, SourceName, check_shapes, load_source
 from mtface.errors import UserError
 from mtface.logs import MetricsLog, TrainProgress
 from mtface.models.network import Network, make_network
@@ -42,53 +42,49 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
   mesh = data_mesh()
   configs.check(config, mesh.size)
   run = prepare(config, data_dir)
-  write_config(config, workdir)
-  checkpoints = Checkpoints(workdir, keep_last=config.checkpoint.keep_last)
-
   everywhere, sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
   optimizer = make_optimizer(config.optimizer, run.steps)
-  state = jax.device_put(new_state(run.params, run.stats, optimizer), everywhere)
-  restored = checkpoints.restore_latest(state)
-  start, state = restored or (0, state)
-  if start >= run.steps:
-    print(f'{workdir}: already trained to step {start:,}', flush=True)
-    return state
-
-  step_function = make_step(run.network, optimizer, run.tasks, config, class_weights(config, run))
   train_step = jax.jit(
-    step_function,
+    make_step(run.network, optimizer, run.tasks, config, class_weights(config, run)),
     in_shardings=(everywhere, everywhere, sharded),
     out_shardings=everywhere,
     donate_argnums=0,
   )
-  batches = to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), start, run.steps), mesh)
   evaluate = _evaluation(config, run, mesh, data_dir)
   log_every, save_every = run.duration('log_every'), run.duration('checkpoint.every')
 
-  with MetricsLog(workdir, start) as log, TrainProgress(start, run.steps, config.batch_size) as bar:
-    log_line = _log_line(config, run, log, bar)
-    empty = jax.device_put(new_tally(run.tasks), everywhere)
-    tally = empty
-    unread: Tally | None = None
-    for step, batch in enumerate(batches, start + 1):
-      before = tally
-      state, tally = train_step(state, tally, batch)
-      before.steps.block_until_ready()  # one step runs, one waits: enough to keep the device busy, and memory bounded
-      bar.advance(step)
-      if unread is not None:  # sums up to the step before, read now that this one is under way
-        log_line(step - 1, unread)
-        unread = None
-      if step % save_every == 0 or step == run.steps:
-        log_line(step, tally)  # first of all stops a diverged run, so that it is never saved
-        scores, best = evaluate(state)
-        log.write(step, scores)
-        checkpoints.save(step, state, scores, best)
-        tally = empty
-        bar.pause()
-      elif step % log_every == 0:
-        unread, tally = tally, empty
-  checkpoints.wait()
-  checkpoints.close()
+  # Bad input has shown itself by now: from here on the workdir is this run's.
+  write_config(config, workdir)
+  with Checkpoints(workdir, keep_last=config.checkpoint.keep_last) as checkpoints:
+    state = jax.device_put(new_state(run.params, run.stats, optimizer), everywhere)
+    start, state = checkpoints.restore_latest(state) or (0, state)
+    if start >= run.steps:
+      print(f'{workdir}: already trained to step {start:,}', flush=True)
+      return state
+
+    batches = to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), start, run.steps), mesh)
+    with MetricsLog(workdir, start) as log, TrainProgress(start, run.steps, config.batch_size) as bar:
+      log_line = _log_line(config, run, log, bar)
+      empty = jax.device_put(new_tally(run.tasks), everywhere)
+      tally = empty
+      unread: Tally | None = None
+      for step, batch in enumerate(batches, start + 1):
+        before = tally
+        state, tally = train_step(state, tally, batch)
+        before.steps.block_until_ready()  # one step runs, one waits: enough to keep the device busy, and memory bounded
+        bar.advance(step)
+        if unread is not None:  # sums up to the step before, read now that this one is under way
+          log_line(step - 1, unread)
+          unread = None
+        if step % save_every == 0 or step == run.steps:
+          log_line(step, tally)  # first of all stops a diverged run, so that it is never saved
+          scores, best = evaluate(state)
+          log.write(step, scores)
+          checkpoints.save(step, state, scores, best)
+          tally = empty
+          bar.pause()
+        elif step % log_every == 0:
+          unread, tally = tally, empty
   return state
 
 
@@ -120,6 +116,8 @@ class Run:
 def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
   """Loads the sources, plans the mixture and makes the network."""
   tasks = {name: get_task(name) for name in config.tasks}
+  for entry in config.evaluation.sets.values():
+    SourceName.parse(entry.name)  # a mistake in it would show only after training
   sources = [load_source(entry.name, data_dir, entry.tasks or tuple(tasks)) for entry in config.sources.values()]
   for source in sources:
     for task in source.labels:

@@ -87,7 +87,7 @@ def write_prepared(
   return pathlib.Path(builder.data_dir)
 
 
-def write_tiny(data_dir: str | os.PathLike) -> None:
+def write_tiny(data_dir: str | os.PathLike, shards: int | None = None) -> None:
   """Writes the sets of tests/tiny.py: 24 smiles and 40 people to train on, 12 and 20 to test on."""
-  write_prepared(data_dir, 'tiny/smile', {'train': 24, 'test': 12}, {'smile': 1.0})
-  write_prepared(data_dir, 'tiny/people', {'train': 40, 'test': 20}, {'gender': 0.75}, seed=7)
+  write_prepared(data_dir, 'tiny/smile', {'train': 24, 'test': 12}, {'smile': 1.0}, shards=shards)
+  write_prepared(data_dir, 'tiny/people', {'train': 40, 'test': 20}, {'gender': 0.75}, seed=7, shards=shards)

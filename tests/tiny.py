@@ -8,6 +8,7 @@ from mtface.config import experiment, source, task
 
 def get_config():
   config = experiment()
+  config.name = 'tiny'
   config.tasks.smile = task()
   config.tasks.gender = task()
   config.sources.smiles = source('tiny/smile:train', 'smile')

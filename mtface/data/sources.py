@@ -279,7 +279,7 @@ def _read_cache(cache: pathlib.Path) -> dict[str, np.ndarray] | None:
     return {key: (value if key == 'images' else np.array(value)) for key, value in arrays.items()}
   except FileNotFoundError:
     return None
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
     warn(f'{cache}: the cache is damaged ({error}) and is made again')
     return None
 

@@ -100,7 +100,7 @@ class BKNet(nnx.Module):
         f'model bknet: images of {height}x{breadth} are too small for {len(BLOCKS)} pools; at least 16x16'
       )
     if init not in INITS:
-      raise UserError(f'model.init {init!r} is unknown; there are {", ".join(INITS)}')
+      raise UserError(f'config.model.init {init!r} is unknown; there are {", ".join(INITS)}')
     made: dict[str, Any] = {'kernel_init': INITS[init], 'dtype': dtype, 'rngs': rngs}
     blocks = []
     for block in BLOCKS:

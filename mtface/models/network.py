@@ -47,7 +47,7 @@ class Network:
 
 
 def make_network(
-  config: ConfigDict, tasks: Sequence[Task], image_shape: tuple[int, int, int], seed: int
+  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int
 ) -> tuple[Network, Params, Stats]:
   """The network of `config.model` and its initial parameters and statistics.
 
@@ -57,21 +57,39 @@ def make_network(
     image_shape: (H, W, C).
     seed: of the initial weights.
   """
+  network, _, _ = abstract_network(config, tasks, image_shape)
+
+  def initial() -> tuple[Params, Stats]:
+    _, params, stats = _split(_make(config, tasks, image_shape, seed))
+    return params, stats
+
+  return network, *jax.jit(initial)()  # one program; op by op it would take half a minute of compilation
+
+
+def abstract_network(
+  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int]
+) -> tuple[Network, Params, Stats]:
+  """The same with shapes (`jax.ShapeDtypeStruct`) for numbers; nothing is computed."""
+  graph, params, stats = _split(nnx.eval_shape(lambda: _make(config, tasks, image_shape, 0)))
+  return Network(graph), params, stats
+
+
+def _make(config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int) -> nnx.Module:
   settings = dict(config)
   name, dtype = settings.pop('name'), settings.pop('dtype')
   if name not in MODELS:
-    raise UserError(f'model.name {name!r} is unknown; there are {", ".join(MODELS)}')
+    raise UserError(f'config.model.name {name!r} is unknown; there are {", ".join(MODELS)}')
   if dtype not in DTYPES:
-    raise UserError(f'model.dtype {dtype!r} is unknown; there are {", ".join(DTYPES)}')
-
-  def make() -> nnx.Module:
-    return MODELS[name](tasks, image_shape, dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings)
-
+    raise UserError(f'config.model.dtype {dtype!r} is unknown; there are {", ".join(DTYPES)}')
   try:
-    graph, params, stats = nnx.split(make(), nnx.Param, nnx.BatchStat)  # type: ignore[misc]
+    return MODELS[name](tasks, tuple(image_shape), dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings)
   except TypeError as error:
     raise UserError(f'model {name}: {error}; check the fields of config.model') from error
-  return Network(graph), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def _split(model: nnx.Module) -> tuple[nnx.GraphDef, Params, Stats]:
+  graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)  # type: ignore[misc]
+  return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
 def parameter_table(params: Params) -> list[tuple[str, tuple[int, ...], int]]:

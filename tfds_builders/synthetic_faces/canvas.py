@@ -39,7 +39,9 @@ def ellipse(x: np.ndarray, y: np.ndarray, rx: np.ndarray | float, ry: np.ndarray
   return (radius - 1.0) * np.minimum(rx, ry)
 
 
-def rounded_box(x: np.ndarray, y: np.ndarray, half_w: np.ndarray, half_h: np.ndarray, radius: np.ndarray) -> np.ndarray:
+def rounded_box(
+  x: np.ndarray, y: np.ndarray, half_w: np.ndarray | float, half_h: np.ndarray | float, radius: np.ndarray | float
+) -> np.ndarray:
   """Signed distance to a box with rounded corners around the origin."""
   outside_x = np.abs(x) - (half_w - radius)
   outside_y = np.abs(y) - (half_h - radius)

@@ -7,6 +7,7 @@ counter-based: output i of a stream is `mix64(key + (i + 1) * GAMMA)`. Every nam
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -23,6 +24,11 @@ def mix64(state: np.ndarray) -> np.ndarray:
   return state ^ (state >> np.uint64(31))
 
 
+@functools.cache
+def _key(text: str) -> np.uint64:
+  return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'little'))
+
+
 class Draws:
   """The random numbers of the faces `indices` (int [N]) of one source and split."""
 
@@ -35,8 +41,7 @@ class Draws:
 
   def bits(self, name: str) -> np.ndarray:
     """uint64 [N]: output `index` of the SplitMix64 stream whose seed is the SHA-256 of (seed, source, split, name)."""
-    digest = hashlib.sha256(f'{self.stream}/{name}'.encode()).digest()
-    return mix64(np.uint64(int.from_bytes(digest[:8], 'little')) + self.counters)
+    return mix64(_key(f'{self.stream}/{name}') + self.counters)
 
   def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """float64 [N], uniform in (low, high); 53 random bits, never exactly an end."""

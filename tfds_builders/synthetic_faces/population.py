@@ -29,7 +29,7 @@ PROTOTYPES: dict[str, dict[int, float]] = {
   'surprise': {1: 0.95, 2: 0.95, 5: 0.8, 25: 0.85, 26: 0.9},
   'neutral': {},
 }
-EXTRA_UNIT = 0.025  # how often a unit that is not in the emotion's set moves as well
+EXTRA_UNIT = 0.015  # how often a unit that is not in the emotion's set moves as well
 
 # Emotions (in EMOTIONS' order) and age groups of each source.
 EMOTION_MIX: dict[str, tuple[float, ...]] = {
@@ -44,7 +44,7 @@ AGE_MIX: dict[str, tuple[float, ...]] = {
 }
 _AGE_EDGES = (1, *(bound + 1 for bound in tasks.AGE_GROUP_BOUNDS), 91)
 
-# Anchors of skin colour by melanin 0, 1/3, 2/3, 1, and of hair colours: black, brown, chestnut, blond, red (linear-looking sRGB, 0..1).
+# Anchors of skin colour by melanin 0, 1/3, 2/3, 1, and of hair colours: black, brown, chestnut, blond, red.
 _SKIN = np.array([[0.95, 0.81, 0.73], [0.84, 0.66, 0.53], [0.60, 0.43, 0.32], [0.33, 0.22, 0.17]])
 _HAIR = np.array([[0.09, 0.08, 0.08], [0.22, 0.15, 0.11], [0.36, 0.24, 0.15], [0.72, 0.58, 0.36], [0.50, 0.25, 0.13]])
 _GREY_HAIR = np.array([0.78, 0.77, 0.76])
@@ -93,31 +93,31 @@ def _who(draws: Draws, source: str, p: Parameters) -> None:
   p['emotion'] = draws.choice('emotion', EMOTION_MIX[source])
   p['child'] = np.clip((21.0 - p['age']) / 19.0, 0.0, 1.0)
   # +1 male, -1 female, less in children: what sexual dimorphism multiplies.
-  p['dimorphism'] = 1.2 * (2.0 * p['male'] - 1.0) * (1.0 - 0.6 * p['child'])
+  p['dimorphism'] = 1.6 * (2.0 * p['male'] - 1.0) * (1.0 - 0.6 * p['child'])
 
 
 def _expression(draws: Draws, p: Parameters) -> None:
   """Action units: those of the emotion with one common strength, some left out, some foreign ones, a little of all."""
-  strength = draws.uniform('expression', 0.55, 1.0)
+  strength = draws.uniform('expression', 0.65, 1.0)
   for unit in ACTION_UNITS:
     frequency = np.array([PROTOTYPES[emotion].get(unit, EXTRA_UNIT) for emotion in EMOTIONS])[p['emotion']]
     own = frequency > EXTRA_UNIT
     active = draws.chance(f'au{unit}_active', frequency)
-    own_intensity = strength * draws.uniform(f'au{unit}_own', 0.75, 1.3)
+    own_intensity = strength * draws.uniform(f'au{unit}_own', 0.85, 1.3)
     intensity = np.where(own, own_intensity, draws.uniform(f'au{unit}_extra', 0.2, 0.7))
     tremor = np.abs(draws.normal(f'au{unit}_tremor', 0.0, 0.04))
     p[f'au{unit}'] = np.clip(np.where(active, intensity, tremor), 0.0, 1.0)
-  speaks = draws.chance('speaks', 0.15)
+  speaks = draws.chance('speaks', 0.1)
   p['au25'] = np.maximum(p['au25'], speaks * draws.uniform('speaks_how_much', 0.2, 0.8))
   p['au25'] = np.maximum(p['au25'], p['au26'])  # a dropped jaw parts the lips here
 
 
 def _skull(draws: Draws, p: Parameters) -> None:
   child, sex = p['child'], p['dimorphism']
-  p['head_w'] = draws.normal('head_w', 0.92, 0.035) + 0.03 * child + 0.008 * sex
-  p['chin_y'] = draws.normal('chin_y', 1.29, 0.045) - 0.13 * child + 0.02 * sex
+  p['head_w'] = draws.normal('head_w', 0.92, 0.03) + 0.03 * child + 0.008 * sex
+  p['chin_y'] = draws.normal('chin_y', 1.29, 0.05) - 0.13 * child + 0.03 * sex
   p['top_y'] = draws.normal('top_y', -1.28, 0.04) - 0.02 * child
-  p['jaw'] = draws.normal('jaw', 2.35, 0.28) + 0.26 * sex - 0.15 * child  # exponent of the outline: 2 round, 3 square
+  p['jaw'] = draws.normal('jaw', 2.35, 0.30) + 0.18 * sex - 0.15 * child  # exponent of the outline: 2 round, 3 square
   p['ear'] = draws.normal('ear', 1.0, 0.12) + 0.004 * np.maximum(p['age'] - 30.0, 0.0)
   p['asymmetry'] = draws.normal('asymmetry', 0.0, 0.012)
 
@@ -128,34 +128,34 @@ def _eyes_and_brows(draws: Draws, p: Parameters) -> None:
   p['eye_x'] = draws.normal('eye_x', 0.395, 0.02) + 0.01 * child
   p['eye_y'] = draws.normal('eye_y', 0.0, 0.02) + 0.13 * child
   p['eye_w'] = draws.normal('eye_w', 0.215, 0.011) + 0.028 * child - 0.004 * sex
-  p['eye_open'] = draws.normal('eye_open', 0.10, 0.009) + 0.024 * child - 0.005 * sex - 0.016 * old
+  p['eye_open'] = draws.normal('eye_open', 0.10, 0.008) + 0.024 * child - 0.005 * sex - 0.028 * old
   p['eye_tilt'] = draws.normal('eye_tilt', 0.012, 0.014) - 0.025 * old
   p['droop'] = np.clip(draws.normal('droop', 0.0, 0.12) + 0.5 * old, 0.0, 1.0)
-  p['gaze_x'], p['gaze_y'] = draws.normal('gaze_x', 0.0, 0.035), draws.normal('gaze_y', 0.0, 0.012)
+  p['gaze_x'], p['gaze_y'] = draws.normal('gaze_x', 0.0, 0.03), draws.normal('gaze_y', 0.0, 0.012)
   p['blink'] = draws.chance('blink', 0.03) * draws.uniform('blink_how_far', 0.5, 0.95)
-  p['brow_rise'] = draws.normal('brow_rise', 0.265, 0.025) - 0.018 * sex - 0.02 * old + 0.01 * child
-  p['brow_thick'] = np.maximum(draws.normal('brow_thick', 0.058, 0.009) + 0.008 * sex - 0.006 * child, 0.016)
-  p['brow_arch'] = draws.normal('brow_arch', 0.035, 0.013) - 0.011 * sex
-  p['brow_dense'] = np.clip(draws.normal('brow_dense', 0.75, 0.12) + 0.06 * sex - 0.25 * child - 0.1 * old, 0.2, 1.0)
+  p['brow_rise'] = draws.normal('brow_rise', 0.265, 0.018) - 0.011 * sex - 0.035 * old + 0.015 * child
+  p['brow_thick'] = np.maximum(draws.normal('brow_thick', 0.058, 0.012) + 0.0075 * sex - 0.006 * child, 0.016)
+  p['brow_arch'] = draws.normal('brow_arch', 0.035, 0.012) - 0.0075 * sex
+  p['brow_dense'] = np.clip(draws.normal('brow_dense', 0.82, 0.10) + 0.06 * sex - 0.25 * child - 0.1 * old, 0.2, 1.0)
 
 
 def _nose_and_mouth(draws: Draws, p: Parameters) -> None:
   child, sex = p['child'], p['dimorphism']
   old = np.clip((p['age'] - 22.0) / 60.0, 0.0, 1.1)
-  p['nose_len'] = draws.normal('nose_len', 0.53, 0.025) - 0.11 * child + 0.01 * sex + 0.03 * old
+  p['nose_len'] = draws.normal('nose_len', 0.53, 0.02) - 0.11 * child + 0.008 * sex + 0.04 * old
   p['nose_w'] = draws.normal('nose_w', 0.165, 0.016) - 0.025 * child + 0.007 * sex + 0.012 * old
   p['nose_high'] = draws.normal('nose_high', 0.115, 0.018) - 0.04 * child
   p['mouth_drop'] = draws.normal('mouth_drop', 0.285, 0.018) - 0.05 * child + 0.008 * sex  # from the nose's foot
   p['mouth_w'] = draws.normal('mouth_w', 0.34, 0.022) - 0.045 * child
-  p['mouth_curve'] = draws.normal('mouth_curve', 0.0, 0.016) + 0.015 * old
-  p['lip_u'] = np.maximum(draws.normal('lip_u', 0.065, 0.010) - 0.007 * sex - 0.016 * old, 0.018)
-  p['lip_l'] = np.maximum(draws.normal('lip_l', 0.088, 0.011) - 0.008 * sex - 0.018 * old, 0.028)
+  p['mouth_curve'] = draws.normal('mouth_curve', 0.0, 0.010) + 0.015 * old
+  p['lip_u'] = np.maximum(draws.normal('lip_u', 0.065, 0.011) - 0.007 * sex - 0.026 * old, 0.018)
+  p['lip_l'] = np.maximum(draws.normal('lip_l', 0.088, 0.011) - 0.008 * sex - 0.030 * old, 0.028)
 
 
 def _signs_of_age(draws: Draws, p: Parameters) -> None:
   """Each sign follows an apparent age of its own, years off the true one: age is never certain."""
 
-  def sign(name: str, begin: float, end: float, years: float = 4.5) -> np.ndarray:
+  def sign(name: str, begin: float, end: float, years: float = 3.5) -> np.ndarray:
     apparent = p['age'] + draws.normal(f'{name}_years', 0.0, years)
     return np.clip((apparent - begin) / (end - begin), 0.0, 1.0)
 
@@ -193,7 +193,7 @@ def _hair(draws: Draws, p: Parameters) -> None:
   """Length of the hair below the eyes' line, its volume, the hairline, a fringe; beards."""
   adult = p['age'] >= 18
   male = p['male'] == 1
-  long = draws.chance('long_hair', np.where(male, 0.12, np.where(p['age'] > 60, 0.45, 0.72)))
+  long = draws.chance('long_hair', np.where(male, 0.1, np.where(p['age'] > 60, 0.55, 0.78)))
   p['hair_len'] = np.where(long, draws.uniform('long_how', 0.8, 2.2), draws.uniform('short_how', -0.1, 0.45))
   p['hair_vol'] = draws.uniform('hair_vol', 0.04, 0.22) + 0.10 * draws.chance('curly', 0.2)
   p['hairline'] = draws.normal('hairline', -0.84, 0.06)
@@ -202,7 +202,7 @@ def _hair(draws: Draws, p: Parameters) -> None:
   p['fringe'] *= 1.0 - np.clip(2.0 * p['receding'], 0.0, 1.0)
   p['parting'] = draws.uniform('parting', -0.5, 0.5)
   p['strands'] = draws.uniform('strands', 0.2, 0.6)
-  kind = draws.choice('beard', (0.50, 0.24, 0.08, 0.11, 0.07))  # none, stubble, moustache, full, goatee
+  kind = draws.choice('beard', (0.42, 0.26, 0.10, 0.13, 0.09))  # none, stubble, moustache, full, goatee
   p['beard'] = np.where(male & adult, kind, 0)
   p['beard_dense'] = np.where(p['beard'] == 1, draws.uniform('stubble', 0.15, 0.4), draws.uniform('dense', 0.6, 0.95))
 
@@ -210,7 +210,7 @@ def _hair(draws: Draws, p: Parameters) -> None:
 def _extras(draws: Draws, p: Parameters) -> None:
   """Make-up, glasses, things in front of the face, clothes."""
   grown_woman = (p['male'] == 0) & (p['age'] >= 16)
-  made_up = draws.chance('made_up', np.where(grown_woman, 0.45, 0.0))
+  made_up = draws.chance('made_up', np.where(grown_woman, 0.6, 0.0))
   p['make_up'] = made_up * draws.uniform('make_up', 0.3, 1.0)
   p['glasses'] = draws.chance('glasses', np.clip(0.10 + 0.004 * p['age'], 0.0, 0.4)) * draws.uniform('frame', 0.4, 1.0)
   p['frame_w'], p['frame_h'] = draws.uniform('frame_w', 0.25, 0.32), draws.uniform('frame_h', 0.16, 0.25)
@@ -238,12 +238,12 @@ def _pose_and_light(draws: Draws, p: Parameters) -> None:
 
 def _camera(draws: Draws, p: Parameters) -> None:
   """Framing, sharpness, noise and tone. Lengths in shares of the picture's side."""
-  p['face_size'] = draws.normal('face_size', 0.425, 0.026)  # of one face unit
-  p['shift_x'], p['shift_y'] = draws.normal('shift_x', 0.0, 0.02), draws.normal('shift_y', 0.0, 0.02)
-  p['blur'] = np.where(draws.chance('blurred', 0.3), draws.uniform('blur', 0.006, 0.02), 0.0)
-  p['noise'] = draws.uniform('noise') ** 2 * 0.035
+  p['face_size'] = draws.normal('face_size', 0.45, 0.022)  # of one face unit
+  p['shift_x'], p['shift_y'] = draws.normal('shift_x', 0.0, 0.018), draws.normal('shift_y', 0.0, 0.018)
+  p['blur'] = np.where(draws.chance('blurred', 0.25), draws.uniform('blur', 0.006, 0.018), 0.0)
+  p['noise'] = draws.uniform('noise') ** 2 * 0.03
   p['gamma'] = np.exp(draws.normal('gamma', 0.0, 0.2))
-  p['contrast'] = draws.uniform('contrast', 0.75, 1.15)
+  p['contrast'] = draws.uniform('contrast', 0.8, 1.2)
   p['brightness'] = draws.normal('brightness', 0.0, 0.06)
   p['jpeg'] = np.where(draws.chance('jpeg', 0.4), draws.uniform('jpeg_quality', 25.0, 90.0), 0.0)
   p['clutter'] = draws.uniform('clutter') ** 1.5

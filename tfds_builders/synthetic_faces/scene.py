@@ -41,9 +41,8 @@ class Head:
       layer += light * colour[:, channel]
       if rows is not None:
         self.colour[rows, channel] = layer
-    if rows is None:
-      rows = slice(None)
-    self.alpha[rows] = 1.0 - clear * (1.0 - self.alpha[rows])
+    whole = slice(None) if rows is None else rows
+    self.alpha[whole] = 1.0 - clear * (1.0 - self.alpha[whole])
 
 
 def assemble(canvas: Canvas, g: SimpleNamespace) -> Head:
@@ -72,7 +71,9 @@ class _Light:
     self.ambient, self.lamp = g.ambient, 1.25 * (1.0 - g.ambient)
     self.facing = across * self.x + along * self.y + depth * self.z
     self.on_head = self.amount(self.facing)
-    self.tint = g.exposure[:, None] * (1.0 + g.warmth[:, None] * np.float32([1.0, 0.0, -1.0])[None, :, None, None])
+    self.tint = g.exposure[:, None] * (
+      1.0 + g.warmth[:, None] * np.array([1.0, 0.0, -1.0], np.float32)[None, :, None, None]
+    )
 
   def amount(self, facing: np.ndarray) -> np.ndarray:
     """How bright a surface is that faces the lamp by `facing` (a cosine)."""
@@ -255,7 +256,7 @@ def background(g: SimpleNamespace, size: int) -> np.ndarray:
   edge = coverage(along - 0.4 * g.parting, 2.0 / size)
   mix = mix + (g.clutter > 0.35) * 0.5 * (edge - 0.5)
   mix = mix + (g.clutter > 0.65) * 0.2 * np.sign(np.sin(25.0 * (1.0 + g.strands) * (y * np.cos(g.stripe_angle) - x)))
-  boxes = rounded_box(x - 0.6 * g.parting, y + 0.3 * g.glare, 0.2 + 0 * x, 0.3 + 0 * x, 0.02 + 0 * x)
+  boxes = rounded_box(x - 0.6 * g.parting, y + 0.3 * g.glare, 0.2, 0.3, 0.02)
   mix = mix + (g.clutter > 0.5) * 0.4 * coverage(boxes, 2.0 / size)
   mix = np.clip(mix, 0.0, 1.0)[:, None]
   return (g.backdrop + (g.frontdrop - g.backdrop) * mix) * np.minimum(g.exposure, 1.2)[:, None]

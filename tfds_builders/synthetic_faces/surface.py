@@ -12,13 +12,13 @@ import numpy as np
 
 from tfds_builders.synthetic_faces.canvas import Canvas, Window, bump, coverage, ellipse, noise, rounded_box
 
-BALD, STUBBLE, MOUSTACHE, FULL_BEARD, GOATEE = 0, 1, 2, 3, 4
-_WHITE = np.float32([0.93, 0.91, 0.89])[None, :, None, None]
-_TEETH = np.float32([0.90, 0.87, 0.80])[None, :, None, None]
-_INSIDE = np.float32([0.16, 0.06, 0.06])[None, :, None, None]
-_TONGUE = np.float32([0.60, 0.27, 0.26])[None, :, None, None]
-_BLACK = np.float32([0.03, 0.03, 0.03])[None, :, None, None]
-_REDDER = np.float32([1.0, 0.62, 0.60])[None, :, None, None]
+STUBBLE, MOUSTACHE, FULL_BEARD, GOATEE = 1, 2, 3, 4  # 0: none
+_WHITE = np.array([0.93, 0.91, 0.89], np.float32)[None, :, None, None]
+_TEETH = np.array([0.90, 0.87, 0.80], np.float32)[None, :, None, None]
+_INSIDE = np.array([0.16, 0.06, 0.06], np.float32)[None, :, None, None]
+_TONGUE = np.array([0.60, 0.27, 0.26], np.float32)[None, :, None, None]
+_BLACK = np.array([0.03, 0.03, 0.03], np.float32)[None, :, None, None]
+_REDDER = np.array([1.0, 0.62, 0.60], np.float32)[None, :, None, None]
 
 
 def paint_face(canvas: Canvas, g: SimpleNamespace) -> None:
@@ -43,7 +43,7 @@ def _skin(canvas: Canvas, g: SimpleNamespace) -> None:
   shape = canvas.shade.shape[1:]
   fine = noise(g.noise_key[:, 0, 0], 1, canvas.resolution, (16, 16), shape)
   coarse = noise(g.noise_key[:, 0, 0], 2, canvas.resolution, (5, 5), shape)
-  canvas.shade += (0.008 + 0.03 * g.mottled) * (fine + coarse)
+  canvas.shade += (0.008 + 0.045 * g.mottled) * (fine + coarse)
 
 
 def _relief(canvas: Canvas, g: SimpleNamespace) -> None:
@@ -69,12 +69,12 @@ def _forehead(canvas: Canvas, g: SimpleNamespace) -> None:
   middle, sides = bump((x / 0.42) ** 2), bump(((np.abs(x) - 0.45) / 0.3) ** 2)
   raised = g.au1 * middle + g.au2 * sides * 0.9
   strength = np.clip(
-    (0.5 + 0.5 * (1.0 - g.child)) * raised * 0.75 + 0.75 * g.forehead_lines * (middle + sides), 0.0, 1.0
+    (0.5 + 0.5 * (1.0 - g.child)) * raised * 0.75 + 0.9 * g.forehead_lines * (middle + sides), 0.0, 1.0
   )
   wave = 0.03 * np.cos(5.0 * x + g.parting * 6.0) - 0.05 * g.au1 * middle
   for line in range(3):
     window.crease(y - (g.eye_y - g.brow_rise - 0.19 - 0.12 * line + wave), 0.036, strength * (1.0 - 0.22 * line))
-  frown = np.clip(g.au4 * 0.95 + 0.6 * g.frown_lines, 0.0, 1.0)
+  frown = np.clip(g.au4 * 0.95 + 0.45 * g.frown_lines, 0.0, 1.0)
   between = bump(((y - g.brow_in + 0.01) / 0.19) ** 2)
   window.crease(np.abs(x - 0.03 * g.asymmetry) - 0.065, 0.036, frown * between)
   across = bump((x / 0.17) ** 2)
@@ -134,7 +134,7 @@ def _around_eye(
   window.crease(y - (upper - lid), 0.022, (0.55 + 0.3 * g.au5) * np.minimum(3.0 * near, 1.0))
   bag = np.clip(0.75 * g.eye_bags + 0.5 * g.au6 + 0.25 * g.au7, 0.0, 1.0)
   window.crease(y - (lower + 0.075 - 0.02 * g.au6), 0.045, bag * np.minimum(2.0 * near, 1.0))
-  window.shade *= 1.0 - 0.22 * g.eye_bags * bump((x / 0.22) ** 2 + ((y - 0.13) / 0.1) ** 2)
+  window.shade *= 1.0 - 0.32 * g.eye_bags * bump((x / 0.22) ** 2 + ((y - 0.13) / 0.1) ** 2)
   feet = np.clip(0.85 * g.crows_feet + 0.75 * g.au6 * (0.3 + 0.7 * np.minimum(g.age / 30.0, 1.0)), 0.0, 1.0)
   out = x - g.eye_w
   fade = bump(((out - 0.13) / 0.13) ** 2) * feet
@@ -151,16 +151,16 @@ def _cheek(window: Window, g: SimpleNamespace, side: int) -> None:
   s = (y - y0) / (y1 - y0)
   t = np.clip(s, 0.0, 1.0)
   line = x0 + (x1 - x0) * t + (0.03 + 0.06 * g.au12) * 4.0 * t * (1.0 - t)
-  strength = np.clip(0.08 + 0.75 * g.folds + 0.6 * g.au12 * (1 - 0.4 * g.child) + 0.6 * g.au9, 0.0, 1.0)
+  strength = np.clip(0.06 + 0.9 * g.folds + 0.6 * g.au12 * (1 - 0.4 * g.child) + 0.6 * g.au9, 0.0, 1.0)
   window.crease(x - line, 0.055, strength * coverage((np.abs(s - 0.5) - 0.5) * 0.4, 0.12))
   down = (y - corner_y - 0.04) / 0.26
   line = corner_x + 0.015 + 0.05 * down
   strength = np.clip(0.7 * g.folds * g.folds + 0.5 * g.au15, 0.0, 1.0) * bump((2.0 * down - 1.0) ** 2)
   window.crease(x - line, 0.04, strength)
   jowl = bump(((x - 0.62) / 0.2) ** 2 + ((y - 1.0) / 0.2) ** 2)
-  window.height += 0.09 * g.jowls * jowl
+  window.height += 0.11 * g.jowls * jowl
   hollow = bump(((x - 0.66) / 0.22) ** 2 + ((y - 0.62) / 0.3) ** 2)
-  window.shade *= 1.0 - 0.12 * (1.0 - g.child) * hollow - 0.1 * g.jowls * hollow
+  window.shade *= 1.0 - (0.10 * (1.0 - g.child) + 0.22 * g.jowls) * hollow
 
 
 def _nose(window: Window, g: SimpleNamespace) -> None:

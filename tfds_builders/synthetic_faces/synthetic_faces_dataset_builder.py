@@ -15,7 +15,7 @@ from tfds_builders.synthetic_faces import population, render
 from tfds_builders.synthetic_faces.draws import Draws
 
 SEED = 0  # of version 1.0.0; another seed is another set
-BLOCK = 16  # faces that a worker draws at a time
+BLOCK = 32  # faces that a worker draws at a time
 
 # What each source labels, and how many faces it has. The sizes are unequal on purpose: sources are, in this field.
 SOURCES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
@@ -82,7 +82,7 @@ class Builder(base.FaceBuilder):
   DIGEST_OF = 'nothing: every face is drawn from numbers of its own'
 
   @property
-  def TASKS(self) -> tuple[str, ...]:
+  def TASKS(self) -> tuple[str, ...]:  # type: ignore[override]
     """Names of the tasks that this config's source labels."""
     return SOURCES[self.builder_config.source][0]
 

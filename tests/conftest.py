@@ -1,0 +1,94 @@
+"""What all tests share: compiled programs, the tiny sets, one trained run, and the command line in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+from tests.fakes import write_tiny
+
+TINY = str(pathlib.Path(__file__).parent / 'tiny.py')
+
+
+def pytest_configure(config):
+  # Before JAX is imported. Tests compile the same few programs over and over, here and in processes of their own.
+  config.xla_cache = tempfile.mkdtemp(prefix='mtface-xla-')
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', config.xla_cache)
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+
+
+def pytest_unconfigure(config):
+  shutil.rmtree(config.xla_cache, ignore_errors=True)
+
+
+@dataclasses.dataclass
+class Result:
+  """What a command line left on the terminal."""
+
+  code: int
+  out: str
+  err: str
+
+  @property
+  def error(self) -> str:
+    """The one line of bad input: exit code 2, one such line, no traceback."""
+    assert self.code == 2, self.err
+    assert 'Traceback' not in self.err, self.err
+    lines = [line for line in self.err.splitlines() if line.startswith('mtface: error: ')]
+    assert len(lines) == 1, self.err
+    assert self.err.rstrip().endswith(lines[0]), 'the error is the last that is said'
+    return lines[0].removeprefix('mtface: error: ')
+
+  @property
+  def warnings(self) -> list[str]:
+    return [line for line in self.err.splitlines() if line.startswith('mtface: warning: ')]
+
+
+@pytest.fixture
+def mtface(capfd):
+  """Runs one command line through the entry point, in this process: the imports of JAX take longer than most commands."""
+  from absl import logging
+
+  from mtface import cli
+
+  def run(*argv: str) -> Result:
+    logging.get_absl_handler().python_handler.stream = sys.stderr
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as exit_code:
+      cli.main([str(item) for item in argv])
+    captured = capfd.readouterr()
+    return Result(exit_code.value.code or 0, captured.out, captured.err)
+
+  return run
+
+
+@pytest.fixture(scope='session')
+def tiny_data(tmp_path_factory) -> pathlib.Path:
+  """The prepared sets of tests/tiny.py. Not to be changed."""
+  data_dir = tmp_path_factory.mktemp('tiny_data')
+  write_tiny(data_dir)
+  return data_dir
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tiny_data, tmp_path_factory) -> pathlib.Path:
+  """The workdir of tests/tiny.py, trained to its 12 steps with checkpoints at 4, 8 and 12. Not to be changed."""
+  from mtface.train import train
+  from tests.tiny import get_config
+
+  workdir = tmp_path_factory.mktemp('tiny_run') / 'run'
+  train(get_config(), workdir, tiny_data)
+  return workdir
+
+
+@pytest.fixture
+def run_copy(tiny_run, tmp_path) -> pathlib.Path:
+  """A copy of that workdir to be damaged."""
+  return shutil.copytree(tiny_run, tmp_path / 'run')

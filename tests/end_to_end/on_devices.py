@@ -1,0 +1,80 @@
+"""What test_devices.py runs on a number of devices, which a process chooses before it imports JAX: python -m ... WORKDIR DATA_DIR OUT."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mtface.checkpoints import Checkpoints
+from mtface.data.loader import BatchSource, load_batches, to_devices
+from mtface.logs import read_metrics
+from mtface.optim import make_optimizer
+from mtface.scoring import data_mesh
+from mtface.step import make_step, new_state, new_tally
+from mtface.train import prepare, train
+from tests.tiny import get_config
+
+
+def tiny_config(**model):
+  config = get_config()
+  config.batch_size = 16
+  config.duration = '20 steps'
+  config.checkpoint.every = '10 steps'
+  config.log_every = '1 steps'
+  config.model.update(model)
+  return config
+
+
+def compiled_step(config, data_dir):
+  """The training step's program on all devices."""
+  mesh = data_mesh()
+  everywhere, sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
+  run = prepare(config, data_dir)
+  optimizer = make_optimizer(config.optimizer, run.steps)
+  step = jax.jit(
+    make_step(run.network, optimizer, run.tasks, config, {}),
+    in_shardings=(everywhere, everywhere, sharded),
+    out_shardings=everywhere,
+    donate_argnums=0,
+  )
+  batch = next(to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, 1), mesh, ahead=1))
+  state = jax.device_put(new_state(run.params, run.stats, optimizer), everywhere)
+  return step.lower(state, jax.device_put(new_tally(run.tasks), everywhere), batch).compile().as_text()
+
+
+def restored(config, workdir, data_dir, step):
+  """A checkpoint of another number of devices, on these."""
+  run = prepare(config, data_dir)
+  like = jax.device_put(new_state(run.params, run.stats, make_optimizer(config.optimizer, run.steps)), NamedSharding(data_mesh(), P()))
+  state = Checkpoints(workdir).restore(step, like)
+  assert all(len(leaf.sharding.device_set) == jax.device_count() for leaf in jax.tree.leaves(state))
+  return state
+
+
+def save(path, tree):
+  np.savez(path, **{jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(tree)})
+
+
+def main(workdir, data_dir, out, other_workdir=''):
+  config = tiny_config()
+  save(f'{out}/state.npz', train(config, workdir, data_dir))
+  with open(f'{out}/metrics.json', 'w') as file:
+    json.dump(read_metrics(workdir), file)
+  if other_workdir:
+    save(f'{out}/restored.npz', restored(config, other_workdir, data_dir, 10))
+    with open(f'{out}/step.hlo', 'w') as file:
+      file.write(compiled_step(tiny_config(width=0.25), data_dir))
+  else:
+    save(f'{out}/bfloat16.npz', train(tiny_config(dtype='bfloat16'), f'{workdir}_bfloat16', data_dir))
+
+
+if __name__ == '__main__':
+  import pathlib
+
+  from absl import logging
+
+  logging.set_verbosity(logging.ERROR)
+  main(*map(pathlib.Path, sys.argv[1:]))

@@ -1,0 +1,88 @@
+"""kill -9 at any moment, the same command again: the parameters of a run that nothing disturbed, to the last bit."""
+
+import functools
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from mtface.checkpoints import Checkpoints
+from mtface.evaluate import Evaluator
+from mtface.logs import read_metrics
+from tests.conftest import TINY
+from tests.end_to_end.killed import MOMENTS
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@functools.lru_cache(maxsize=1)  # the undisturbed run's
+def last_state(workdir, data_dir):
+  """The state after the last step, as NumPy arrays."""
+  return jax.device_get(Evaluator(workdir, data_dir)._restore(12))
+
+
+def lines(workdir):
+  return [{key: value for key, value in line.items() if key != 'time'} for line in read_metrics(workdir)]
+
+
+def assert_same_run(workdir, undisturbed, data_dir):
+  assert Checkpoints(workdir).steps == [4, 8, 12]
+  expected = last_state(undisturbed, data_dir)
+  jax.tree.map(np.testing.assert_array_equal, last_state.__wrapped__(workdir, data_dir), expected)
+  assert [line['step'] for line in lines(workdir)] == [2, 4, 6, 8, 10, 12], 'each step once'
+  assert lines(workdir) == lines(undisturbed)
+
+
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_a_killed_run_goes_on_as_if_nothing_had_been(mtface, tiny_data, tiny_run, tmp_path, moment):
+  command = ['train', f'--config={TINY}', f'--workdir={tmp_path}/run', f'--data_dir={tiny_data}']
+  killed = subprocess.run([sys.executable, '-m', 'tests.end_to_end.killed', moment, *command], cwd=ROOT, capture_output=True)
+  assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+  committed = Checkpoints(tmp_path / 'run').steps
+  assert committed == {
+    'before the first checkpoint': [],
+    'while the first checkpoint is written': [],
+    'after a checkpoint is committed': [4, 8],
+  }.get(moment, [4])
+
+  again = mtface(*command)
+  assert again.code == 0, again.err
+  assert not again.warnings
+  assert_same_run(tmp_path / 'run', tiny_run, tiny_data)
+  assert not list((tmp_path / 'run').rglob('*tmp*')), 'what was half-written is cleared away'
+
+
+def test_a_finished_run_is_left_alone(mtface, tiny_data, run_copy):
+  before = {path: path.stat().st_mtime_ns for path in run_copy.rglob('*') if path.is_file()}
+  result = mtface('train', f'--config={TINY}', f'--workdir={run_copy}', f'--data_dir={tiny_data}')
+  assert (result.code, result.err) == (0, '')
+  assert 'already trained to step 12' in result.out
+  assert before == {path: path.stat().st_mtime_ns for path in run_copy.rglob('*') if path.is_file()}
+
+
+@pytest.mark.parametrize('damage', ['newest', 'all'])
+def test_damaged_checkpoints_are_trained_again(mtface, tiny_data, tiny_run, run_copy, damage):
+  folders = sorted((run_copy / 'checkpoints/main').iterdir())
+  for folder in folders if damage == 'all' else folders[-1:]:
+    (folder / 'state/manifest.ocdbt').write_bytes(b'')
+  result = mtface('train', f'--config={TINY}', f'--workdir={run_copy}', f'--data_dir={tiny_data}')
+  assert result.code == 0, result.err
+  assert len(result.warnings) == (3 if damage == 'all' else 1)
+  assert_same_run(run_copy, tiny_run, tiny_data)
+  assert (run_copy / 'checkpoints/main/damaged-000000012').is_dir(), 'kept for whoever wants to look at it'
+
+
+def test_the_order_of_shards_and_their_number_do_not_matter(mtface, tiny_data, tiny_run, tmp_path):
+  # Another build of the same records in more files: records come in another order, the run is the same.
+  from tests.fakes import write_tiny
+
+  write_tiny(tmp_path / 'data', shards=3)
+  result = mtface('train', f'--config={TINY}', f'--workdir={tmp_path}/run', f'--data_dir={tmp_path}/data')
+  assert result.code == 0, result.err
+  assert_same_run(tmp_path / 'run', tiny_run, tiny_data)
+  shutil.rmtree(tmp_path / 'run')
