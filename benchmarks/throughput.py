@@ -85,13 +85,10 @@ def main() -> None:
   network, params, stats = make_network(config.model, list(tasks.values()), config.image_shape, config.seed)
   optimizer, mesh = make_optimizer(config.optimizer, 1000), data_mesh()
   everywhere, sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
-  device = jax.devices()[0]
-  print(
-    f'{device.device_kind} x {mesh.size}, {platform.processor() or platform.machine()}, jax {jax.__version__}, {args.config}, {args.dtype}\n'
-  )
-  print(
-    '| batch | gather images/s | loader images/s | train step images/s | loader / step | compile s |\n' + '|---|' * 6
-  )
+  kind = jax.devices()[0].device_kind
+  print(f'{kind} x {mesh.size}, {platform.machine()}, jax {jax.__version__}, {args.config}, {args.dtype}\n')
+  print('| batch | gather images/s | loader images/s | train step images/s | loader / step | compile s |')
+  print('|---' * 6 + '|')
   for batch_size in map(int, args.batch_sizes.split(',')):
     source = BatchSource(sources, make_mixture(config.mixture, sources, seed=0, batch_size=batch_size), batch_size)
     gather = loader_rate((source[k] for k in range(10**9)), batch_size, args.seconds / 2)

@@ -97,24 +97,21 @@ _FLAG_HELP = {
   'manual_dir': "the folder of the raw download, in its owner's layout (docs/datasets.md)",
   'overwrite': 'build again what is already built',
   'checkpoint': 'last, best, STEP, average:K, ensemble:K; several with commas',
-  'on': "sets to measure on: names of the run's config.evaluation.sets, or sources such as fer2013/gray48:private_test; default all of the run's",
+  'on': "sets to measure on: names of the run's config.evaluation.sets (default: all), or sources such as fer2013/gray48:private_test",
   're_estimate_statistics': 'for average:K: measure batch-norm statistics anew on training samples (otherwise they are averaged too)',
   'sheet': 'also draw a sheet of faces with labels and predictions for each set',
 }
 
 
 def _define_flags(values: flags.FlagValues, names: Sequence[str]) -> None:
-  texts = {'workdir': None, 'data_dir': None, 'manual_dir': None}
   for name in names:
-    about = {'name': name, 'help': _FLAG_HELP[name], 'flag_values': values}
-    if name in texts:
-      flags.DEFINE_string(default=None, **about)
-    elif name == 'checkpoint':
-      flags.DEFINE_list(default=['last'], **about)
-    elif name == 'on':
-      flags.DEFINE_list(default=[], **about)
-    elif name != 'config':
-      flags.DEFINE_bool(default=name == 're_estimate_statistics', **about)
+    text = _FLAG_HELP[name]
+    if name in ('workdir', 'data_dir', 'manual_dir'):
+      flags.DEFINE_string(name, None, text, flag_values=values)
+    elif name in ('checkpoint', 'on'):
+      flags.DEFINE_list(name, ['last'] if name == 'checkpoint' else [], text, flag_values=values)
+    elif name != 'config':  # which is taken out before
+      flags.DEFINE_bool(name, name == 're_estimate_statistics', text, flag_values=values)
 
 
 # --- Flags to values ----------------------------------------------------------------------------------------------------------------
@@ -251,9 +248,8 @@ def run(argv: Sequence[str]) -> int:
 
 def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tuple[flags.FlagValues, list[str]]:
   """A command's flags, and what stands beside them."""
-  args = (
-    flags.FlagValues()
-  )  # not absl's global one, which holds the flags of every library, and can be parsed only once
+  # Not absl's global one, which holds the flags of every library, and can be parsed only once.
+  args = flags.FlagValues()
   _define_flags(args, COMMANDS[command][1])
   argv = ['mtface', *rest]
   try:

@@ -81,8 +81,9 @@ def _make(config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int],
     raise UserError(f'config.model.name {name!r} is unknown; there are {", ".join(MODELS)}')
   if dtype not in DTYPES:
     raise UserError(f'config.model.dtype {dtype!r} is unknown; there are {", ".join(DTYPES)}')
+  height, width, channels = image_shape
   try:
-    return MODELS[name](tasks, tuple(image_shape), dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings)
+    return MODELS[name](tasks, (height, width, channels), dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings)
   except TypeError as error:
     raise UserError(f'model {name}: {error}; check the fields of config.model') from error
 

@@ -48,7 +48,10 @@ def test_flags(mtface, arguments, pieces):
     ('config = 3', ['mine.py: has no function get_config', 'get_config(arg=None) -> ConfigDict']),
     ('def get_config():\n  return {}[5]', ['mine.py:2: KeyError: 5']),
     ('def get_config():\n  return {}', ['mine.py: get_config returned dict', 'experiment()']),
-    ('import ml_collections\nget_config = ml_collections.ConfigDict', ['mine.py: the field', 'is missing', 'experiment()']),
+    (
+      'import ml_collections\nget_config = ml_collections.ConfigDict',
+      ['mine.py: the field', 'is missing', 'experiment()'],
+    ),
     (
       'from mtface.config import experiment\ndef get_config():\n  c = experiment()\n  c.batch_size = "many"\n  return c',
       ['mine.py:4: TypeError', 'batch_size'],
@@ -115,7 +118,9 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
 )
 def test_overrides(mtface, tiny_data, tmp_path, override, pieces):
   workdir = tmp_path / 'w'
-  error = mtface('train', f'--config={TINY}', f'--workdir={workdir}', f'--data_dir={tiny_data}', f'--config.{override}').error
+  error = mtface(
+    'train', f'--config={TINY}', f'--workdir={workdir}', f'--data_dir={tiny_data}', f'--config.{override}'
+  ).error
   assert all(piece in error for piece in pieces), error
   assert not workdir.exists(), 'the corrected command would find a run with the bad config there'
 
@@ -156,15 +161,24 @@ WORKDIRS = {
   'no config': (lambda run: (run / 'config.json').unlink(), ['config.json: not found', '--workdir']),
   'cut config': (lambda run: damage_config(run, '{"config": {"na'), ['config.json: is damaged', 'another --workdir']),
   'config is a list': (lambda run: damage_config(run, '[]'), ['config.json: is damaged', 'another --workdir']),
-  'binary config': (lambda run: (run / 'config.json').write_bytes(b'\xff\xfe\x00'), ['config.json: is damaged', '--workdir']),
+  'binary config': (
+    lambda run: (run / 'config.json').write_bytes(b'\xff\xfe\x00'),
+    ['config.json: is damaged', '--workdir'],
+  ),
   'a field is gone': (drop_field, ['config.json: is damaged', 'optimizer.rate is missing']),
-  'no checkpoints': (lambda run: shutil.rmtree(run / 'checkpoints'), ['checkpoints/main: no checkpoints', 'train first']),
+  'no checkpoints': (
+    lambda run: shutil.rmtree(run / 'checkpoints'),
+    ['checkpoints/main: no checkpoints', 'train first'],
+  ),
   'empty folder': (
     lambda run: [shutil.rmtree(path) for path in (run / 'checkpoints/main').iterdir()],
     ['checkpoints/main: holds no checkpoint yet', 'train first'],
   ),
   'cut results': (lambda run: (run / 'results.json').write_text('{"resul'), ['results.json: is damaged', 'delete it']),
-  'other results': (lambda run: (run / 'results.json').write_text('{"results": [3]}'), ['results.json: is damaged', 'delete']),
+  'other results': (
+    lambda run: (run / 'results.json').write_text('{"results": [3]}'),
+    ['results.json: is damaged', 'delete'],
+  ),
 }
 
 
@@ -186,7 +200,10 @@ def test_evaluate_needs_a_whole_workdir(mtface, tiny_data, run_copy, damage):
     (['--checkpoint=5'], ['no checkpoint of step 5', 'there are 4, 8, 12']),
     (['--checkpoint=best'], ['no checkpoint is marked best', 'config.evaluation.best_on', 'use last']),
     (['--on=faces'], ["source 'faces'", 'SET/CONFIG:SPLIT']),
-    (['--on=tiny/age:train'], ['--on=tiny/age:train: labels age_group', 'the network predicts gender, smile; name a set']),
+    (
+      ['--on=tiny/age:train'],
+      ['--on=tiny/age:train: labels age_group', 'the network predicts gender, smile; name a set'],
+    ),
     (['--sheets'], ['sheets', 'mtface evaluate --help']),
   ],
   ids=lambda value: value[0] if value[0].startswith('--') else '',
@@ -351,7 +368,11 @@ BUILDS = {
   'no such folder': ('fer2013', lambda raw: None, ['there is no such folder', 'fer2013.csv', 'kaggle.com']),
   'empty folder': ('genki4k', lambda raw: raw.mkdir(), ['found no labels.txt and files/', 'inc.ucsd.edu']),
   'no chips': ('utkface', lambda raw: raw.mkdir(), ['found no *.chip.jpg', 'susanqq.github.io']),
-  'empty csv': ('fer2013', lambda raw: csv(raw, lambda text: ''), ['fer2013.csv: the file is empty', 'emotion,pixels,Usage']),
+  'empty csv': (
+    'fer2013',
+    lambda raw: csv(raw, lambda text: ''),
+    ['fer2013.csv: the file is empty', 'emotion,pixels,Usage'],
+  ),
   'header alone': ('fer2013', lambda raw: csv(raw, rows=0), ['fer2013.csv: no images of fer2013']),
   'missing column': (
     'fer2013',

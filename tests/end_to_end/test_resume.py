@@ -41,7 +41,9 @@ def assert_same_run(workdir, undisturbed, data_dir):
 @pytest.mark.parametrize('moment', MOMENTS)
 def test_a_killed_run_goes_on_as_if_nothing_had_been(mtface, tiny_data, tiny_run, tmp_path, moment):
   command = ['train', f'--config={TINY}', f'--workdir={tmp_path}/run', f'--data_dir={tiny_data}']
-  killed = subprocess.run([sys.executable, '-m', 'tests.end_to_end.killed', moment, *command], cwd=ROOT, capture_output=True)
+  killed = subprocess.run(
+    [sys.executable, '-m', 'tests.end_to_end.killed', moment, *command], cwd=ROOT, capture_output=True
+  )
   assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
   committed = Checkpoints(tmp_path / 'run').steps
   assert committed == {
