@@ -16,7 +16,7 @@ import pathlib
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -103,8 +103,7 @@ class Checkpoints:
     if step not in self.steps:
       raise UserError(f'{self.folder}: has no checkpoint of step {step}; there are {_listed(self.steps)}')
     what = f'{self.folder}: checkpoint {step}'
-    damage = ''
-    with _without_echoes():
+    with _without_echoes() as damage:
       try:
         stored = self._manager.item_metadata(step).state.tree
         _check_shapes(stored, like, what)
@@ -112,11 +111,13 @@ class Checkpoints:
       except UserError:
         raise
       except Exception as error:  # orbax and tensorstore raise many types for a damaged checkpoint
-        damage = _first_line(error)
+        damage.append(_first_line(error).partition('. See full')[0])
     if not damage and self._scores(step).get('checksum') not in (None, checksum(state)):
-      damage = 'its checksum is wrong'  # tensorstore keeps none of its own: a changed byte would go unnoticed
+      damage = ['its checksum is wrong']  # tensorstore keeps none of its own: a changed byte would go unnoticed
     if damage:
-      raise DamagedCheckpointError(f'{what} is damaged ({damage}); remove it, or choose another one with --checkpoint')
+      raise DamagedCheckpointError(
+        f'{what} is damaged ({damage[0]}); remove it, or choose another one with --checkpoint'
+      )
     return state
 
   def restore_latest(self, like: Any) -> tuple[int, Any] | None:
@@ -185,18 +186,27 @@ def checksum(state: Any) -> int:
 
 
 @contextlib.contextmanager
-def _without_echoes() -> Iterator[None]:
-  """Orbax reads all arrays at once: after the first error those of the others would appear on stderr, as "ignored"."""
+def _without_echoes() -> Iterator[list[str]]:
+  """Keeps to one line what is said of a damaged checkpoint; yields a list, to which the caller adds what is wrong with it.
+
+  Orbax reads all arrays at once. After the first error those of the others would appear on stderr as well, some of them seconds later,
+  when tensorstore's threads report to an event loop that is no more.
+  """
+  damage: list[str] = []
   hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
   logger = logging.getLogger('asyncio')
   level = logger.level
   logger.setLevel(logging.CRITICAL)
   try:
-    yield
+    yield damage
   finally:
     gc.collect()
-    sys.unraisablehook = hook
     logger.setLevel(level)
+    sys.unraisablehook = _without_late_echoes(hook) if damage else hook
+
+
+def _without_late_echoes(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  return lambda unraisable: None if str(unraisable.exc_value) == 'Event loop is closed' else hook(unraisable)
 
 
 class DamagedCheckpointError(UserError):

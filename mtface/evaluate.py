@@ -34,6 +34,7 @@ from mtface.data.augment import augment, scale_images
 from mtface.data.loader import BatchSource, load_batches
 from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
+from mtface.models.layers import MOMENTUM
 from mtface.models.network import Params, Stats
 from mtface.optim import make_optimizer
 from mtface.progress import progress
@@ -137,21 +138,19 @@ class Evaluator:
   def _re_estimated(self, params: Params, stats: Stats) -> Stats:
     """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training samples, augmented as in training.
 
-    A batch norm's update is new = m * old + (1 - m) * batch. Started from zeros, and again for each batch, new / (1 - m) is the batch's
-    own statistic, whatever the momentum m; the division by the same fraction of ones makes that exact.
+    A batch norm's update is new = m * old + (1 - m) * batch. Started from zeros, and again for each batch, new / (1 - m) is the
+    batch's own statistic.
     """
     config, run = self.config, self.run
     check_shareable(config.batch_size, self.mesh.size, 'batch_size')
     key = jax.random.key(config.seed)
     sharded, everywhere = NamedSharding(self.mesh, P('data')), NamedSharding(self.mesh, P())
-    zeros, ones = jax.tree.map(jnp.zeros_like, stats), jax.tree.map(jnp.ones_like, stats)
+    zeros = jax.tree.map(jnp.zeros_like, stats)
 
     def batch_statistics(params: Params, batch: dict[str, Any]) -> Stats:
       images = scale_images(augment(batch['image'], batch['position'], key, **config.augment))
-      _, from_zeros = run.network.train_scores(params, zeros, images, key)
-      _, from_ones = run.network.train_scores(params, ones, images, key)
-      kept = jax.tree.map(lambda one, zero: one - zero, from_ones, from_zeros)  # m
-      return jax.tree.map(lambda new, m: new / (1 - m), from_zeros, kept)
+      _, new = run.network.train_scores(params, zeros, images, key)
+      return jax.tree.map(lambda x: x / (1 - MOMENTUM), new)
 
     compiled = jax.jit(batch_statistics, in_shardings=(everywhere, sharded), out_shardings=everywhere)
     steps = max(1, min(_RE_ESTIMATION_SAMPLES, run.mixture.epoch_size) // config.batch_size)

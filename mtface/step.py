@@ -38,7 +38,7 @@ class Tally(NamedTuple):
   loss: jax.Array  # float32 [], total
   task_losses: dict[str, jax.Array]  # float32 []
   counts: dict[str, metrics.Counts]
-  first_bad_step: jax.Array  # int32 [], the first step whose loss was not finite, or NEVER
+  first_bad_step: jax.Array  # int32 [], the first step, counted from 1, whose loss was not finite, or NEVER
 
 
 StepFunction = Callable[[TrainState, Tally, Batch], tuple[TrainState, Tally]]
@@ -103,7 +103,7 @@ def make_step(
       tally.loss + loss,
       {name: tally.task_losses[name] + value for name, value in task_losses.items()},
       counts,
-      jnp.minimum(tally.first_bad_step, jnp.where(jnp.isfinite(loss), NEVER, state.step)),
+      jnp.minimum(tally.first_bad_step, jnp.where(jnp.isfinite(loss), NEVER, state.step + 1)),
     )
     return TrainState(state.step + 1, params, stats, opt_state), tally
 

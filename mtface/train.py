@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
@@ -25,7 +26,7 @@ from mtface.logs import MetricsLog, TrainProgress
 from mtface.models.network import Network, make_network
 from mtface.optim import make_optimizer, make_schedule
 from mtface.scoring import Scorer, data_mesh, measure
-from mtface.step import NEVER, Tally, TrainState, make_step, new_state, new_tally
+from mtface.step import NEVER, StepFunction, Tally, TrainState, make_step, new_state, new_tally
 from mtface.tasks import Task, get_task
 
 
@@ -42,14 +43,9 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
   mesh = data_mesh()
   configs.check(config, mesh.size)
   run = prepare(config, data_dir)
-  everywhere, sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
+  everywhere = NamedSharding(mesh, P())
   optimizer = make_optimizer(config.optimizer, run.steps)
-  train_step = jax.jit(
-    make_step(run.network, optimizer, run.tasks, config, class_weights(config, run)),
-    in_shardings=(everywhere, everywhere, sharded),
-    out_shardings=everywhere,
-    donate_argnums=0,
-  )
+  train_step = jit_step(run, optimizer, mesh)
   evaluate = _evaluation(config, run, mesh, data_dir)
   log_every, save_every = run.duration('log_every'), run.duration('checkpoint.every')
 
@@ -77,7 +73,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
           log_line(step - 1, unread)
           unread = None
         if step % save_every == 0 or step == run.steps:
-          log_line(step, tally)  # first of all stops a diverged run, so that it is never saved
+          log_line(step, tally)
+          check_finite(step, state)  # a diverged run is not saved
           scores, best = evaluate(state)
           log.write(step, scores)
           checkpoints.save(step, state, scores, best)
@@ -132,6 +129,17 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
   return Run(config, tasks, sources, mixture, network, params, stats)
 
 
+def jit_step(run: Run, optimizer: optax.GradientTransformation, mesh: Mesh) -> StepFunction:
+  """The training step for a mesh: the state is everywhere, the batch is shared along `data`. The state that goes in is given up."""
+  everywhere, shared = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
+  return jax.jit(
+    make_step(run.network, optimizer, run.tasks, run.config, class_weights(run.config, run)),
+    in_shardings=(everywhere, everywhere, shared),
+    out_shardings=everywhere,
+    donate_argnums=0,
+  )
+
+
 def class_weights(config: ConfigDict, run: Run) -> dict[str, np.ndarray]:
   """{task: [C]} for the tasks whose `class_weights` is 'balanced', from the counts of the training sources."""
   weights = {}
@@ -178,15 +186,25 @@ def _log_line(config: ConfigDict, run: Run, log: MetricsLog, bar: TrainProgress)
     values = summarize_tally(run.tasks, tally)
     bad = int(tally.first_bad_step)
     if bad != NEVER:
-      raise UserError(
-        f'step {bad}: the loss is not finite; the checkpoints before it are kept. Lower config.optimizer.rate, or look at '
-        'the images and labels of that step'
-      )
+      raise _diverged(f'step {bad}: the loss is not finite')
     values['train/learning_rate'] = float(schedule(step - 1))
     log.write(step, values)
     bar.show(step, values)
 
   return write
+
+
+def check_finite(step: int, state: TrainState) -> None:
+  """Raises a `UserError` for a state with an infinity or NaN: the loss shows it only at the step after the one that made it."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    if not np.isfinite(np.asarray(leaf)).all():
+      raise _diverged(f'step {step}: state{jax.tree_util.keystr(path)} is not finite')
+
+
+def _diverged(what: str) -> UserError:
+  return UserError(
+    f'{what}; the checkpoints before it are kept. Lower config.optimizer.rate, or look at the images and labels of that step'
+  )
 
 
 def summarize_tally(tasks: Mapping[str, Task], tally: Tally) -> dict[str, float]:

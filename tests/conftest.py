@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import shutil
@@ -11,9 +10,8 @@ import tempfile
 
 import pytest
 
+from tests.command import Result
 from tests.fakes import write_tiny
-
-TINY = str(pathlib.Path(__file__).parent / 'tiny.py')
 
 
 def pytest_configure(config):
@@ -26,29 +24,6 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
   shutil.rmtree(config.xla_cache, ignore_errors=True)
-
-
-@dataclasses.dataclass
-class Result:
-  """What a command line left on the terminal."""
-
-  code: int
-  out: str
-  err: str
-
-  @property
-  def error(self) -> str:
-    """The one line of bad input: exit code 2, one such line, no traceback."""
-    assert self.code == 2, self.err
-    assert 'Traceback' not in self.err, self.err
-    lines = [line for line in self.err.splitlines() if line.startswith('mtface: error: ')]
-    assert len(lines) == 1, self.err
-    assert self.err.rstrip().endswith(lines[0]), 'the error is the last that is said'
-    return lines[0].removeprefix('mtface: error: ')
-
-  @property
-  def warnings(self) -> list[str]:
-    return [line for line in self.err.splitlines() if line.startswith('mtface: warning: ')]
 
 
 @pytest.fixture

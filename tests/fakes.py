@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ def write_prepared(
   shape=(16, 16, 1),
   subjects: int = 0,
   shards: int | None = None,
+  salt: str = '',
 ) -> pathlib.Path:
   """Writes `data_dir`/`name`/1.0.0 as a builder would, with TFDS and the builders' own features; returns its folder.
 
@@ -50,6 +52,7 @@ def write_prepared(
     shape: (H, W, C) of the images.
     subjects: how many people the images are shared among; 0: records carry no subject.
     shards: number of files a split; None leaves it to TFDS.
+    salt: TFDS orders records by a hash of their keys; another salt is another order.
   """
   import tensorflow_datasets as tfds
 
@@ -77,8 +80,11 @@ def write_prepared(
     def _generate_examples(self, source):
       for i, image_id in enumerate(source.image_ids):
         record = {'image': source.images[i], 'image_id': str(image_id)}
-        record |= {'labels': {t: source.labels[t][i] for t in tasks}, 'mask': {t: source.mask[t][i] for t in tasks}}
-        yield str(image_id), record | ({'subject': f'person {i % subjects}'} if subjects else {})
+        record |= {
+          'labels': {t: source.labels[t][i].astype(np.int64) for t in tasks},
+          'mask': {t: source.mask[t][i] for t in tasks},
+        }
+        yield f'{image_id}{salt}', record | ({'subject': f'person {i % subjects}'} if subjects else {})
 
   tfds.disable_progress_bar()
   builder = Builder(config=config, data_dir=data_dir, file_format='array_record')
@@ -87,7 +93,7 @@ def write_prepared(
   return pathlib.Path(builder.data_dir)
 
 
-def write_tiny(data_dir: str | os.PathLike, shards: int | None = None) -> None:
+def write_tiny(data_dir: str | os.PathLike, **form: Any) -> None:
   """Writes the sets of tests/tiny.py: 24 smiles and 40 people to train on, 12 and 20 to test on."""
-  write_prepared(data_dir, 'tiny/smile', {'train': 24, 'test': 12}, {'smile': 1.0}, shards=shards)
-  write_prepared(data_dir, 'tiny/people', {'train': 40, 'test': 20}, {'gender': 0.75}, seed=7, shards=shards)
+  write_prepared(data_dir, 'tiny/smile', {'train': 24, 'test': 12}, {'smile': 1.0}, **form)
+  write_prepared(data_dir, 'tiny/people', {'train': 40, 'test': 20}, {'gender': 0.75}, seed=7, **form)

@@ -17,6 +17,8 @@ from jax import lax
 
 from mtface.models import winograd
 
+MOMENTUM = 0.9  # of the running statistics of every batch normalisation
+
 
 class Conv3x3(nnx.Module):
   """A 3x3 convolution with bias, stride 1 and SAME padding: float [B, H, W, in_features] -> [B, H, W, out_features].
@@ -61,7 +63,7 @@ class BatchNorm(nnx.Module):
     features: int,
     *,
     rngs: nnx.Rngs | None = None,
-    momentum: float = 0.9,
+    momentum: float = MOMENTUM,
     epsilon: float = 1e-5,
     dtype: jax.typing.DTypeLike | None = None,
   ):

@@ -14,8 +14,8 @@ from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.logs import read_metrics
 from mtface.optim import make_optimizer
 from mtface.scoring import data_mesh
-from mtface.step import make_step, new_state, new_tally
-from mtface.train import prepare, train
+from mtface.step import new_state, new_tally
+from mtface.train import jit_step, prepare, train
 from tests.tiny import get_config
 
 
@@ -39,15 +39,10 @@ def tiny_config(**model):
 def compiled_step(config, data_dir):
   """The training step's program on all devices."""
   mesh = data_mesh()
-  everywhere, sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
+  everywhere = NamedSharding(mesh, P())
   run = prepare(config, data_dir)
   optimizer = make_optimizer(config.optimizer, run.steps)
-  step = jax.jit(
-    make_step(run.network, optimizer, run.tasks, config, {}),
-    in_shardings=(everywhere, everywhere, sharded),
-    out_shardings=everywhere,
-    donate_argnums=0,
-  )
+  step = jit_step(run, optimizer, mesh)
   batch = next(to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, 1), mesh, ahead=1))
   state = jax.device_put(new_state(run.params, run.stats, optimizer), everywhere)
   return step.lower(state, jax.device_put(new_tally(run.tasks), everywhere), batch).compile().as_text()

@@ -7,11 +7,14 @@ are in test_full_disk.py, test_devices.py and test_resume.py.
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtface import optim
+from mtface.checkpoints import Checkpoints
 from tests.cartoons import make_fer2013, make_genki4k, make_utkface
-from tests.conftest import TINY
+from tests.command import TINY
 from tests.fakes import write_prepared
 
 # --- Flags and configs --------------------------------------------------------------------------------------------------------------
@@ -248,18 +251,29 @@ def test_training_skips_a_damaged_newest_checkpoint(mtface, tiny_data, tiny_run,
   assert 'checkpoint 8 is used' in warning
   assert 'Traceback' not in result.err
   # Steps 9 to 12 were trained again, to the same parameters.
-  from mtface.checkpoints import Checkpoints
-
   stored = [Checkpoints(run)._scores(12)['checksum'] for run in (tiny_run, run_copy)]
   assert stored[0] == stored[1]
 
 
-def test_nan_in_a_loss_names_the_step(mtface, tiny_data, tmp_path):
+@pytest.mark.parametrize(('update', 'what'), [(6, 'step 7: the loss is not finite'), (8, "step 8: state.params['")])
+def test_nan_names_the_step_and_keeps_the_checkpoints_before(
+  mtface, tiny_data, tiny_run, tmp_path, monkeypatch, update, what
+):
   command = ['train', f'--config={TINY}', f'--workdir={tmp_path}/run', f'--data_dir={tiny_data}']
-  error = mtface(*command, '--config.optimizer.rate=1e30').error
-  assert error.startswith('step ')
-  assert 'the loss is not finite' in error
-  assert 'config.optimizer.rate' in error
+  make_schedule = optim.make_schedule
+
+  def spoilt(config, steps):
+    return lambda count: jnp.where(count == update - 1, jnp.inf, make_schedule(config, steps)(count))
+
+  with monkeypatch.context() as patched:
+    patched.setattr(optim, 'make_schedule', spoilt)
+    error = mtface(*command).error
+  assert error.startswith(what)
+  assert 'Lower config.optimizer.rate' in error
+  assert Checkpoints(tmp_path / 'run').steps == [4]
+
+  assert mtface(*command).code == 0, 'the same workdir, the cause removed'
+  assert Checkpoints(tmp_path / 'run')._scores(12)['checksum'] == Checkpoints(tiny_run)._scores(12)['checksum']
 
 
 # --- Prepared sets ------------------------------------------------------------------------------------------------------------------

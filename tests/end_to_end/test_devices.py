@@ -2,26 +2,12 @@
 
 import json
 import math
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.conftest import TINY, Result
-
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def python(*arguments, devices):
-  """Runs a module on a number of virtual devices."""
-  env = os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'JAX_PLATFORMS': 'cpu'}
-  command = [sys.executable, '-m', *map(str, arguments)]
-  done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-  return Result(done.returncode, done.stdout, done.stderr)
+from tests.command import TINY, python
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,7 @@ import pytest
 
 from mtface.checkpoints import Checkpoints
 from tests.cartoons import make_fer2013
-from tests.conftest import TINY
+from tests.command import TINY
 from tests.fakes import write_tiny
 
 SIZE = 8 << 20

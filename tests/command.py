@@ -1,0 +1,47 @@
+"""What a command line leaves on the terminal, and command lines in processes of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = str(ROOT / 'tests' / 'tiny.py')
+
+
+@dataclasses.dataclass
+class Result:
+  """What a command line left on the terminal."""
+
+  code: int
+  out: str
+  err: str
+
+  @property
+  def error(self) -> str:
+    """The one line of bad input: exit code 2, one such line, no traceback."""
+    assert self.code == 2, self.err
+    assert 'Traceback' not in self.err, self.err
+    lines = [line for line in self.err.splitlines() if line.startswith('mtface: error: ')]
+    assert len(lines) == 1, self.err
+    assert self.err.rstrip().endswith(lines[0]), 'the error is the last that is said'
+    return lines[0].removeprefix('mtface: error: ')
+
+  @property
+  def warnings(self) -> list[str]:
+    return [line for line in self.err.splitlines() if line.startswith('mtface: warning: ')]
+
+
+def python(*arguments: object, devices: int | None = None, cwd: pathlib.Path = ROOT) -> Result:
+  """Runs `python -m ARGUMENTS`, on a number of virtual CPU devices where one is given."""
+  flags = (
+    {}
+    if devices is None
+    else {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'JAX_PLATFORMS': 'cpu'}
+  )
+  command = [sys.executable, '-m', *map(str, arguments)]
+  done = subprocess.run(command, cwd=cwd, env=os.environ | flags, capture_output=True, text=True)
+  return Result(done.returncode, done.stdout, done.stderr)

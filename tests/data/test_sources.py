@@ -1,0 +1,229 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from mtface.data import sources
+from mtface.data.sources import SourceName, check_shapes, load_source
+from mtface.errors import UserError
+from tests.fakes import fake_source, write_prepared
+
+TASKS = {'smile': 1.0, 'gender': 0.75, 'action_units': 0.5}
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  """A set of 40 images, two of each of 20 people, in three files. Not to be changed."""
+  folder = tmp_path_factory.mktemp('data')
+  write_prepared(folder, 'faces/gray16', {'train': 40, 'test': 10}, TASKS, subjects=20, shards=3)
+  return folder
+
+
+@pytest.fixture
+def copied(data_dir, tmp_path):
+  copy = shutil.copytree(data_dir, tmp_path / 'data')
+  shutil.rmtree(copy / 'faces/gray16/1.0.0/arrays', ignore_errors=True)
+  return copy
+
+
+# --- Names --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('genki4k/gray48:train', SourceName('genki4k/gray48', 'train')),
+    (' genki4k/gray48:train ', SourceName('genki4k/gray48', 'train')),
+    ('fer2013/gray48:private_test', SourceName('fer2013/gray48', 'private_test')),
+    ('a-b/c.d:train[fold=0/4]', SourceName('a-b/c.d', 'train', 0, 4, False)),
+    ('a/b:train[fold!=11/12]', SourceName('a/b', 'train', 11, 12, True)),
+    ('genki4k:train', SourceName('genki4k', 'train')),  # refused later, with what is missing
+  ],
+)
+def test_names(text, expected):
+  assert SourceName.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['', 'genki4k', 'genki4k/gray48', 'a/b/c:train', 'a/b:', ':train', 'a/b:train[', 'a/b:train[fold]', 'a/b:train[fold=1]',
+   'a/b:train[fold=-1/4]', 'a/b:train[fold=1/4]x', 'a/b:train[fold<1/4]', 'a/b:train[:50%]', 'a/b:train+test', '../a:train'],
+)  # fmt: skip
+def test_what_is_no_name(text):
+  with pytest.raises(UserError, match=r'expected SET/CONFIG:SPLIT, optionally with \[fold=K/N\]'):
+    SourceName.parse(text)
+
+
+@pytest.mark.parametrize('fold', ['4/4', '0/1', '0/0', '7/3'])
+def test_folds_that_do_not_exist(fold):
+  with pytest.raises(UserError, match=rf'fold {fold} does not exist; folds are numbered 0 to N-1'):
+    SourceName.parse(f'a/b:train[fold={fold}]')
+
+
+# --- Loading ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_there_in_the_order_of_the_ids(data_dir):
+  source = load_source('faces/gray16:train', data_dir)
+  drawn = fake_source('train', 40, TASKS)  # what write_prepared wrote
+  assert source.image_ids.tolist() == sorted(drawn.image_ids)
+  assert source.image_shape == (16, 16, 1)
+  assert len(source) == 40
+  np.testing.assert_array_equal(source.gather(np.arange(40)), drawn.images)
+  assert sorted(source.labels) == sorted(TASKS)
+  for task in TASKS:
+    np.testing.assert_array_equal(source.mask[task], drawn.mask[task])
+    np.testing.assert_array_equal(
+      np.where(source.mask[task], source.labels[task], 0), np.where(drawn.mask[task], drawn.labels[task], 0)
+    )
+  assert source.labelled('action_units').sum() == 20
+  assert source.mask['action_units'].shape == (40, 11)
+
+
+def test_tasks_are_taken_as_asked_for(data_dir):
+  source = load_source('faces/gray16:train', data_dir, ['gender'])
+  assert (list(source.labels), list(source.mask)) == (['gender'], ['gender'])
+  with pytest.raises(
+    UserError, match=r"faces/gray16:train: has no labels for task 'emotion7'; it has action_units, gender, smile"
+  ):
+    load_source('faces/gray16:train', data_dir, ['emotion7'])
+
+
+def test_the_order_of_the_records_and_the_number_of_files_do_not_matter(data_dir, tmp_path):
+  form = {'shards': 1, 'salt': 'another order'}
+  write_prepared(tmp_path, 'faces/gray16', {'train': 40, 'test': 10}, TASKS, subjects=20, **form)
+  raw = [
+    [r['image_id'] for r in tfds.builder_from_directory(d / 'faces/gray16/1.0.0').as_data_source('train')]
+    for d in (data_dir, tmp_path)
+  ]
+  assert raw[0] != raw[1], 'the records do come in another order'
+  for name in ('faces/gray16:train', 'faces/gray16:train[fold=1/4]'):
+    one, other = load_source(name, data_dir), load_source(name, tmp_path)
+    np.testing.assert_array_equal(one.image_ids, other.image_ids)
+    np.testing.assert_array_equal(one.gather(np.arange(len(one))), other.gather(np.arange(len(other))))
+    np.testing.assert_array_equal(one.labels['smile'], other.labels['smile'])
+
+
+def test_folds_cover_the_set_once_and_keep_people_together(data_dir):
+  whole = load_source('faces/gray16:train', data_dir)
+  people = {f'train_{i:05d}': i % 20 for i in range(40)}
+  seen = []
+  for fold in range(4):
+    tested = load_source(f'faces/gray16:train[fold={fold}/4]', data_dir)
+    trained = load_source(f'faces/gray16:train[fold!={fold}/4]', data_dir)
+    assert sorted([*tested.image_ids, *trained.image_ids]) == whole.image_ids.tolist()
+    assert not {people[i] for i in tested.image_ids} & {people[i] for i in trained.image_ids}
+    assert abs(len(tested) - 10) <= 2
+    np.testing.assert_array_equal(
+      tested.labels['smile'], whole.labels['smile'][np.isin(whole.image_ids, tested.image_ids)]
+    )
+    seen += tested.image_ids.tolist()
+  assert sorted(seen) == whole.image_ids.tolist()
+
+
+def test_folds_are_the_same_whatever_tasks_are_taken(data_dir):
+  name = 'faces/gray16:train[fold=2/4]'
+  taken = [load_source(name, data_dir, tasks).image_ids.tolist() for tasks in (None, ['smile'], ['gender'])]
+  assert taken[0] == taken[1] == taken[2]
+
+
+def test_copies_of_an_image_stay_together(tmp_path):
+  # 30 images, each of them twice under another name.
+  folder = write_prepared(tmp_path, 'faces/gray16', {'train': 30}, {'smile': 1.0})
+  cache = folder / 'arrays/train'
+  source = load_source('faces/gray16:train', tmp_path)
+  arrays = {p.stem: np.load(p) for p in cache.glob('*.npy')}
+  twice = {k: np.concatenate([v, v]) for k, v in arrays.items()}
+  twice['image_ids'] = np.array([*source.image_ids, *(f'again_{i}' for i in source.image_ids)])
+  sources._write_cache(cache, twice)
+  for fold in range(3):
+    ids = load_source(f'faces/gray16:train[fold={fold}/3]', tmp_path).image_ids
+    assert {i.removeprefix('again_') for i in ids} == {i for i in ids if not i.startswith('again_')}
+    assert len(ids) == 20
+
+
+def test_taking_some_samples(data_dir):
+  source = load_source('faces/gray16:train', data_dir)
+  some = source.take(np.array([3, 30, 7]))
+  assert some.image_ids.tolist() == source.image_ids[[3, 30, 7]].tolist()
+  np.testing.assert_array_equal(some.gather(np.array([1])), source.gather(np.array([30])))
+  np.testing.assert_array_equal(some.mask['action_units'], source.mask['action_units'][[3, 30, 7]])
+
+
+def test_the_newest_version_is_taken(copied):
+  config = copied / 'faces/gray16'
+  for version in ('1.9.0', '1.10.0', '2.0.0'):
+    shutil.copytree(config / '1.0.0', config / version)
+  (config / '2.0.0/dataset_info.json').unlink()  # what is not finished has none
+  assert sources.prepared_dir('faces/gray16', copied).name == '1.10.0'
+
+
+def test_sets_that_are_not_there(data_dir):
+  with pytest.raises(UserError, match=r"no split 'valid'; it has test, train"):
+    load_source('faces/gray16:valid', data_dir)
+  with pytest.raises(
+    UserError, match=r'faces/gray48: no prepared set is here; build it with `mtface build faces/gray48'
+  ):
+    load_source('faces/gray48:train', data_dir)
+
+
+def test_shapes_are_checked(data_dir):
+  source = load_source('faces/gray16:train', data_dir)
+  check_shapes([source], [16, 16, 1])
+  with pytest.raises(UserError, match=r'faces/gray16:train: its images are 16x16x1, config.image_shape says 16x16x3'):
+    check_shapes([source], (16, 16, 3))
+
+
+# --- The cache ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_is_decoded_once(copied, monkeypatch):
+  first = load_source('faces/gray16:train', copied)
+  with monkeypatch.context() as patched:
+    patched.setattr(sources, '_decode', lambda *_: pytest.fail('decoded again'))
+    second = load_source('faces/gray16:train', copied)
+  assert isinstance(second.images, np.memmap)
+  np.testing.assert_array_equal(first.images, second.images)
+  for task in TASKS:
+    assert second.labels[task].dtype == np.int32
+    assert second.mask[task].dtype == bool
+    np.testing.assert_array_equal(first.labels[task], second.labels[task])
+
+
+def test_a_cache_of_another_format_is_made_again(copied, capsys):
+  load_source('faces/gray16:train', copied)
+  index = copied / 'faces/gray16/1.0.0/arrays/train/index.json'
+  text = json.loads(index.read_text())
+  index.write_text(json.dumps(text | {'format': text['format'] - 1}))
+  load_source('faces/gray16:train', copied)
+  assert json.loads(index.read_text()) == text
+  assert capsys.readouterr().err == ''
+
+
+def test_a_killed_write_leaves_no_half_cache(copied, monkeypatch):
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patched:
+    patched.setattr(sources.json, 'dumps', killed)  # the arrays are written, the index is not
+    with pytest.raises(KeyboardInterrupt):
+      load_source('faces/gray16:train', copied)
+  assert not (copied / 'faces/gray16/1.0.0/arrays/train').exists()
+  assert len(load_source('faces/gray16:train', copied)) == 40
+
+
+def test_a_label_that_no_class_has(copied, monkeypatch):
+  real = sources._check_labels
+
+  def spoilt(task, columns, what):
+    if task.name == 'smile':
+      columns['labels.smile'][5] = 2
+    real(task, columns, what)
+
+  monkeypatch.setattr(sources, '_check_labels', spoilt)
+  with pytest.raises(
+    UserError, match=r'faces/gray16:train: label 2 of train_\d+ is out of range for task smile \(0 to 1\)'
+  ):
+    load_source('faces/gray16:train', copied)

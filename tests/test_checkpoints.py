@@ -1,0 +1,263 @@
+import json
+import shutil
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtface import checkpoints as checkpoints_module
+from mtface.checkpoints import Checkpoints, DamagedCheckpointError, average, checksum, read_config, write_config
+from mtface.errors import UserError
+from tests.tiny import get_config
+
+
+def state(seed=0):
+  """Arrays of several types and sizes; the large ones lie in files of their own."""
+  rng = np.random.default_rng(seed)
+  return {
+    'step': jnp.int32(seed),
+    'params': {'kernel': jnp.asarray(rng.normal(size=(3, 3, 16, 32)), jnp.float32), 'bias': jnp.zeros(32)},
+    'half': jnp.asarray(rng.normal(size=(40, 8)), jnp.bfloat16),
+    'trace': [jnp.asarray(rng.normal(size=(200, 32)), jnp.float32), jnp.ones((), jnp.float32)],
+  }
+
+
+def assert_equal(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    assert x.dtype == y.dtype
+    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def write(workdir, best, keep_last=10):
+  """One checkpoint for each score in `best`, {step: score or None}, with state(step)."""
+  with Checkpoints(workdir, keep_last=keep_last) as checkpoints:
+    for step, score in best.items():
+      checkpoints.save(step, state(step), {'accuracy': 0.5}, score)
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+  """Checkpoints 1, 2 and 3. Not to be changed."""
+  workdir = tmp_path_factory.mktemp('written')
+  write(workdir, {1: 0.7, 2: 0.9, 3: 0.9})
+  return workdir
+
+
+@pytest.fixture
+def copied(written, tmp_path):
+  return shutil.copytree(written, tmp_path / 'copied')
+
+
+def test_a_state_comes_back_as_it_was(written):
+  checkpoints = Checkpoints(written)
+  assert checkpoints.steps == [1, 2, 3]
+  assert_equal(checkpoints.restore(2, state()), state(2))
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state())
+  assert_equal(checkpoints.restore(3, shapes), state(3))
+  assert checkpoints.restore_latest(state())[0] == 3
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+  write(tmp_path, {1: 0.5, 2: 0.9, 3: 0.8, 4: None, 5: 0.7}, keep_last=2)
+  checkpoints = Checkpoints(tmp_path)
+  assert checkpoints.steps == [2, 4, 5]
+  assert checkpoints.best_step() == 2
+
+
+def test_of_equally_good_ones_the_latest_is_best(written):
+  assert Checkpoints(written).best_step() == 3
+
+
+def test_without_scores_there_is_no_best(tmp_path):
+  write(tmp_path, {1: None})
+  with pytest.raises(UserError, match=r'no checkpoint is marked best; set config.evaluation.best_on'):
+    Checkpoints(tmp_path).best_step()
+
+
+def test_retention_goes_on_after_a_restart(tmp_path):
+  write(tmp_path, {1: 0.9, 2: 0.5}, keep_last=2)
+  write(tmp_path, {3: 0.6, 4: 0.7}, keep_last=2)
+  assert Checkpoints(tmp_path).steps == [1, 3, 4]
+
+
+def test_reading_changes_nothing(copied):
+  (copied / 'checkpoints/main/000000009.orbax-checkpoint-tmp').mkdir()
+  before = sorted(copied.rglob('*'))
+  Checkpoints(copied).restore(1, state())
+  assert sorted(copied.rglob('*')) == before
+  with pytest.raises(UserError, match=r'no checkpoints are here; train first'):
+    Checkpoints(copied / 'elsewhere')
+  assert not (copied / 'elsewhere').exists()
+
+
+def test_an_uncommitted_checkpoint_is_ignored_and_cleared_away(copied):
+  folder = copied / 'checkpoints/main'
+  (folder / '000000003').rename(folder / '000000003.orbax-checkpoint-tmp')  # what a kill before the last rename leaves
+  assert Checkpoints(copied).steps == [1, 2]
+  with Checkpoints(copied, keep_last=10) as checkpoints:
+    step, found = checkpoints.restore_latest(state())
+    checkpoints.save(3, state(7))
+  assert step == 2
+  assert_equal(found, state(2))
+  assert not list(folder.glob('*tmp*'))
+  assert_equal(Checkpoints(copied).restore(3, state()), state(7))
+
+
+# --- Damage -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_checksum_is_of_all_bytes_in_the_order_of_the_tree():
+  tree = state(5)
+  # jax.tree orders the keys of a dictionary: half, params (bias, kernel), step, trace.
+  leaves = [tree['half'], tree['params']['bias'], tree['params']['kernel'], tree['step'], *tree['trace']]
+  assert checksum(tree) == zlib.crc32(b''.join(np.asarray(leaf).tobytes() for leaf in leaves))
+
+
+def data_files(workdir, step):
+  files = [path for path in (workdir / f'checkpoints/main/{step:09d}/state').rglob('*') if path.is_file()]
+  return sorted((path for path in files if path.name != 'commit_success.txt'), key=lambda path: -path.stat().st_size)
+
+
+@pytest.mark.parametrize('how', ['flip', 'cut', 'empty', 'remove'])
+def test_damage_never_goes_unnoticed(written, tmp_path, how):
+  # tensorstore has no checksum of the numbers: without ours, a changed byte comes back as another weight.
+  found = set()
+  for number, file in enumerate(data_files(written, 3)[:4]):
+    workdir = shutil.copytree(written, tmp_path / str(number))
+    path = workdir / file.relative_to(written)
+    data = path.read_bytes()
+    middle = len(data) // 2
+    if how == 'remove':
+      path.unlink()
+    else:
+      path.write_bytes(
+        {'flip': data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :], 'cut': data[:middle]}.get(how, b'')
+      )
+    try:
+      assert_equal(Checkpoints(workdir).restore(3, state()), state(3))  # some files hold nothing that is needed
+    except DamagedCheckpointError as error:
+      assert str(error).startswith(f'{workdir}/checkpoints/main: checkpoint 3 is damaged (')
+      found.add(str(error))
+  assert len(found) >= 2, 'the two large arrays are in there'
+
+
+def test_damaged_ones_are_set_aside_and_the_one_before_is_used(copied, capsys):
+  data_files(copied, 3)[0].write_bytes(b'')
+  (copied / 'checkpoints/main/000000002/metrics/metrics').write_text('{"best"')
+  with Checkpoints(copied, keep_last=10) as checkpoints:
+    step, found = checkpoints.restore_latest(state())
+    assert step == 1
+    assert_equal(found, state(1))
+    checkpoints.save(2, state(2), best=0.1)
+    checkpoints.save(3, state(3), best=0.2)
+  lines = capsys.readouterr().err.splitlines()
+  assert [line.split('checkpoint ')[1][0] for line in lines] == ['2', '3']
+  assert all(line.startswith('mtface: warning: ') and 'checkpoint 1 is used' in line for line in lines)
+  assert Checkpoints(copied).steps == [1, 2, 3]
+  assert sorted(path.name for path in (copied / 'checkpoints/main').glob('damaged-*')) == [
+    'damaged-000000002',
+    'damaged-000000003',
+  ]
+
+
+def test_without_a_readable_one_there_is_none(copied, capsys):
+  for step in (1, 2, 3):
+    data_files(copied, step)[0].write_bytes(b'')
+  with Checkpoints(copied, keep_last=10) as checkpoints:
+    assert checkpoints.restore_latest(state()) is None
+  assert 'no older one is left, and training starts anew' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_damaged_metrics_spoil_that_checkpoint_alone(copied):
+  (copied / 'checkpoints/main/000000002/metrics/metrics').write_text(
+    '{"best"'
+  )  # orbax reads all of them when it starts
+  checkpoints = Checkpoints(copied)
+  assert checkpoints.best_step() == 3
+  assert_equal(checkpoints.restore(3, state()), state(3))
+  with pytest.raises(DamagedCheckpointError, match='checkpoint 2 is damaged'):
+    checkpoints.restore(2, state())
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda tree: tree['params'].update(kernel=jnp.zeros((3, 3, 16, 8))),
+    lambda tree: tree['params'].pop('bias'),
+    lambda tree: tree['params'].update(scale=jnp.zeros(3)),
+  ],
+  ids=['other shape', 'one less', 'one more'],
+)
+def test_another_network_is_not_damage(written, change):
+  # It must not be set aside: the mistake is the caller's, and the checkpoint is whole.
+  like = state()
+  change(like)
+  with pytest.raises(
+    UserError, match=r'checkpoint 3 is of another network: params/\w+ has shape .* the config wants'
+  ) as error:
+    Checkpoints(written).restore(3, like)
+  assert not isinstance(error.value, DamagedCheckpointError)
+
+
+def test_a_step_that_is_not_there(written):
+  with pytest.raises(UserError, match=r'has no checkpoint of step 7; there are 1, 2, 3'):
+    Checkpoints(written).restore(7, state())
+
+
+# --- Averages and the configuration -------------------------------------------------------------------------------------------------
+
+
+def test_averages_are_means_in_double_precision():
+  rng = np.random.default_rng(0)
+  states = [{'a': rng.normal(size=(50,)).astype(np.float32) * 1e4, 'n': np.int32(i)} for i in (1, 2, 6)]
+  found = average(states)
+  expected = (states[0]['a'].astype(np.float64) + states[1]['a'] + states[2]['a']) / 3
+  np.testing.assert_array_equal(found['a'], expected.astype(np.float32))
+  assert found['a'].dtype == np.float32
+  assert (found['n'], found['n'].dtype) == (3, np.int32)
+
+
+def test_the_average_of_one_is_that_one():
+  assert_equal(average([jax.device_get(state(4))]), jax.device_get(state(4)))
+
+
+def test_a_config_is_written_once_and_read_back(tmp_path):
+  config = get_config()
+  write_config(config, tmp_path / 'new' / 'run')
+  text = json.loads((tmp_path / 'new/run/config.json').read_text())
+  assert text['versions']['jax'] == jax.__version__
+  read = read_config(tmp_path / 'new/run')
+  assert read.model.to_dict() == config.model.to_dict()
+  assert tuple(read.image_shape) == (16, 16, 1)
+  assert list(read.sources.people.tasks) == ['gender']
+  write_config(config, tmp_path / 'new/run')
+  write_config(read, tmp_path / 'new/run')  # lists for tuples are no change
+
+
+def test_what_may_change_and_what_may_not(tmp_path):
+  write_config(get_config(), tmp_path)
+  config = get_config()
+  config.log_every = '1 steps'
+  write_config(config, tmp_path)
+  config.model.dropout = 0.25
+  with pytest.raises(UserError, match=r'model.dropout=0.5, the config now says 0.25; use the same config'):
+    write_config(config, tmp_path)
+  config.batch_size = 16
+  with pytest.raises(UserError, match=r'batch_size=8, the config now says 16 \(and 1 more fields\)'):
+    write_config(config, tmp_path)
+
+
+def test_a_killed_write_leaves_no_config(tmp_path, monkeypatch):
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patched:
+    patched.setattr(checkpoints_module.pathlib.Path, 'rename', killed)
+    with pytest.raises(KeyboardInterrupt):
+      write_config(get_config(), tmp_path)
+  with pytest.raises(UserError, match='not found'):
+    read_config(tmp_path)
+  write_config(get_config(), tmp_path)

@@ -1,0 +1,173 @@
+import math
+
+import pytest
+
+from mtface.config import (
+  Option,
+  check,
+  check_fields,
+  check_shareable,
+  experiment,
+  flat,
+  parse_arg,
+  source,
+  task,
+  to_steps,
+)
+from mtface.errors import UserError
+from tests.tiny import get_config
+
+OPTIONS = {
+  'row': Option('A2', ('A1', 'A2')),
+  'fold': Option(0, (0, 1, 2, 3)),
+  'rate': Option(0.5),
+  'big': Option(False),
+}
+
+
+@pytest.mark.parametrize(
+  ('text', 'changed'),
+  [
+    (None, {}),
+    ('', {}),
+    ('A1', {'row': 'A1'}),
+    ('row=A1', {'row': 'A1'}),
+    ('A1,fold=3,rate=2', {'row': 'A1', 'fold': 3, 'rate': 2.0}),
+    ('fold=2,big', {'fold': 2, 'big': True}),
+    ('big=False,rate=1e-3', {'rate': 1e-3}),
+  ],
+)
+def test_arguments(text, changed):
+  found = parse_arg(text, 'c.py', first='row', **OPTIONS)
+  assert found.to_dict() == {'row': 'A2', 'fold': 0, 'rate': 0.5, 'big': False} | changed
+  assert type(found.rate) is float
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('A3', "c.py: argument row: 'A3' is not one of A1, A2"),
+    ('fold=4', "c.py: argument fold: '4' is not one of 0, 1, 2, 3"),
+    ('fold=one', "c.py: argument fold: 'one' is not of type int"),
+    ('big=yes', "c.py: argument big: 'yes' is not of type bool"),
+    ('A1,A2', "c.py: argument 'A2' is unknown; there are row=A1|A2, fold=0|1|2|3, rate=0.5, big=False"),
+    ('colour=red', "c.py: argument 'colour=red' is unknown"),
+  ],
+)
+def test_wrong_arguments(text, message):
+  with pytest.raises(UserError) as error:
+    parse_arg(text, 'c.py', first='row', **OPTIONS)
+  assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+  ('text', 'steps'),
+  [
+    ('2000 steps', 2000),
+    ('1 step', 1),
+    ('10 epochs', 100),  # 1000 samples in batches of 100
+    ('0.25 epochs', 3),
+    ('0.3 epochs', 3),  # 3 exactly, although 0.3 * 1000 / 100 is a little less in binary
+    ('300_000 examples', 3000),
+    (' 101  examples ', 2),
+    ('0.001 steps', 1),
+  ],
+)
+def test_durations(text, steps):
+  assert to_steps(text, batch_size=100, epoch_size=1000, field='duration') == steps
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['', '10', 'ten epochs', '-1 steps', '10 days', 'inf steps', 'nan epochs', '1e3 steps', '0 steps', '0.0 epochs'],
+)
+def test_what_is_no_duration(text):
+  with pytest.raises(UserError, match=r'^config\.log_every: '):
+    to_steps(text, 100, 1000, 'log_every')
+
+
+def test_the_longest_run_fits_the_step_counter():
+  assert to_steps(f'{2**31 - 2} steps', 1, 1, 'duration') == 2**31 - 2
+  with pytest.raises(UserError, match='at most'):
+    to_steps(f'{2**31 - 1} steps', 1, 1, 'duration')
+
+
+def test_the_tiny_config_is_in_order():
+  check(get_config(), devices=1)
+  check(get_config(), devices=8)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'words'),
+  [
+    ('batch_size', 12, '12 cannot be shared equally by 8 devices; take a multiple of 8'),
+    ('evaluation.batch_size', 4, '4 cannot be shared equally by 8 devices'),
+    ('batch_size', 0, '0 is out of range; it must be from 1'),
+    ('optimizer.rate', math.nan, 'nan is out of range; it must be more than 0'),
+    ('optimizer.rate', math.inf, 'inf is out of range'),
+    ('optimizer.momentum', 1.0, '1.0 is out of range; it must be at least 0 and less than 1'),
+    ('augment.rotate', 181.0, '181.0 is out of range; it must be from 0 to 180'),
+    ('loss.over', 'some', "'some' is unknown; there are all, labelled"),
+    ('image_shape', (16, 16), '(16, 16); it must be (height, width, channels)'),
+    ('evaluation.best_on', ('faces',), "'faces' is not among config.evaluation.sets (people, smiles)"),
+  ],
+)
+def test_what_cannot_work_is_named(field, value, words):
+  config = get_config()
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(UserError) as error:
+    check(config, devices=8)
+  assert str(error.value).startswith(f'config.{field}')
+  assert words in str(error.value)
+
+
+def test_every_field_must_be_there():
+  check_fields(get_config(), 'x')
+  for field in flat(experiment().to_dict()):
+    if field in ('tasks', 'sources', 'evaluation.sets'):
+      continue
+    config = get_config()
+    *group, name = field.split('.')
+    del (config[group[0]] if group else config)[name]
+    with pytest.raises(UserError, match=rf'^here: the field {field} is missing'):
+      check_fields(config, 'here')
+
+
+@pytest.mark.parametrize(('group', 'field'), [('tasks', 'smile.loss'), ('sources', 'people.tasks')])
+def test_tasks_and_sources_have_their_fields(group, field):
+  config = get_config()
+  name, key = field.split('.')
+  del config[group][name][key]
+  with pytest.raises(UserError, match=rf'^here: the field {group}.{field} is missing'):
+    check_fields(config, 'here')
+
+
+def test_evaluation_sets_have_their_fields():
+  config = get_config()
+  del config.evaluation.sets.people['name']
+  with pytest.raises(UserError, match=r'^here: the field evaluation.sets.people.name is missing'):
+    check_fields(config, 'here')
+
+
+def test_a_config_without_tasks():
+  with pytest.raises(UserError, match='no tasks or no sources'):
+    check(experiment(), devices=1)
+
+
+def test_tasks_and_sources():
+  assert task('multiclass_squared_hinge', 2.0).to_dict() == {
+    'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none'
+  }  # fmt: skip
+  assert source('a/b:train', 'smile', 'gender').to_dict() == {'name': 'a/b:train', 'tasks': ('smile', 'gender')}
+
+
+def test_sharing():
+  check_shareable(512, 8, 'batch_size')
+  with pytest.raises(
+    UserError, match=r'^config.batch_size: 100 cannot be shared equally by 8 devices; take a multiple of 8$'
+  ):
+    check_shareable(100, 8, 'batch_size')
+
+
+def test_flat_names():
+  assert flat({'a': {'b': {'c': 1}, 'd': (2, 3)}, 'e': {}}) == {'a.b.c': 1, 'a.d': [2, 3], 'e': {}}

@@ -1,0 +1,140 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from mtface.data.loader import BatchSource, load_batches
+from mtface.errors import UserError
+from mtface.logs import read_metrics
+from mtface.optim import make_optimizer
+from mtface.scoring import data_mesh
+from mtface.step import NEVER, new_state, new_tally
+from mtface.train import check_finite, class_weights, jit_step, prepare, summarize_tally
+from tests.fakes import write_prepared
+from tests.tiny import get_config
+
+
+@pytest.fixture(scope='module')
+def run(tiny_data):
+  return prepare(get_config(), tiny_data)
+
+
+@pytest.fixture(scope='module')
+def stepped(run):
+  """The state before, the state and the sums after 15 steps of 8: two epochs of 60 samples."""
+  optimizer = make_optimizer(run.config.optimizer, run.steps)
+  step = jit_step(run, optimizer, data_mesh())
+  before = jax.device_get(new_state(run.params, run.stats, optimizer))
+  state = before
+  tally = new_tally(run.tasks)
+  for batch in load_batches(BatchSource(run.sources, run.mixture, 8), 0, 15):
+    state, tally = step(state, tally, batch)
+  return (before, *jax.device_get((state, tally))), step
+
+
+def test_every_task_has_seen_as_many_labels(run, stepped):
+  # 24 smiles, and 30 of 40 people with a gender: the smiles are repeated until both tasks have 30 an epoch.
+  assert run.mixture.epoch_size == 60
+  tally = stepped[0][2]
+  assert {task: int(tally.counts[task]['n']) for task in run.tasks} == {'smile': 60, 'gender': 60}
+  assert (tally.steps, tally.first_bad_step) == (15, NEVER)
+
+
+def test_a_task_without_labels_has_no_gradient_at_all(run, stepped):
+  (before, _, _), step = stepped
+  batch = next(load_batches(BatchSource(run.sources, run.mixture, 8), 0, 1))
+  batch['mask'] = {'smile': np.ones(8, bool), 'gender': np.zeros(8, bool)}
+  batch['labels'] = {'smile': np.arange(8, dtype=np.int32) % 2, 'gender': np.full(8, -1, np.int32)}
+  state, tally = jax.device_get(step(before, new_tally(run.tasks), batch))
+  assert (tally.task_losses['gender'], tally.counts['gender']['n']) == (0, 0)
+  momentum = state.opt_state[0].trace['branches']
+  assert all((leaf == 0).all() for leaf in jax.tree.leaves(momentum['gender'])), 'exactly'
+  jax.tree.map(np.testing.assert_array_equal, state.params['branches']['gender'], before.params['branches']['gender'])
+  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(momentum['smile']['scores']))
+  assert np.abs(state.opt_state[0].trace['blocks'][0]['convolutions'][0]['kernel']).max() > 0
+
+
+def test_summaries_are_means_over_the_steps(run, stepped):
+  tally = stepped[0][2]
+  values = summarize_tally(run.tasks, tally)
+  np.testing.assert_allclose(values['train/loss'], tally.loss / 15, rtol=1e-6)
+  np.testing.assert_allclose(values['train/loss'], values['train/smile/loss'] + values['train/gender/loss'], rtol=1e-5)
+  confusion = tally.counts['smile']['confusion']
+  assert values['train/smile/accuracy'] == (confusion[0, 0] + confusion[1, 1]) / 60
+
+
+def test_an_unlabelled_task_has_no_accuracy(run):
+  assert set(summarize_tally(run.tasks, new_tally(run.tasks))) == {
+    'train/loss',
+    'train/smile/loss',
+    'train/gender/loss',
+  }
+
+
+@pytest.mark.parametrize(
+  ('text', 'steps'),
+  [('7 steps', 7), ('1 epochs', 8), ('1.5 epochs', 12), ('16 examples', 2), ('17 examples', 3), ('1 examples', 1)],
+)
+def test_durations_are_counted_in_steps_of_the_run(run, text, steps):
+  config = get_config()
+  config.duration = config.checkpoint.every = text  # epochs of 60 samples in batches of 8
+  changed = dataclasses.replace(run, config=config)
+  assert (changed.steps, changed.duration('checkpoint.every')) == (steps, steps)
+
+
+def test_balanced_class_weights_are_of_the_labels_that_train(tmp_path, run):
+  config = get_config()
+  config.tasks.gender.class_weights = 'balanced'
+  weights = class_weights(config, run)
+  people = run.sources[list(config.sources).index('people')]
+  labels = people.labels['gender'][people.mask['gender']]
+  counts = np.array([(labels == 0).sum(), (labels == 1).sum()])
+  assert list(weights) == ['gender']
+  np.testing.assert_allclose(weights['gender'], counts.max() / counts, rtol=1e-6)  # Savchenko 2021, eq. 2
+
+
+def test_balanced_is_for_single_label_tasks(tmp_path):
+  write_prepared(tmp_path, 'tiny/units', {'train': 8}, {'action_units': 1.0})
+  config = get_config()
+  config.tasks = {'action_units': config.tasks.smile}
+  config.tasks.action_units.class_weights = 'balanced'
+  config.sources = {'units': {'name': 'tiny/units:train', 'tasks': ('action_units',)}}
+  config.evaluation.sets = {}
+  with pytest.raises(UserError, match=r'config.tasks.action_units.class_weights: balanced is for single-label tasks'):
+    class_weights(config, prepare(config, tmp_path))
+
+
+def test_every_task_needs_a_source_and_every_label_a_task(tiny_data):
+  config = get_config()
+  del config.sources['people']
+  with pytest.raises(UserError, match=r'config.tasks: no source labels gender; add one, or remove the task'):
+    prepare(config, tiny_data)
+  config = get_config()
+  del config.tasks['smile']
+  with pytest.raises(UserError, match=r"tiny/smile:train gives task 'smile', which is not in config.tasks"):
+    prepare(config, tiny_data)
+
+
+@pytest.mark.parametrize('field', ['params', 'stats', 'opt_state'])
+def test_a_state_that_is_not_finite_is_found(stepped, field):
+  state = stepped[0][1]
+  check_finite(3, state)
+  spoilt = jax.tree.map(np.array, state)
+  jax.tree.leaves(getattr(spoilt, field))[1].flat[0] = np.nan
+  with pytest.raises(
+    UserError, match=rf'step 3: state.{field}.* is not finite; the checkpoints before it are kept. Lower'
+  ):
+    check_finite(3, spoilt)
+
+
+def test_the_log_has_a_line_every_log_every_steps(tiny_run):
+  lines = read_metrics(tiny_run)
+  assert [line['step'] for line in lines] == [2, 4, 6, 8, 10, 12]
+  # The rate of the step that ends the line: 0.01 * 0.8^((step - 1) / 10000).
+  np.testing.assert_allclose(
+    [line['train/learning_rate'] for line in lines][::5], [0.01 * 0.8**1e-4, 0.01 * 0.8**11e-4], rtol=1e-6
+  )
+  assert lines[0].keys() == {'step', 'time', 'train/learning_rate', 'train/loss'} | {
+    f'train/{task}/{what}' for task in ('smile', 'gender') for what in ('loss', 'accuracy')
+  }
