@@ -29,7 +29,7 @@ demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sh
 	@echo
 	@echo 'Next:'
 	@echo '  look at the pictures named above, and: $(BIN)/tensorboard --logdir=$(DEMO)/run   (pip install tensorboard)'
-	@echo '  other selections: $(BIN)/mtface evaluate --workdir=$(DEMO)/run --data_dir=$(DEMO)/data --checkpoint=best,average:4,ensemble:4'
+	@echo '  other selections: $(BIN)/mtface evaluate --workdir=$(DEMO)/run --data_dir=$(DEMO)/data --checkpoint=average:4,ensemble:4'
 	@echo '  real faces: docs/datasets.md says how to get and build them; then --config=sang2017:A2'
 
 test: setup lint  ## lint, types and all tests
