@@ -162,7 +162,7 @@ class TrainProgress:
 
   def show(self, step: int, values: dict[str, float]) -> None:
     """Shows the accuracies of a log line."""
-    accuracies = [f'{k.split("/")[1]} {v:.1%}' for k, v in values.items() if k.endswith('/accuracy')]
+    accuracies = [f'{" ".join(k.split("/")[1:-1])} {v:.1%}' for k, v in values.items() if k.endswith('/accuracy')]
     self._shown = f'loss {values["train/loss"]:.3f}  {"  ".join(accuracies)}'
     if self._bar is None:
       print(f'step {step:,}/{self._steps:,}  {self._rate_text()}  {self._shown}', file=sys.stderr, flush=True)

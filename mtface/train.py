@@ -60,7 +60,6 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
 
     batches = to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), start, run.steps), mesh)
     with MetricsLog(workdir, start) as log, TrainProgress(start, run.steps, config.batch_size) as bar:
-      log_line = _log_line(config, run, log, bar)
       empty = jax.device_put(new_tally(run.tasks), everywhere)
       tally = empty
       unread: Tally | None = None
@@ -70,13 +69,13 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
         before.steps.block_until_ready()  # one step runs, one waits: enough to keep the device busy, and memory bounded
         bar.advance(step)
         if unread is not None:  # sums up to the step before, read now that this one is under way
-          log_line(step - 1, unread)
+          _log_line(log, bar, step - 1, read_tally(run, step - 1, unread))
           unread = None
         if step % save_every == 0 or step == run.steps:
-          log_line(step, tally)
+          values = read_tally(run, step, tally)
           check_finite(step, state)  # a diverged run is not saved
           scores, best = evaluate(state)
-          log.write(step, scores)
+          _log_line(log, bar, step, values | scores)
           checkpoints.save(step, state, scores, best)
           tally = empty
           bar.pause()
@@ -179,19 +178,19 @@ def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.Pat
   return evaluate
 
 
-def _log_line(config: ConfigDict, run: Run, log: MetricsLog, bar: TrainProgress) -> Callable[[int, Tally], None]:
-  schedule = make_schedule(config.optimizer, run.steps)
+def _log_line(log: MetricsLog, bar: TrainProgress, step: int, values: dict[str, float]) -> None:
+  log.write(step, values)
+  bar.show(step, values)
 
-  def write(step: int, tally: Tally) -> None:
-    values = summarize_tally(run.tasks, tally)
-    bad = int(tally.first_bad_step)
-    if bad != NEVER:
-      raise _diverged(f'step {bad}: the loss is not finite')
-    values['train/learning_rate'] = float(schedule(step - 1))
-    log.write(step, values)
-    bar.show(step, values)
 
-  return write
+def read_tally(run: Run, step: int, tally: Tally) -> dict[str, float]:
+  """The values of the log line of `step`; raises a `UserError` that names the step where the loss was not finite."""
+  values = summarize_tally(run.tasks, tally)
+  bad = int(tally.first_bad_step)
+  if bad != NEVER:
+    raise _diverged(f'step {bad}: the loss is not finite')
+  values['train/learning_rate'] = float(make_schedule(run.config.optimizer, run.steps)(step - 1))
+  return values
 
 
 def check_finite(step: int, state: TrainState) -> None:

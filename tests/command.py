@@ -37,11 +37,10 @@ class Result:
 
 def python(*arguments: object, devices: int | None = None, cwd: pathlib.Path = ROOT) -> Result:
   """Runs `python -m ARGUMENTS`, on a number of virtual CPU devices where one is given."""
-  flags = (
-    {}
-    if devices is None
-    else {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'JAX_PLATFORMS': 'cpu'}
-  )
+  env = dict(os.environ)
+  if devices is not None:
+    env['JAX_PLATFORMS'] = 'cpu'
+    env['XLA_FLAGS'] = f'{env.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'.strip()
   command = [sys.executable, '-m', *map(str, arguments)]
-  done = subprocess.run(command, cwd=cwd, env=os.environ | flags, capture_output=True, text=True)
+  done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
   return Result(done.returncode, done.stdout, done.stderr)

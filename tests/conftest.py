@@ -20,6 +20,8 @@ def pytest_configure(config):
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', config.xla_cache)
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+  # Tests compile much and run little. What a program computes does not depend on it, but for rounding.
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1'.strip()
 
 
 def pytest_unconfigure(config):
@@ -53,14 +55,29 @@ def tiny_data(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope='session')
-def tiny_run(tiny_data, tmp_path_factory) -> pathlib.Path:
-  """The workdir of tests/tiny.py, trained to its 12 steps with checkpoints at 4, 8 and 12. Not to be changed."""
-  from mtface.train import train
+def _trained(tiny_data, tmp_path_factory):
+  """(workdir, the compiled training step) of tests/tiny.py."""
+  from mtface import train
   from tests.tiny import get_config
 
-  workdir = tmp_path_factory.mktemp('tiny_run') / 'run'
-  train(get_config(), workdir, tiny_data)
-  return workdir
+  workdir, steps = tmp_path_factory.mktemp('tiny_run') / 'run', []
+  jit_step = train.jit_step
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(train, 'jit_step', lambda *args: steps.append(jit_step(*args)) or steps[-1])
+    train.train(get_config(), workdir, tiny_data)
+  return workdir, steps[0]
+
+
+@pytest.fixture(scope='session')
+def tiny_run(_trained) -> pathlib.Path:
+  """The workdir of tests/tiny.py, trained to its 12 steps with checkpoints at 4, 8 and 12. Not to be changed."""
+  return _trained[0]
+
+
+@pytest.fixture(scope='session')
+def tiny_step(_trained):
+  """The training step of that run: another one would take as long to compile."""
+  return _trained[1]
 
 
 @pytest.fixture

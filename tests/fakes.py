@@ -97,3 +97,11 @@ def write_tiny(data_dir: str | os.PathLike, **form: Any) -> None:
   """Writes the sets of tests/tiny.py: 24 smiles and 40 people to train on, 12 and 20 to test on."""
   write_prepared(data_dir, 'tiny/smile', {'train': 24, 'test': 12}, {'smile': 1.0}, **form)
   write_prepared(data_dir, 'tiny/people', {'train': 40, 'test': 20}, {'gender': 0.75}, seed=7, **form)
+
+
+def flip_bytes(path: pathlib.Path, at: float = 0.5) -> None:
+  """Changes 16 bytes of a file, from this part of its length on."""
+  data = bytearray(path.read_bytes())
+  start = int(len(data) * at)
+  data[start : start + 16] = bytes(255 - byte for byte in data[start : start + 16])
+  path.write_bytes(data)

@@ -61,8 +61,10 @@ def test_a_workdir_that_is_gone(tmp_path):
 def test_without_a_terminal_progress_is_lines(capsys):
   with TrainProgress(0, 10, batch_size=4) as bar:
     bar.advance(1)
-    bar.show(1, {'train/loss': 0.5, 'train/smile/accuracy': 0.75, 'train/smile/loss': 0.5})
-  assert capsys.readouterr().err == 'step 1/10    loss 0.500  smile 75.0%\n'
+    bar.show(
+      1, {'train/loss': 0.5, 'train/smile/accuracy': 0.75, 'train/smile/loss': 0.5, 'eval/test/smile/accuracy': 0.5}
+    )
+  assert capsys.readouterr().err == 'step 1/10    loss 0.500  smile 75.0%  test smile 50.0%\n'
 
 
 def test_the_rate_leaves_out_pauses_and_the_first_step(monkeypatch):

@@ -3,15 +3,21 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from mtface.data.loader import BatchSource, load_batches
+from mtface.checkpoints import Checkpoints
+from mtface.config import task
+from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.errors import UserError
+from mtface.evaluate import evaluate
 from mtface.logs import read_metrics
 from mtface.optim import make_optimizer
 from mtface.scoring import data_mesh
 from mtface.step import NEVER, new_state, new_tally
-from mtface.train import check_finite, class_weights, jit_step, prepare, summarize_tally
-from tests.fakes import write_prepared
+from mtface.tasks import get_task
+from mtface.train import check_finite, class_weights, prepare, summarize_tally, train
+from tests.fakes import fake_source
 from tests.tiny import get_config
 
 
@@ -21,32 +27,32 @@ def run(tiny_data):
 
 
 @pytest.fixture(scope='module')
-def stepped(run):
+def stepped(run, tiny_step):
   """The state before, the state and the sums after 15 steps of 8: two epochs of 60 samples."""
+  mesh = data_mesh()
   optimizer = make_optimizer(run.config.optimizer, run.steps)
-  step = jit_step(run, optimizer, data_mesh())
   before = jax.device_get(new_state(run.params, run.stats, optimizer))
-  state = before
-  tally = new_tally(run.tasks)
-  for batch in load_batches(BatchSource(run.sources, run.mixture, 8), 0, 15):
-    state, tally = step(state, tally, batch)
-  return (before, *jax.device_get((state, tally))), step
+  state, tally = jax.device_put((before, new_tally(run.tasks)), NamedSharding(mesh, P()))
+  for batch in to_devices(load_batches(BatchSource(run.sources, run.mixture, 8), 0, 15), mesh):
+    state, tally = tiny_step(state, tally, batch)
+  return before, *jax.device_get((state, tally))
 
 
 def test_every_task_has_seen_as_many_labels(run, stepped):
   # 24 smiles, and 30 of 40 people with a gender: the smiles are repeated until both tasks have 30 an epoch.
   assert run.mixture.epoch_size == 60
-  tally = stepped[0][2]
+  tally = stepped[2]
   assert {task: int(tally.counts[task]['n']) for task in run.tasks} == {'smile': 60, 'gender': 60}
   assert (tally.steps, tally.first_bad_step) == (15, NEVER)
 
 
-def test_a_task_without_labels_has_no_gradient_at_all(run, stepped):
-  (before, _, _), step = stepped
+def test_a_task_without_labels_has_no_gradient_at_all(run, stepped, tiny_step):
+  before, mesh = stepped[0], data_mesh()
   batch = next(load_batches(BatchSource(run.sources, run.mixture, 8), 0, 1))
   batch['mask'] = {'smile': np.ones(8, bool), 'gender': np.zeros(8, bool)}
   batch['labels'] = {'smile': np.arange(8, dtype=np.int32) % 2, 'gender': np.full(8, -1, np.int32)}
-  state, tally = jax.device_get(step(before, new_tally(run.tasks), batch))
+  state, tally = jax.device_put((before, new_tally(run.tasks)), NamedSharding(mesh, P()))
+  state, tally = jax.device_get(tiny_step(state, tally, next(to_devices(iter([batch]), mesh))))
   assert (tally.task_losses['gender'], tally.counts['gender']['n']) == (0, 0)
   momentum = state.opt_state[0].trace['branches']
   assert all((leaf == 0).all() for leaf in jax.tree.leaves(momentum['gender'])), 'exactly'
@@ -56,7 +62,7 @@ def test_a_task_without_labels_has_no_gradient_at_all(run, stepped):
 
 
 def test_summaries_are_means_over_the_steps(run, stepped):
-  tally = stepped[0][2]
+  tally = stepped[2]
   values = summarize_tally(run.tasks, tally)
   np.testing.assert_allclose(values['train/loss'], tally.loss / 15, rtol=1e-6)
   np.testing.assert_allclose(values['train/loss'], values['train/smile/loss'] + values['train/gender/loss'], rtol=1e-5)
@@ -83,7 +89,7 @@ def test_durations_are_counted_in_steps_of_the_run(run, text, steps):
   assert (changed.steps, changed.duration('checkpoint.every')) == (steps, steps)
 
 
-def test_balanced_class_weights_are_of_the_labels_that_train(tmp_path, run):
+def test_balanced_class_weights_are_of_the_labels_that_train(run):
   config = get_config()
   config.tasks.gender.class_weights = 'balanced'
   weights = class_weights(config, run)
@@ -94,15 +100,13 @@ def test_balanced_class_weights_are_of_the_labels_that_train(tmp_path, run):
   np.testing.assert_allclose(weights['gender'], counts.max() / counts, rtol=1e-6)  # Savchenko 2021, eq. 2
 
 
-def test_balanced_is_for_single_label_tasks(tmp_path):
-  write_prepared(tmp_path, 'tiny/units', {'train': 8}, {'action_units': 1.0})
+def test_balanced_is_for_single_label_tasks(run):
   config = get_config()
-  config.tasks = {'action_units': config.tasks.smile}
-  config.tasks.action_units.class_weights = 'balanced'
-  config.sources = {'units': {'name': 'tiny/units:train', 'tasks': ('action_units',)}}
-  config.evaluation.sets = {}
+  config.tasks = {'action_units': task(class_weights='balanced')}
+  sources = [fake_source('units', 8, {'action_units': 1.0})]
+  units = dataclasses.replace(run, tasks={'action_units': get_task('action_units')}, sources=sources)
   with pytest.raises(UserError, match=r'config.tasks.action_units.class_weights: balanced is for single-label tasks'):
-    class_weights(config, prepare(config, tmp_path))
+    class_weights(config, units)
 
 
 def test_every_task_needs_a_source_and_every_label_a_task(tiny_data):
@@ -118,7 +122,7 @@ def test_every_task_needs_a_source_and_every_label_a_task(tiny_data):
 
 @pytest.mark.parametrize('field', ['params', 'stats', 'opt_state'])
 def test_a_state_that_is_not_finite_is_found(stepped, field):
-  state = stepped[0][1]
+  state = stepped[1]
   check_finite(3, state)
   spoilt = jax.tree.map(np.array, state)
   jax.tree.leaves(getattr(spoilt, field))[1].flat[0] = np.nan
@@ -138,3 +142,26 @@ def test_the_log_has_a_line_every_log_every_steps(tiny_run):
   assert lines[0].keys() == {'step', 'time', 'train/learning_rate', 'train/loss'} | {
     f'train/{task}/{what}' for task in ('smile', 'gender') for what in ('loss', 'accuracy')
   }
+
+
+def test_sets_are_measured_at_every_checkpoint_and_the_best_is_marked(tiny_data, tmp_path):
+  config = get_config()
+  config.evaluation.during_training = ('smiles', 'people')
+  config.evaluation.best_on = ('people',)
+  train(config, tmp_path, tiny_data)
+  lines = read_metrics(tmp_path)
+  assert [line['step'] for line in lines] == [2, 4, 6, 8, 10, 12], 'one line a step, with all that is known of it'
+  measured = {line['step']: line for line in lines if 'eval/people/gender/accuracy' in line}
+  assert list(measured) == [4, 8, 12]
+  accuracies = {step: line['eval/people/gender/accuracy'] for step, line in measured.items()}
+  best = max(accuracies, key=lambda step: (accuracies[step], step))
+  assert Checkpoints(tmp_path).best_step() == best
+  # What training measured is what evaluation measures.
+  for step in measured:
+    rows = evaluate(tmp_path, tiny_data, checkpoints=[str(step)])
+    assert {row['set']: row['accuracy'] for row in rows} == {
+      'people': accuracies[step],
+      'smiles': measured[step]['eval/smiles/smile/accuracy'],
+    }
+  (row,) = evaluate(tmp_path, tiny_data, checkpoints=['best'], on=['people'])
+  assert (row['steps'], row['accuracy']) == ([best], accuracies[best])

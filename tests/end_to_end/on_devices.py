@@ -9,13 +9,14 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mtface import train
 from mtface.checkpoints import Checkpoints
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.logs import read_metrics
+from mtface.models import winograd
 from mtface.optim import make_optimizer
 from mtface.scoring import data_mesh
 from mtface.step import new_state, new_tally
-from mtface.train import jit_step, prepare, train
 from tests.tiny import get_config
 
 
@@ -36,21 +37,28 @@ def tiny_config(**model):
   return config
 
 
-def compiled_step(config, data_dir):
-  """The training step's program on all devices."""
-  mesh = data_mesh()
-  everywhere = NamedSharding(mesh, P())
-  run = prepare(config, data_dir)
-  optimizer = make_optimizer(config.optimizer, run.steps)
-  step = jit_step(run, optimizer, mesh)
-  batch = next(to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, 1), mesh, ahead=1))
-  state = jax.device_put(new_state(run.params, run.stats, optimizer), everywhere)
-  return step.lower(state, jax.device_put(new_tally(run.tasks), everywhere), batch).compile().as_text()
+def train_and_compile(config, workdir, data_dir):
+  """(state after training, the text of the training step's program)."""
+  steps = []
+  jit_step = train.jit_step
+
+  def remembered(*args):
+    steps.append(jit_step(*args))
+    return steps[0]
+
+  train.jit_step = remembered
+  state = train.train(config, workdir, data_dir)
+  train.jit_step = jit_step
+
+  mesh, run = data_mesh(), train.prepare(config, data_dir)
+  batch = next(to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, 1), mesh))
+  tally = jax.device_put(new_tally(run.tasks), NamedSharding(mesh, P()))
+  return state, steps[0].lower(state, tally, batch).compile().as_text()
 
 
 def restored(config, workdir, data_dir, step):
   """A checkpoint of another number of devices, on these."""
-  run = prepare(config, data_dir)
+  run = train.prepare(config, data_dir)
   like = jax.device_put(
     new_state(run.params, run.stats, make_optimizer(config.optimizer, run.steps)), NamedSharding(data_mesh(), P())
   )
@@ -64,15 +72,19 @@ def save(path, tree):
 
 
 def main(workdir, data_dir, out, other_workdir=None):
+  winograd._CHUNK_ELEMENTS = (
+    1024  # so that even these images are worked through in parts, which must not be done across devices
+  )
   config = tiny_config()
-  save(out / 'state.npz', train(config, workdir, data_dir))
+  state, program = train_and_compile(config, workdir, data_dir)
+  save(out / 'state.npz', state)
   (out / 'metrics.json').write_text(json.dumps(read_metrics(workdir)))
   if other_workdir:
     save(out / 'restored.npz', restored(config, other_workdir, data_dir, 10))
-    (out / 'step.hlo').write_text(compiled_step(config, data_dir))
+    (out / 'step.hlo').write_text(program)
   else:
     save(out / 'step10.npz', restored(config, workdir, data_dir, 10))
-    save(out / 'bfloat16.npz', train(tiny_config(dtype='bfloat16'), out / 'bfloat16', data_dir))
+    save(out / 'bfloat16.npz', train.train(tiny_config(dtype='bfloat16'), out / 'bfloat16', data_dir))
     (out / 'bfloat16.json').write_text(json.dumps(read_metrics(out / 'bfloat16')))
 
 

@@ -83,7 +83,8 @@ def test_images_and_activations_stay_where_they_are(runs):
   found = COLLECTIVE.findall((runs / 'eight' / 'step.hlo').read_text())
   assert {name for _, name in found} == {'all-reduce'}, found
   weights = sum(array.size for name, array in state(runs / 'eight' / 'state.npz').items() if name.startswith('.params'))
-  # Gradients once, four numbers a channel of batch norm, the tally. The first layer's activations alone are 16 x 16 x 16 x 4 = 16,384.
+  # Gradients once (of the fast convolutions before their transform, 16/9 as many), four numbers a channel of batch norm, the tally.
+  # The first layer's activations alone are 16 x 16 x 16 x 4 = 16,384.
   assert weights < sum(elements(shape) for shape, _ in found) < weights + 16_000
 
 
