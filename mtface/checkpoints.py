@@ -121,30 +121,48 @@ class Checkpoints:
     return state
 
   def restore_latest(self, like: Any) -> tuple[int, Any] | None:
-    """The newest readable checkpoint, or None if there is none. A damaged one is skipped with a warning."""
+    """The newest readable checkpoint, or None if there is none yet. Damaged ones are skipped with a warning, and set aside.
+
+    Raises:
+      UserError: there are checkpoints, and none can be read. Nothing is moved: the fault may be the disk's, and pass.
+    """
+    damaged: dict[int, str] = {}
     for step in reversed(self.steps):
       try:
-        return step, self.restore(step, like)
+        state = self.restore(step, like)
       except DamagedCheckpointError as error:
-        self._set_aside(step, str(error).partition(';')[0])
+        damaged[step] = str(error).partition(';')[0]
+        continue
+      if damaged:
+        self._set_aside(damaged, step)
         self._manager.reload()
+      return step, state
+    if damaged:
+      raise self._none_left(damaged)
     return None
 
-  def _set_aside(self, step: int, why: str) -> None:
-    """Renames a damaged checkpoint, so that the run can write that step again."""
-    before = [s for s in _steps_in(self.folder) if s < step]
-    instead = f'checkpoint {before[-1]} is used' if before else 'no older one is left, and training starts anew'
-    folder = self.folder / f'{step:0{_STEP_DIGITS}}'
-    aside = folder.with_name(f'damaged-{folder.name}')
-    shutil.rmtree(aside, ignore_errors=True)
-    folder.rename(aside)
-    warn(f'{why}; {instead}, and this one is kept as {aside.name}')
+  def _none_left(self, damaged: dict[int, str]) -> UserError:
+    return UserError(
+      f'{damaged[max(damaged)]}, and there is no other one that can be read; remove {self.folder} to train from the beginning'
+    )
+
+  def _set_aside(self, damaged: dict[int, str], used: int) -> None:
+    """Renames damaged checkpoints, so that the run can write those steps again."""
+    for step, why in damaged.items():
+      folder = self.folder / f'{step:0{_STEP_DIGITS}}'
+      aside = folder.with_name(f'damaged-{folder.name}')
+      shutil.rmtree(aside, ignore_errors=True)
+      folder.rename(aside)
+      warn(f'{why}; checkpoint {used} is used, and the damaged one is kept as {aside.name}')
 
   def _set_aside_without_scores(self) -> None:
     """Orbax reads the metrics of all checkpoints when it starts, and one file that is no JSON would stop it."""
-    for step in reversed(_steps_in(self.folder)):
-      if self._scores(step) is _DAMAGED:
-        self._set_aside(step, f'{self.folder}: checkpoint {step} is damaged (its metrics cannot be read)')
+    steps = _steps_in(self.folder)
+    why = f'{self.folder}: checkpoint {{}} is damaged (its metrics cannot be read)'
+    damaged = {step: why.format(step) for step in steps if self._scores(step) is _DAMAGED}
+    if damaged and len(damaged) == len(steps):
+      raise self._none_left(damaged)
+    self._set_aside(damaged, max((step for step in steps if step not in damaged), default=0))
 
   def _scores(self, step: int) -> dict[str, float]:
     """The metrics that were saved with a checkpoint."""

@@ -155,7 +155,11 @@ def test_damaged_ones_are_set_aside_and_the_one_before_is_used(copied, capsys):
     checkpoints.save(3, state(3), best=0.2)
   lines = capsys.readouterr().err.splitlines()
   assert [line.split('checkpoint ')[1][0] for line in lines] == ['2', '3']
-  assert all(line.startswith('mtface: warning: ') and 'checkpoint 1 is used' in line for line in lines)
+  assert lines[0].endswith(
+    'checkpoint 3 is used, and the damaged one is kept as damaged-000000002'
+  )  # it looks whole so far
+  assert lines[1].endswith('checkpoint 1 is used, and the damaged one is kept as damaged-000000003')
+  assert all(line.startswith('mtface: warning: ') for line in lines)
   assert Checkpoints(copied).steps == [1, 2, 3]
   assert sorted(path.name for path in (copied / 'checkpoints/main').glob('damaged-*')) == [
     'damaged-000000002',
@@ -163,12 +167,28 @@ def test_damaged_ones_are_set_aside_and_the_one_before_is_used(copied, capsys):
   ]
 
 
-def test_without_a_readable_one_there_is_none(copied, capsys):
+@pytest.mark.parametrize('part', ['state', 'metrics'])
+def test_without_a_readable_one_nothing_is_moved(copied, part):
+  # What is wrong with all of them may be wrong with the disk, or with this program: training must not begin again by itself.
   for step in (1, 2, 3):
-    data_files(copied, step)[0].write_bytes(b'')
-  with Checkpoints(copied, keep_last=10) as checkpoints:
+    (
+      copied / f'checkpoints/main/{step:09d}' / ('state/manifest.ocdbt' if part == 'state' else 'metrics/metrics')
+    ).write_bytes(b'')
+  before = sorted(copied.rglob('*'))
+  for _ in range(2):
+    with (
+      pytest.raises(
+        UserError, match=r'checkpoint 3 is damaged .*, and there is no other one that can be read; remove .*main to'
+      ),
+      Checkpoints(copied, keep_last=10) as checkpoints,
+    ):
+      checkpoints.restore_latest(state())
+  assert sorted(copied.rglob('*')) == before
+
+
+def test_before_the_first_checkpoint_there_is_none(tmp_path):
+  with Checkpoints(tmp_path, keep_last=10) as checkpoints:
     assert checkpoints.restore_latest(state()) is None
-  assert 'no older one is left, and training starts anew' in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_damaged_metrics_spoil_that_checkpoint_alone(copied):
