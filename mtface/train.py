@@ -20,7 +20,8 @@ from mtface import losses, metrics
 from mtface.checkpoints import Checkpoints, write_config
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.mixing import Mixture, make_mixture
-from mtface.data.sources import Source, SourceName, check_shapes, load_source
+from mtface.data.names import SourceName
+from mtface.data.sources import Source, check_shapes, load_source
 from mtface.errors import UserError
 from mtface.logs import MetricsLog, TrainProgress
 from mtface.models.network import Network, make_network

@@ -1,4 +1,4 @@
-"""Cross-validation folds that depend on the images' ids, not on the order in which a build happened to write them."""
+"""Folds and random draws that depend on the images' ids, not on the order in which a build happened to write them."""
 
 from __future__ import annotations
 
@@ -56,6 +56,52 @@ def stratified_folds(
     _place_groups(folds, filled, stratum, sizes, _group_rows(ids, members, k, seed))
   _deal_singles(folds, filled, stratum, _hashes(ids, seed))
   return folds
+
+
+def draw(
+  image_ids: Sequence[Any] | np.ndarray,
+  groups: Sequence[Any] | np.ndarray,
+  take: int,
+  *,
+  after: int = 0,
+  seed: int = 0,
+  usable: np.ndarray | None = None,
+) -> np.ndarray:
+  """Draws `take` of N images, the same ones wherever the set was built.
+
+  Groups are put into a random order, by a hash of seed and name; a group's images follow each other by id. The draw is the first `take`
+  images of that order, or with `after` the `take` images from the first group on that the draw of `after` does not touch: so a training
+  draw of `after` images and its test draw share no group.
+
+  Args:
+    image_ids: [N], unique.
+    groups: [N] images of one group (a subject, copies of one image) never come into both draws; '' or None stands alone.
+    take: number of images.
+    after: number of images of the draw to stay clear of.
+    seed: another seed, another order.
+    usable: bool [N], which images may be drawn; None: all.
+
+  Returns:
+    int [take], the rows in ascending order.
+
+  Raises:
+    UserError: there are not so many.
+  """
+  ids = [_text(image_id) for image_id in image_ids]
+  rows = np.arange(len(ids)) if usable is None else np.flatnonzero(usable)
+  units = np.array([_text(groups[row]) or f'alone {ids[row]}' for row in rows])
+  names, unit = np.unique(units, return_inverse=True)
+  hashes = _hashes([f'draw:{name}' for name in names.tolist()], seed)
+  by_id = np.argsort(np.array([ids[row] for row in rows]), kind='stable')
+  order = by_id[np.lexsort((hashes[unit[by_id], 1], hashes[unit[by_id], 0]))]
+  start = after
+  while 0 < start < len(order) and unit[order[start]] == unit[order[start - 1]]:
+    start += 1
+  if start + take > len(order):
+    raise errors.UserError(
+      f'{take} images{f" after {start}" if after else ""} are to be drawn, but only {len(order)} can be; take fewer'
+    )
+  return np.sort(rows[order[start : start + take]])
 
 
 def _text(value: Any) -> str:

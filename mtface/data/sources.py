@@ -3,11 +3,7 @@
 A set that `mtface build` has prepared is decoded once. Its pixels stay uint8 in one array that is memory-mapped from a cache beside
 the shards, so that a second run (or a second process on this host) starts at once and shares the pages.
 
-A source is named by one line of text, which configs, `--on` and reports all use:
-
-    genki4k/gray48:train                   a prepared set and one of its splits
-    genki4k/gray48:train[fold!=0/4]        three of four stratified folds (training)
-    genki4k/gray48:train[fold=0/4]         the fourth (test)
+A source is named by one line of text, as in `genki4k/gray48:train[fold!=0/4]`: see mtface/data/names.py.
 """
 
 from __future__ import annotations
@@ -24,41 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from mtface.data.folds import stratified_folds
+from mtface.data.folds import draw, stratified_folds
+from mtface.data.names import Draw, Fold, SourceName
 from mtface.errors import UserError
 from mtface.progress import progress, warn
 from mtface.tasks import Task, get_task
 
 FOLD_SEED = 0  # folds belong to the set, not to the run: every experiment sees the same ones
-_SPEC = re.compile(r'^(?P<set>[\w\-]+(/[\w\-.]+)?):(?P<split>\w+)(\[fold(?P<op>!?=)(?P<fold>\d+)/(?P<folds>\d+)\])?$')
 _MOST_STRATUM_CLASSES = 16  # ages in years would make a stratum of nearly every sample
-
-
-@dataclasses.dataclass(frozen=True)
-class SourceName:
-  """The parts of a source's name, e.g. `genki4k/gray48:train[fold!=0/4]`."""
-
-  set_name: str
-  split: str
-  fold: int | None = None
-  folds: int | None = None
-  complement: bool = False
-
-  @classmethod
-  def parse(cls, text: str) -> SourceName:
-    """Reads `SET[/CONFIG]:SPLIT[[fold=K/N]|[fold!=K/N]]`; anything else is a `UserError`."""
-    found = _SPEC.match(text.strip())
-    if not found:
-      raise UserError(
-        f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N] or [fold!=K/N], '
-        'as in genki4k/gray48:train[fold!=0/4]'
-      )
-    if found['fold'] is None:
-      return cls(found['set'], found['split'])
-    fold, folds = int(found['fold']), int(found['folds'])
-    if not (folds >= 2 and fold < folds):
-      raise UserError(f'source {text!r}: fold {fold}/{folds} does not exist; folds are numbered 0 to N-1, N at least 2')
-    return cls(found['set'], found['split'], fold, folds, found['op'] == '!=')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +93,7 @@ def load_source(name: str, data_dir: str | os.PathLike, tasks: Sequence[str] | N
   for task in tasks or ():
     if get_task(task).name not in have:
       raise UserError(f'{name}: has no labels for task {task!r}; it has {", ".join(have)}')
-  rows = np.arange(len(arrays['images']))
-  if parts.folds:
-    in_fold = _folds_of(arrays, have, parts.folds, name) == parts.fold
-    rows = rows[~in_fold if parts.complement else in_fold]
+  rows = _rows_of(parts.part, arrays, have, name)
   chosen = tuple(tasks) if tasks else have
   return Source(
     name=name,
@@ -150,7 +116,21 @@ def check_shapes(sources: Iterable[Source], image_shape: Sequence[int]) -> None:
       )
 
 
-def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], folds: int, name: str) -> np.ndarray:
+def _rows_of(part: Fold | Draw | None, arrays: dict[str, np.ndarray], tasks: Sequence[str], name: str) -> np.ndarray:
+  """int [N]: the faces of a part of the split, `tasks` being all label sets of the set."""
+  try:
+    if isinstance(part, Fold):
+      return np.flatnonzero((_folds_of(arrays, tasks, part.of) == part.index) != part.others)
+    if isinstance(part, Draw):
+      # Only faces with all labels of the set, so that every task's runs draw the same ones.
+      usable = np.all([arrays[f'mask.{t}'].reshape(len(arrays['images']), -1).any(axis=1) for t in tasks], axis=0)
+      return draw(arrays['image_ids'], arrays['groups'], part.take, after=part.after, seed=part.seed, usable=usable)
+  except UserError as error:
+    raise UserError(f'{name}: {error}') from error
+  return np.arange(len(arrays['images']))
+
+
+def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], folds: int) -> np.ndarray:
   """int [M]: the fold of every face. All labels of the set make the strata, so that every task sees the same folds."""
   columns = []
   for task in tasks:
@@ -160,10 +140,7 @@ def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], folds: int, n
   strata = np.zeros(len(arrays['images']), np.int64)
   if columns:
     strata = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-  try:
-    return stratified_folds(arrays['image_ids'], strata, folds, seed=FOLD_SEED, groups=arrays['groups'])
-  except UserError as error:
-    raise UserError(f'{name}: {error}') from error
+  return stratified_folds(arrays['image_ids'], strata, folds, seed=FOLD_SEED, groups=arrays['groups'])
 
 
 # --- Decoding and the cache ---------------------------------------------------------------------------------------------------------

@@ -164,3 +164,47 @@ def test_bad_input_is_one_line(ids, k, groups, message):
 def test_lists_of_different_lengths_are_a_bug():
   with pytest.raises(ValueError, match='expected the same number'):
     folds.stratified_folds(['a', 'b'], [0], 2)
+
+
+# --- Draws --------------------------------------------------------------------------------------------------------------------------
+
+
+def people_of(ids, each=3):
+  return [f'person {int(i[-9:-4]) // each}' for i in ids]
+
+
+@pytest.mark.parametrize(('take', 'after'), [(1, 0), (100, 0), (60, 100), (50, 101), (500, 0)])
+def test_a_draw_is_of_that_many_different_images(take, after):
+  ids, _ = made_set()
+  rows = folds.draw(ids, people_of(ids), take, after=after)
+  assert len(rows) == take == len(set(rows.tolist()))
+  assert (np.diff(rows) > 0).all()
+
+
+def test_what_is_drawn_after_a_draw_shares_no_group_with_it():
+  ids, _ = made_set()
+  people = np.array(people_of(ids))
+  for seed in range(20):  # in some of them 100 images end in the middle of a person's three
+    first = folds.draw(ids, people, 100, seed=seed)
+    rest = folds.draw(ids, people, 300, after=100, seed=seed)
+    assert not set(people[first]) & set(people[rest])
+
+
+def test_draws_follow_the_seed_and_not_the_order_of_the_rows():
+  ids, _ = made_set()
+  people = np.array(people_of(ids))
+  order = np.random.default_rng(1).permutation(len(ids))
+  drawn = set(ids[folds.draw(ids, people, 100, seed=3)])
+  assert set(ids[order][folds.draw(ids[order], people[order], 100, seed=3)]) == drawn
+  other = set(ids[folds.draw(ids, people, 100, seed=4)])
+  # Independent draws of a fifth share a fifth of their images.
+  assert 5 <= len(drawn & other) <= 45
+
+
+def test_a_draw_takes_usable_images_only():
+  ids, _ = made_set(50)
+  usable = np.arange(50) % 2 == 0
+  rows = folds.draw(ids, [''] * 50, 25, usable=usable)
+  np.testing.assert_array_equal(rows, np.flatnonzero(usable))
+  with pytest.raises(errors.UserError, match=r'26 images are to be drawn, but only 25 can be'):
+    folds.draw(ids, [''] * 50, 26, usable=usable)

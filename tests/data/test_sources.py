@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mtface.data import sources
-from mtface.data.sources import SourceName, check_shapes, load_source
+from mtface.data.sources import check_shapes, load_source
 from mtface.errors import UserError
 from tests.fakes import fake_source, write_prepared
 
@@ -26,40 +26,6 @@ def copied(data_dir, tmp_path):
   copy = shutil.copytree(data_dir, tmp_path / 'data')
   shutil.rmtree(copy / 'faces/gray16/1.0.0/arrays', ignore_errors=True)
   return copy
-
-
-# --- Names --------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-  ('text', 'expected'),
-  [
-    ('genki4k/gray48:train', SourceName('genki4k/gray48', 'train')),
-    (' genki4k/gray48:train ', SourceName('genki4k/gray48', 'train')),
-    ('fer2013/gray48:private_test', SourceName('fer2013/gray48', 'private_test')),
-    ('a-b/c.d:train[fold=0/4]', SourceName('a-b/c.d', 'train', 0, 4, False)),
-    ('a/b:train[fold!=11/12]', SourceName('a/b', 'train', 11, 12, True)),
-    ('genki4k:train', SourceName('genki4k', 'train')),  # refused later, with what is missing
-  ],
-)
-def test_names(text, expected):
-  assert SourceName.parse(text) == expected
-
-
-@pytest.mark.parametrize(
-  'text',
-  ['', 'genki4k', 'genki4k/gray48', 'a/b/c:train', 'a/b:', ':train', 'a/b:train[', 'a/b:train[fold]', 'a/b:train[fold=1]',
-   'a/b:train[fold=-1/4]', 'a/b:train[fold=1/4]x', 'a/b:train[fold<1/4]', 'a/b:train[:50%]', 'a/b:train+test', '../a:train'],
-)  # fmt: skip
-def test_what_is_no_name(text):
-  with pytest.raises(UserError, match=r'expected SET/CONFIG:SPLIT, optionally with \[fold=K/N\]'):
-    SourceName.parse(text)
-
-
-@pytest.mark.parametrize('fold', ['4/4', '0/1', '0/0', '7/3'])
-def test_folds_that_do_not_exist(fold):
-  with pytest.raises(UserError, match=rf'fold {fold} does not exist; folds are numbered 0 to N-1'):
-    SourceName.parse(f'a/b:train[fold={fold}]')
 
 
 # --- Loading ------------------------------------------------------------------------------------------------------------------------
@@ -127,6 +93,19 @@ def test_folds_are_the_same_whatever_tasks_are_taken(data_dir):
   name = 'faces/gray16:train[fold=2/4]'
   taken = [load_source(name, data_dir, tasks).image_ids.tolist() for tasks in (None, ['smile'], ['gender'])]
   assert taken[0] == taken[1] == taken[2]
+
+
+def test_draws_take_fully_labelled_faces_and_share_no_person(data_dir):
+  whole = load_source('faces/gray16:train', data_dir)
+  known = set(whole.image_ids[whole.mask['gender'] & whole.mask['action_units'].any(axis=1)])  # smile: all
+  trained = load_source('faces/gray16:train[take=9,seed=1]', data_dir, ['gender'])
+  tested = load_source('faces/gray16:train[take=5,after=9,seed=1]', data_dir, ['smile'])
+  assert (len(trained), len(tested)) == (9, 5)
+  assert known >= set(trained.image_ids) | set(tested.image_ids)
+  people = [{int(i.rpartition('_')[2]) % 20 for i in source.image_ids} for source in (trained, tested)]
+  assert not people[0] & people[1]
+  with pytest.raises(UserError, match=r'faces/gray16:train\[take=21\]: 21 images are to be drawn, but only 20 can be'):
+    load_source('faces/gray16:train[take=21]', data_dir)
 
 
 def test_copies_of_an_image_stay_together(tmp_path):

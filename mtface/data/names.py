@@ -1,0 +1,92 @@
+"""The names of sources: a prepared set, one of its splits, and which part of it. One line of text, which configs, `--on` and reports use:
+
+genki4k/gray48:train                               a prepared set and one of its splits
+genki4k/gray48:train[fold!=0/4]                    three of four stratified folds (training)
+genki4k/gray48:train[fold=0/4]                     the fourth (test)
+wiki/gray48:train[take=30000,seed=0]               30,000 faces drawn by a seed (training)
+wiki/gray48:train[take=4200,after=30000,seed=0]    4,200 of those that the draw of 30,000 left (test)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from mtface.errors import UserError
+
+_NAME = re.compile(r'^(?P<set>[\w\-]+(/[\w\-.]+)?):(?P<split>\w+)(\[(?P<part>[^\[\]]*)\])?$')
+_FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)$')
+_DRAW = re.compile(r'^take=(?P<take>\d+)(,after=(?P<after>\d+))?(,seed=(?P<seed>\d+))?$')
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+  """One of `of` stratified folds, or with `others` all but that one."""
+
+  index: int
+  of: int
+  others: bool = False
+
+  def __str__(self) -> str:
+    return f'fold{"!=" if self.others else "="}{self.index}/{self.of}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+  """`take` faces of a random order that follows from `seed`: the first ones, or those after the first `after`."""
+
+  take: int
+  after: int = 0
+  seed: int = 0
+
+  def __str__(self) -> str:
+    return f'take={self.take}{f",after={self.after}" if self.after else ""},seed={self.seed}'
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceName:
+  """The parts of a source's name."""
+
+  set_name: str
+  split: str
+  part: Fold | Draw | None = None
+
+  @classmethod
+  def parse(cls, text: str) -> SourceName:
+    """Reads a name as in the module's docstring; anything else is a `UserError`."""
+    found = _NAME.match(text.strip())
+    if not found:
+      raise _not_a_name(text)
+    return cls(found['set'], found['split'], None if found['part'] is None else _parse_part(found['part'], text))
+
+  def __str__(self) -> str:
+    return f'{self.set_name}:{self.split}' + (f'[{self.part}]' if self.part else '')
+
+  def rotated(self, fold: int, folds: int) -> SourceName:
+    """The same source in another round of a cross-validation: another fold, or a draw with another seed."""
+    if isinstance(self.part, Fold):
+      return dataclasses.replace(self, part=Fold(fold, folds, self.part.others))
+    if isinstance(self.part, Draw):
+      return dataclasses.replace(self, part=dataclasses.replace(self.part, seed=fold))
+    return self
+
+
+def _parse_part(part: str, text: str) -> Fold | Draw:
+  if fold := _FOLD.match(part):
+    index, of = int(fold['index']), int(fold['of'])
+    if not (of >= 2 and index < of):
+      raise UserError(f'source {text!r}: fold {index}/{of} does not exist; folds are numbered 0 to N-1, N at least 2')
+    return Fold(index, of, fold['op'] == '!=')
+  draw = _DRAW.match(part)
+  if not draw:
+    raise _not_a_name(text)
+  if not int(draw['take']):
+    raise UserError(f'source {text!r}: takes no face at all; take must be at least 1')
+  return Draw(int(draw['take']), int(draw['after'] or 0), int(draw['seed'] or 0))
+
+
+def _not_a_name(text: str) -> UserError:
+  return UserError(
+    f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N] or [take=N,after=M,seed=S], '
+    'as in genki4k/gray48:train[fold!=0/4]'
+  )

@@ -1,0 +1,70 @@
+import pytest
+
+from mtface.data.names import Draw, Fold, SourceName
+from mtface.errors import UserError
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('genki4k/gray48:train', SourceName('genki4k/gray48', 'train')),
+    (' genki4k/gray48:train ', SourceName('genki4k/gray48', 'train')),
+    ('fer2013/gray48:private_test', SourceName('fer2013/gray48', 'private_test')),
+    ('a-b/c.d:train[fold=0/4]', SourceName('a-b/c.d', 'train', Fold(0, 4))),
+    ('a/b:train[fold!=11/12]', SourceName('a/b', 'train', Fold(11, 12, others=True))),
+    ('wiki/gray48:train[take=30000,seed=2]', SourceName('wiki/gray48', 'train', Draw(30000, seed=2))),
+    ('wiki/gray48:train[take=42,after=300]', SourceName('wiki/gray48', 'train', Draw(42, 300, 0))),
+    ('genki4k:train', SourceName('genki4k', 'train')),  # refused later, with what is missing
+  ],
+)
+def test_names(text, expected):
+  assert SourceName.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['', 'genki4k', 'genki4k/gray48', 'a/b/c:train', 'a/b:', ':train', 'a/b:train[', 'a/b:train[fold]', 'a/b:train[fold=1]',
+   'a/b:train[fold=-1/4]', 'a/b:train[fold=1/4]x', 'a/b:train[fold<1/4]', 'a/b:train[:50%]', 'a/b:train+test', '../a:train',
+   'a/b:train[take=x]', 'a/b:train[seed=1]', 'a/b:train[take=1,seed=1,after=2]', 'a/b:train[take=1][fold=0/2]'],
+)  # fmt: skip
+def test_what_is_no_name(text):
+  with pytest.raises(UserError, match=r'expected SET/CONFIG:SPLIT, optionally with \[fold=K/N\]'):
+    SourceName.parse(text)
+
+
+@pytest.mark.parametrize('fold', ['4/4', '0/1', '0/0', '7/3'])
+def test_folds_that_do_not_exist(fold):
+  with pytest.raises(UserError, match=rf'fold {fold} does not exist; folds are numbered 0 to N-1'):
+    SourceName.parse(f'a/b:train[fold={fold}]')
+
+
+def test_a_draw_of_nothing():
+  with pytest.raises(UserError, match=r'take must be at least 1'):
+    SourceName.parse('a/b:train[take=0]')
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'a/b:train',
+    'a/b:train[fold=1/4]',
+    'a/b:train[fold!=1/4]',
+    'a/b:train[take=5,seed=3]',
+    'a/b:train[take=5,after=9,seed=3]',
+  ],
+)
+def test_a_name_is_written_as_it_was_read(text):
+  assert str(SourceName.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('a/b:train', 'a/b:train'),
+    ('a/b:train[fold=0/4]', 'a/b:train[fold=2/3]'),
+    ('a/b:train[fold!=0/4]', 'a/b:train[fold!=2/3]'),
+    ('a/b:train[take=5,after=9]', 'a/b:train[take=5,after=9,seed=2]'),
+  ],
+)
+def test_another_round_of_a_cross_validation(text, expected):
+  assert str(SourceName.parse(text).rotated(2, 3)) == expected
