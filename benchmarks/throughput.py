@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mtface.cli import find_config, load_config_file
+from mtface.config_files import find_config, load_config_file
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.mixing import make_mixture
 from mtface.data.sources import Source

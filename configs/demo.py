@@ -3,11 +3,11 @@
     mtface train --config=demo --data_dir=... --workdir=...
 
 `make demo` does everything: it builds the sets, trains, evaluates and draws. The network is BKNet at half width. The recipe is
-`sang2017:recipe=fast`'s with a lower rate: up to 0.05, some runs never leave chance on these small and noisy sets.
+`use_fast_recipe`'s with a lower rate: up to 0.05, some runs never leave chance on these small and noisy sets.
 Test accuracies and times of a run are in docs/results.md.
 """
 
-from mtface.config import experiment, source, task
+from mtface.config import experiment, source, task, use_fast_recipe
 
 SETS = {'smile': ('smile',), 'emotion': ('emotion7',), 'people': ('gender', 'age_group')}
 
@@ -21,18 +21,13 @@ def get_config():
     for task_name in tasks:
       config.tasks[task_name] = task()
 
-  config.batch_size = 64
+  use_fast_recipe(config)
   config.duration = '50000 examples'
   config.checkpoint.every = '5000 examples'
   config.log_every = '2500 examples'
   config.model.width = 0.5
-  config.model.init = 'he'
   config.model.dropout = 0.1
   config.augment.pad = 2
   config.augment.rotate = 10.0
-  config.loss.over = 'labelled'
-  config.loss.l2 = 2.5e-4
-  config.optimizer.schedule = 'one_cycle'
   config.optimizer.rate = 0.015
-  config.optimizer.nesterov = True
   return config

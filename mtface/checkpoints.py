@@ -93,6 +93,10 @@ class Checkpoints:
       )
     return best[1]
 
+  def checksum(self, step: int) -> float | None:
+    """What tells a step's checkpoint from one that was written by another run of it; None where it was not kept."""
+    return self._scores(step).get('checksum')
+
   def restore(self, step: int, like: Any) -> Any:
     """The state of one step, with the shapes, types and shardings of `like` (arrays or `jax.ShapeDtypeStruct`).
 

@@ -6,28 +6,27 @@ A selection of checkpoints is one word:
     1200           the checkpoint of that step
     average:K      one network: the mean of the weights of the last K. Batch-norm statistics are re-estimated on training batches, since
                    those of the single networks do not fit the mean of their weights (Izmailov et al. 2018, section 3.2)
-    ensemble:K     K networks: the mean of their probabilities (Sang 2017, section 4.2); K times the work
+    ensemble:K     K networks: the mean of their probabilities (Sang 2017, section 4.2); K times the work. A task that is trained with
+                   the squared hinge has no probabilities: there it is the mean of the scores, whose unit is the margin of 1
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import ConfigDict
 
-from mtface import metrics
+from mtface import losses, metrics
 from mtface.checkpoints import Checkpoints, average, read_config
 from mtface.config import check_shareable
 from mtface.data.augment import augment, scale_images
@@ -37,12 +36,14 @@ from mtface.errors import UserError
 from mtface.models.layers import MOMENTUM
 from mtface.models.network import Params, Stats
 from mtface.optim import make_optimizer
+from mtface.predictions import write_predictions
 from mtface.progress import progress
-from mtface.scoring import Scorer, Scores, data_mesh, measure, probabilities
+from mtface.results import Row, read_results, write_results
+from mtface.scoring import Scorer, Scores, comparable, data_mesh, measure
 from mtface.step import new_state
 from mtface.train import Run, prepare
 
-RESULTS_FILE = 'results.json'
+Networks: TypeAlias = Sequence[tuple[Params, Stats]]
 _RE_ESTIMATION_SAMPLES = 20_000
 
 
@@ -97,6 +98,7 @@ class Evaluator:
     self.checkpoints = Checkpoints(self.workdir)
     self.scorer = Scorer(self.run.network, self.run.tasks, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
+    self._margins = [task for task in self.run.tasks if self.config.tasks[task].loss in losses.MARGINS]
 
   def source(self, name: str) -> Source:
     """A set by our name in `config.evaluation.sets`, or by a source's name."""
@@ -111,7 +113,7 @@ class Evaluator:
         )
     return self._sets[name]
 
-  def networks(self, selection: Selection, *, re_estimate: bool = True) -> list[tuple[Params, Stats]]:
+  def networks(self, selection: Selection, *, re_estimate: bool = True) -> Networks:
     """The parameters and statistics of the networks that a selection means: one, or K for an ensemble."""
     states = [self._restore(step) for step in selection.steps(self.checkpoints)]
     if selection.kind != 'average':
@@ -121,13 +123,19 @@ class Evaluator:
       stats = self._re_estimated(params, stats)
     return [(params, stats)]
 
-  def probabilities(self, networks: Sequence[tuple[Params, Stats]], source: Source, show: str = '') -> Scores:
-    """{task: [N, C]}: the networks' mean probabilities."""
+  def predictions(self, networks: Networks, source: Source, show: str = '') -> Scores:
+    """{task: [N, C]}: what the networks say on average, see `scoring.comparable`."""
     total: Scores = {}
     for params, stats in networks:
-      found = probabilities(self.run.tasks, self.scorer.scores(params, stats, source, show=show))
+      found = comparable(self.run.tasks, self.scorer.scores(params, stats, source, show=show), self._margins)
       total = {task: total.get(task, 0.0) + values for task, values in found.items()}
     return {task: values / len(networks) for task, values in total.items()}
+
+  def head(self, text: str, selection: Selection, re_estimate: bool = True) -> Row:
+    """What a row of results says of a selection: its name, steps, and checksums of these steps' checkpoints."""
+    label = text if re_estimate or selection.kind != 'average' else f'{text} (statistics averaged)'
+    steps = selection.steps(self.checkpoints)
+    return {'checkpoint': label, 'steps': steps, 'checksums': [self.checkpoints.checksum(step) for step in steps]}
 
   def _restore(self, step: int) -> Any:
     run = self.run
@@ -166,44 +174,71 @@ def evaluate(
   workdir: str | os.PathLike,
   data_dir: str | os.PathLike,
   *,
-  checkpoints: Sequence[str] = ('last',),
+  checkpoints: Sequence[str] = (),
   on: Sequence[str] = (),
   re_estimate: bool = True,
-) -> list[dict[str, Any]]:
-  """Measures checkpoints on sets, and adds the results to `workdir`/results.json.
+  predictions: bool = False,
+  skip_measured: bool = False,
+) -> list[Row]:
+  """Measures checkpoints on sets, and adds the results to `workdir`/results.json as they come.
 
   Args:
     workdir: of a run that `mtface train` made.
     data_dir: of the prepared sets.
-    checkpoints: selections, see the module's docstring.
+    checkpoints: selections, see the module's docstring; none: the run's `config.evaluation.checkpoints`.
     on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
     re_estimate: whether `average:K` re-estimates batch-norm statistics; if not, they are averaged like the weights.
+    predictions: also write what the networks say of each image, see `mtface.predictions`.
+    skip_measured: take rows of results.json that were measured on the very same checkpoints as they are.
 
   Returns:
-    One row for each selection, set and task: `checkpoint`, `steps`, `set`, `source`, `task`, `low`, `high` (95% Wilson interval of the
-    accuracy), `seconds`, and all of `metrics.summarize`.
+    One row for each selection, set and task: `checkpoint`, `steps`, `checksums` (of those steps' checkpoints), `set`, `source`, `task`,
+    `low`, `high` (95% Wilson interval of the accuracy), `seconds`, and all of `metrics.summarize`.
   """
-  selections = {text: Selection.parse(text) for text in checkpoints}
-  read_results(pathlib.Path(workdir).expanduser())  # what is damaged is to show before the work, not after it
+  before = read_results(pathlib.Path(workdir).expanduser())  # what is damaged is to show before the work, not after it
   evaluator = Evaluator(workdir, data_dir)
-  names = list(on) or list(evaluator.config.evaluation.sets)
+  config = evaluator.config
+  selections = {text: Selection.parse(text) for text in checkpoints or config.evaluation.checkpoints}
+  names = list(on) or list(config.evaluation.sets)
   if not names:
     raise UserError('--on: the run names no evaluation sets; give some, e.g. --on=genki4k/gray48:train')
   sources = {name: evaluator.source(name) for name in names}
   rows = []
   for text, selection in selections.items():
-    networks = evaluator.networks(selection, re_estimate=re_estimate)
-    label = text if re_estimate or selection.kind != 'average' else f'{text} (statistics averaged)'
+    head = evaluator.head(text, selection, re_estimate)
+    measured = _measured(before, head, sources) if skip_measured and not predictions else {}
+    networks = None  # which are loaded for the first set that needs them
     for name, source in sources.items():
-      start = time.monotonic()
-      found = evaluator.probabilities(networks, source, show=f'{text} on {name}')
-      seconds = time.monotonic() - start
-      steps = selection.steps(evaluator.checkpoints)
-      head = {'checkpoint': label, 'steps': steps, 'set': name, 'source': source.name, 'seconds': round(seconds, 2)}
-      for task, summary in measure(evaluator.run.tasks, found, source, threshold=0.5).items():
-        rows.append(head | {'task': task} | _interval(summary) | summary)
-  write_results(evaluator.workdir, evaluator.config, rows)
+      if name not in measured:
+        networks = networks or evaluator.networks(selection, re_estimate=re_estimate)
+        measured[name] = _measure_set(evaluator, networks, head | {'set': name, 'source': source.name}, predictions)
+        write_results(evaluator.workdir, config.name, measured[name])
+      rows += measured[name]
   return rows
+
+
+def _measured(before: Sequence[Row], head: Row, sources: Mapping[str, Source]) -> dict[str, list[Row]]:
+  """{set: rows} of what was measured before, on the same checkpoints."""
+  found: dict[str, list[Row]] = {}
+  for row in before:
+    same = all(row.get(key) == value for key, value in head.items()) and None not in head['checksums']
+    if same and row['set'] in sources and row['source'] == sources[row['set']].name:
+      found.setdefault(row['set'], []).append(row)
+  return found
+
+
+def _measure_set(evaluator: Evaluator, networks: Networks, head: Row, write: bool) -> list[Row]:
+  """The rows of one set; with `write`, its predictions too."""
+  source = evaluator.source(head['set'])
+  start = time.monotonic()
+  found = evaluator.predictions(networks, source, show=f'{head["checkpoint"]} on {head["set"]}')
+  seconds = round(time.monotonic() - start, 2)
+  if write:
+    write_predictions(evaluator.workdir, head['checkpoint'], head['set'], evaluator.run.tasks, source, found)
+  summaries = measure(evaluator.run.tasks, found, source, threshold=0.5)
+  return [
+    head | {'seconds': seconds, 'task': task} | _interval(summary) | summary for task, summary in summaries.items()
+  ]
 
 
 def _interval(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -211,52 +246,3 @@ def _interval(summary: Mapping[str, Any]) -> dict[str, float]:
     return {}
   low, high = metrics.wilson_interval(summary['correct'], summary['n'])
   return {'low': low, 'high': high}
-
-
-def write_results(workdir: pathlib.Path, config: ConfigDict, rows: Sequence[dict[str, Any]]) -> None:
-  """Adds rows to results.json; a row measured again replaces the old one."""
-  path = workdir / RESULTS_FILE
-  before = read_results(workdir)
-  merged = {_key(row): row for row in [*before, *rows]}
-  partial = path.with_suffix('.json.part')
-  try:
-    partial.write_text(json.dumps({'name': config.name, 'results': list(merged.values())}, indent=1))
-    partial.rename(path)
-  except OSError as error:
-    raise UserError(
-      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir writable'
-    ) from error
-
-
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-  return row['checkpoint'], row['source'], row['task']
-
-
-def read_results(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows of results.json; none where nothing was evaluated yet."""
-  path = workdir / RESULTS_FILE
-  if not path.exists():
-    return []
-  try:
-    rows = json.loads(path.read_text())['results']
-    for row in rows:
-      _key(row)
-    return rows
-  except (ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path}: is damaged ({error}); delete it and run `mtface evaluate` again') from error
-
-
-def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
-  """The rows as a table for a terminal or a Markdown file."""
-  lines = ['| checkpoint | set | task | n | accuracy | 95% interval | balanced | macro F1 | MAE |', '|' + '---|' * 9]
-  for row in rows:
-    interval = f'{row["low"]:.1%} - {row["high"]:.1%}' if 'low' in row else ''
-    cells = [row['checkpoint'], row['set'], row['task'], f'{row["n"]:,}', _percent(row['accuracy']), interval]
-    cells += [_percent(row.get('balanced_accuracy')), _percent(row.get('macro_f1'))]
-    cells += [f'{row["mae"]:.2f}' if row.get('mae') is not None else '']
-    lines.append('| ' + ' | '.join(cells) + ' |')
-  return '\n'.join(lines)
-
-
-def _percent(value: float | None) -> str:
-  return '' if value is None else f'{value:.2%}'

@@ -96,6 +96,7 @@ TERMS: dict[str, Callable[..., jax.Array]] = {
   'multiclass_squared_hinge': multiclass_squared_hinge,
   'sigmoid_cross_entropy': sigmoid_cross_entropy,
 }
+MARGINS = ('multiclass_squared_hinge',)  # terms whose scores are margins: no softmax makes probabilities of them
 
 
 def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,16 +63,32 @@ def _collect(found: dict[str, list[np.ndarray]], scores: Mapping[str, jax.Array]
     parts.append(np.asarray(scores[name]))
 
 
-def probabilities(tasks: Mapping[str, Task], scores: Scores) -> Scores:
-  """Scores -> probabilities: softmax over the classes, or a sigmoid for each class of a multi-label task."""
+def comparable(tasks: Mapping[str, Task], scores: Scores, margins: Sequence[str] = ()) -> Scores:
+  """What may be averaged over networks, float64: probabilities, or for the tasks in `margins` the scores as they are.
+
+  Probabilities are a softmax over the classes, or a sigmoid for each class of a multi-label task. A squared hinge (`losses.MARGINS`) asks
+  the label's score to lead by a margin of 1, so its scores are on one scale, and a softmax of them would be no probability.
+  """
   found = {}
   for name, values in scores.items():
     wide = values.astype(np.float64)
-    if tasks[name].multi_label:
+    if name in margins:
+      found[name] = wide
+    elif tasks[name].multi_label:
       found[name] = 0.5 * (1 + np.tanh(0.5 * wide))
     else:
       exp = np.exp(wide - wide.max(axis=-1, keepdims=True))
       found[name] = exp / exp.sum(axis=-1, keepdims=True)
+  return found
+
+
+def mean_losses(terms: Mapping[str, Callable[..., Any]], scores: Scores, source: Source) -> dict[str, float]:
+  """{task: its loss term's mean over the labelled samples}, for the tasks that the source labels."""
+  found = {}
+  for name, term in terms.items():
+    if name in source.labels and source.labelled(name).any():
+      values = np.asarray(term(scores[name], source.labels[name], source.mask[name]))
+      found[name] = float(np.sum(values, dtype=np.float64) / source.labelled(name).sum())
   return found
 
 

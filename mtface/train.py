@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ from mtface.errors import UserError
 from mtface.logs import MetricsLog, TrainProgress
 from mtface.models.network import Network, make_network
 from mtface.optim import make_optimizer, make_schedule
-from mtface.scoring import Scorer, data_mesh, measure
+from mtface.scoring import Scorer, data_mesh, mean_losses, measure
 from mtface.step import NEVER, StepFunction, Tally, TrainState, make_step, new_state, new_tally
 from mtface.tasks import Task, get_task
 
@@ -158,20 +159,31 @@ def class_weights(config: ConfigDict, run: Run) -> dict[str, np.ndarray]:
 
 
 def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.PathLike) -> Callable[[TrainState], Any]:
-  """A function of the state that measures `evaluation.during_training`: ({'eval/set/task/accuracy': ...}, score for the best)."""
+  """A function of the state that measures `evaluation.during_training`.
+
+  It returns {'eval/set/task/accuracy': ..., 'eval/set/task/loss': ...} and the score that ranks the best checkpoint, or None.
+  """
   sets = {}
   for name in config.evaluation.during_training:
     entry = config.evaluation.sets[name]
     sets[name] = load_source(entry.name, data_dir, entry.tasks or None)
   scorer = Scorer(run.network, run.tasks, mesh, config.evaluation.batch_size)
+  terms = {
+    name: functools.partial(losses.TERMS[config.tasks[name].loss], class_weights=weights)
+    for name, weights in (dict.fromkeys(run.tasks) | class_weights(config, run)).items()
+  }
 
   def evaluate(state: TrainState) -> tuple[dict[str, float], float | None]:
     found: dict[str, float] = {}
     best: list[float] = []
     for name, source in sets.items():
-      summaries = measure(run.tasks, scorer.scores(state.params, state.stats, source), source)
-      accuracies = {f'eval/{name}/{task}/accuracy': summary['accuracy'] for task, summary in summaries.items()}
+      scores = scorer.scores(state.params, state.stats, source)
+      accuracies = {
+        f'eval/{name}/{task}/accuracy': summary['accuracy']
+        for task, summary in measure(run.tasks, scores, source).items()
+      }
       found |= accuracies
+      found |= {f'eval/{name}/{task}/loss': loss for task, loss in mean_losses(terms, scores, source).items()}
       if name in config.evaluation.best_on:
         best += list(accuracies.values())
     return found, float(np.mean(best)) if best else None
@@ -186,7 +198,7 @@ def _log_line(log: MetricsLog, bar: TrainProgress, step: int, values: dict[str, 
 
 def read_tally(run: Run, step: int, tally: Tally) -> dict[str, float]:
   """The values of the log line of `step`; raises a `UserError` that names the step where the loss was not finite."""
-  values = summarize_tally(run.tasks, tally)
+  values = {'epoch': step * run.config.batch_size / run.mixture.epoch_size} | summarize_tally(run, tally)
   bad = int(tally.first_bad_step)
   if bad != NEVER:
     raise _diverged(f'step {bad}: the loss is not finite')
@@ -207,14 +219,19 @@ def _diverged(what: str) -> UserError:
   )
 
 
-def summarize_tally(tasks: Mapping[str, Task], tally: Tally) -> dict[str, float]:
-  """Means over the tally's steps: total loss, and each task's loss and accuracy on the augmented training samples."""
+def summarize_tally(run: Run, tally: Tally) -> dict[str, float]:
+  """Over the tally's steps: the mean of the total loss, and each task's loss and accuracy over the labelled (augmented) samples.
+
+  The tasks' losses are means over the labelled samples whatever `config.loss.over` divides them by, so that they do not depend on the
+  mixture and can be compared with those of `eval/`.
+  """
   tally = jax.device_get(tally)
   steps = max(int(tally.steps), 1)
   values = {'train/loss': float(tally.loss) / steps}
-  for name, task in tasks.items():
-    values[f'train/{name}/loss'] = float(tally.task_losses[name]) / steps
-    accuracy = metrics.summarize(task, tally.counts[name])['accuracy']
-    if accuracy is not None:
-      values[f'train/{name}/accuracy'] = accuracy
+  for name, task in run.tasks.items():
+    summary = metrics.summarize(task, tally.counts[name])
+    if summary['n']:
+      divisor = summary['n'] / run.config.batch_size if run.config.loss.over == 'all' else steps
+      values[f'train/{name}/loss'] = float(tally.task_losses[name]) / divisor
+      values[f'train/{name}/accuracy'] = summary['accuracy']
   return values

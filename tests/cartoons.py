@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+import scipy.io
 from PIL import Image
 
 
@@ -63,3 +66,62 @@ def make_fer2013(folder: pathlib.Path, rows: list[tuple[object, np.ndarray, str]
   lines = [f'{emotion},{" ".join(map(str, pixels.ravel().tolist()))},{usage}' for emotion, pixels, usage in rows]
   (folder / 'fer2013.csv').write_text('\n'.join(['emotion,pixels,Usage', *lines]) + '\n')
   return folder
+
+
+# A sound entry of imdb.mat or wiki.mat, except for its path: born on 8 March 1980, photographed in 2010 at the age of 30.
+SOUND = {'dob': 723248, 'photo_taken': 2010, 'gender': 1, 'name': 'A. Nobody', 'face_score': 3.5, 'celeb_id': 1}
+CELEB_NAMES = ('A. Nobody', 'B. Nobody')
+
+
+def make_imdb_wiki(
+  folder: pathlib.Path,
+  name: str,
+  entries: Sequence[Mapping[str, Any]],
+  change: Mapping[str, Any] | None = None,
+  **save_options: Any,
+) -> pathlib.Path:
+  """Writes imdb_crop's or wiki_crop's layout: <name>.mat with a 1x1 struct `name` of 1xN rows and cells, and images.
+
+  Args:
+    folder: where to.
+    name: `imdb`, which also has celeb_id and celeb_names, or `wiki`.
+    entries: `full_path`, and what differs from SOUND; `image`, an array [H, W(, 3)] or the file's bytes; without it there is
+      no file.
+    change: fields of the struct to put in place of those made of the entries; None: without the field.
+    **save_options: of `scipy.io.savemat`.
+  """
+  for entry in entries:
+    if isinstance(image := entry.get('image'), bytes):
+      (folder / entry['full_path']).parent.mkdir(parents=True, exist_ok=True)
+      (folder / entry['full_path']).write_bytes(image)
+    elif image is not None:
+      save(folder / entry['full_path'], image)
+  fields = _imdb_wiki_fields([{'second_face_score': np.nan, **SOUND, **entry} for entry in entries], name)
+  struct = {field: column for field, column in (fields | dict(change or {})).items() if column is not None}
+  folder.mkdir(parents=True, exist_ok=True)
+  scipy.io.savemat(folder / f'{name}.mat', {name: struct}, **save_options)
+  return folder
+
+
+def _imdb_wiki_fields(entries: Sequence[Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
+  """The struct's fields in the published order."""
+  rows = ('dob', 'photo_taken', 'gender', 'face_score', 'second_face_score', 'celeb_id')
+  column = {row: np.array([[entry[row] for entry in entries]]) for row in rows}
+  boxes = [np.array([[1.0, 1.0, 100.0, 120.0]]) for _ in entries]
+  fields = {
+    **{'dob': column['dob'], 'photo_taken': column['photo_taken']},
+    'full_path': cells([entry['full_path'] for entry in entries]),
+    'gender': column['gender'].astype(float),
+    'name': cells([entry['name'] for entry in entries]),
+    'face_location': cells(boxes),
+    **{'face_score': column['face_score'], 'second_face_score': column['second_face_score']},
+  }
+  of_imdb = {'celeb_names': cells(CELEB_NAMES), 'celeb_id': column['celeb_id'].astype(float)}
+  return fields | (of_imdb if name == 'imdb' else {})
+
+
+def cells(values: Sequence[Any]) -> np.ndarray:
+  """A 1xN cell array."""
+  array = np.empty((1, len(values)), object)
+  array[0, :] = list(values)
+  return array

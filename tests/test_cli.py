@@ -1,35 +1,35 @@
 import itertools
 import pathlib
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from mtface import cli
+from mtface.commands import COMMANDS, FLAG_HELP, Command
 from mtface.errors import UserError
-from tests.command import ROOT, TINY, python
+from tests.command import TINY, python
 
 
 @pytest.mark.parametrize('argv', [[], ['help'], ['--help'], ['-h']])
 def test_help_lists_the_commands(mtface, argv):
   result = mtface(*argv)
   assert (result.code, result.err) == (0, '')
-  for command in cli.COMMANDS:
+  for command in [*COMMANDS, 'help']:
     assert f'  {command} ' in result.out
 
 
-@pytest.mark.parametrize('command', list(cli.COMMANDS))
+@pytest.mark.parametrize('command', list(COMMANDS))
 def test_help_of_a_command_lists_its_flags(mtface, command):
   result = mtface(command, '--help')
   assert (result.code, result.err) == (0, '')
-  for flag in cli.COMMANDS[command][1]:
+  for flag in COMMANDS[command].flags:
     assert f'--{flag}' in result.out
 
 
 def test_every_flag_has_its_help():
-  used = {flag for _, flags in cli.COMMANDS.values() for flag in flags}
-  assert used == set(cli._FLAG_HELP)
+  used = {flag for command in COMMANDS.values() for flag in command.flags}
+  assert used == set(FLAG_HELP)
 
 
 def test_describe_and_params(mtface, tiny_data):
@@ -81,39 +81,6 @@ def test_flags_may_stand_anywhere_and_apart(mtface, tiny_data):
   assert 'steps of 4' in result.out, result.err
 
 
-# --- Which file a config is ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('name', ['sang2017', 'configs/sang2017.py', 'sang2017.py'])
-def test_shipped_configs_are_found_from_anywhere(tmp_path, monkeypatch, name):
-  monkeypatch.chdir(tmp_path)
-  assert cli.find_config(name) == ROOT / 'configs' / 'sang2017.py'
-
-
-def test_a_file_of_ones_own_comes_first(tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  (tmp_path / 'configs').mkdir()
-  shutil.copy(TINY, tmp_path / 'configs/sang2017.py')
-  assert cli.find_config('configs/sang2017.py') == pathlib.Path('configs/sang2017.py')
-  assert cli.load_config_file(cli.find_config('configs/sang2017.py')).batch_size == 8
-
-
-@pytest.mark.parametrize('name', ['sang', 'nowhere/sang2017.py', '/configs', ''])
-def test_configs_that_are_not_there(tmp_path, monkeypatch, name):
-  monkeypatch.chdir(tmp_path)
-  with pytest.raises(
-    UserError, match=r'no such file, and no shipped config of that name; there are demo, rohani2023, sang2017'
-  ):
-    cli.find_config(name)
-
-
-def test_a_config_is_named_after_its_file_and_argument():
-  path = cli.config_folder() / 'sang2017.py'
-  assert cli.load_config_file(path, 'A4,fold=2').name == 'sang2017:A4,fold=2'
-  assert cli.load_config_file(path).name == 'sang2017'
-  assert cli.load_config_file(pathlib.Path(TINY)).name == 'tiny'  # it says so itself
-
-
 # --- How it ends --------------------------------------------------------------------------------------------------------------------
 
 
@@ -121,17 +88,17 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
   def broken(*_):
     raise ZeroDivisionError
 
-  monkeypatch.setitem(cli.COMMANDS, 'help', (broken, ()))
+  monkeypatch.setitem(COMMANDS, 'params', Command(broken, ()))
   with pytest.raises(ZeroDivisionError):
-    cli.main(['help'])
+    cli.main(['params'])
 
 
 def test_an_interrupted_command_says_how_to_go_on(mtface, monkeypatch):
   def interrupted(*_):
     raise KeyboardInterrupt
 
-  monkeypatch.setitem(cli.COMMANDS, 'help', (interrupted, ()))
-  result = mtface('help')
+  monkeypatch.setitem(COMMANDS, 'params', Command(interrupted, ()))
+  result = mtface('params')
   assert (result.code, result.err) == (130, 'mtface: interrupted; the same command continues a training run\n')
 
 
@@ -139,8 +106,8 @@ def test_an_error_is_one_line_whatever_it_holds(mtface, monkeypatch):
   def wrong(*_):
     raise UserError('first\nsecond')
 
-  monkeypatch.setitem(cli.COMMANDS, 'help', (wrong, ()))
-  assert mtface('help').error == 'first second'
+  monkeypatch.setitem(COMMANDS, 'params', Command(wrong, ()))
+  assert mtface('params').error == 'first second'
 
 
 def test_the_module_and_the_installed_command(tmp_path):

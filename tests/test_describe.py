@@ -1,6 +1,6 @@
 import re
 
-from mtface.cli import config_folder, load_config_file
+from mtface.config_files import config_folder, load_config_file
 from mtface.describe import describe, parameter_report
 from tests.tiny import get_config
 

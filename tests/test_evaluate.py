@@ -10,7 +10,8 @@ from flax import nnx
 from mtface.data.augment import augment, scale_images
 from mtface.data.loader import BatchSource
 from mtface.errors import UserError
-from mtface.evaluate import Evaluator, Selection, evaluate, read_results, results_table
+from mtface.evaluate import Evaluator, Selection, evaluate
+from mtface.results import read_results, results_table
 
 
 @pytest.fixture(scope='module')
@@ -65,8 +66,8 @@ def test_the_average_and_the_ensemble_of_one_are_that_one(evaluator, states):
     assert_equal(jax.device_get(network), states[2])
   source = evaluator.source('people')
   scores = evaluator.scorer.scores(*states[2], source)
-  one = evaluator.probabilities(evaluator.networks(Selection.parse('ensemble:1')), source)
-  assert_equal(one, evaluator.probabilities([states[2]], source))
+  one = evaluator.predictions(evaluator.networks(Selection.parse('ensemble:1')), source)
+  assert_equal(one, evaluator.predictions([states[2]], source))
   for task, values in scores.items():
     np.testing.assert_allclose(one[task], jax.nn.softmax(values), rtol=1e-5)
 
@@ -83,12 +84,28 @@ def test_averaged_weights_are_the_mean(evaluator, states):
 
 def test_an_ensemble_averages_probabilities(evaluator, states):
   source = evaluator.source('smiles')
-  found = evaluator.probabilities(evaluator.networks(Selection.parse('ensemble:3')), source)
+  found = evaluator.predictions(evaluator.networks(Selection.parse('ensemble:3')), source)
   for task in ('smile', 'gender'):
     single = [np.exp(evaluator.scorer.scores(*state, source)[task].astype(np.float64)) for state in states]
     expected = np.mean([x / x.sum(axis=1, keepdims=True) for x in single], axis=0)
     np.testing.assert_allclose(found[task], expected, rtol=1e-6)
     assert found[task].shape == (12, 2)
+
+
+def test_a_squared_hinge_averages_scores(tiny_run, tiny_data, states, tmp_path):
+  workdir = shutil.copytree(tiny_run, tmp_path / 'run')
+  text = (workdir / 'config.json').read_text()
+  (workdir / 'config.json').write_text(text.replace('softmax_cross_entropy', 'multiclass_squared_hinge', 1))
+  hinge = Evaluator(workdir, tiny_data)
+  (of_hinge,) = [task for task in hinge.run.tasks if 'hinge' in hinge.config.tasks[task].loss]
+  source = hinge.source('smiles')
+  found = hinge.predictions(hinge.networks(Selection.parse('ensemble:3')), source)
+  single = [hinge.scorer.scores(*state, source)[of_hinge].astype(np.float64) for state in states]
+  np.testing.assert_allclose(found[of_hinge], np.mean(single, axis=0), rtol=1e-6)
+  for task, values in found.items():
+    assert (np.abs(values.sum(axis=1) - 1) < 1e-9).all() == (task != of_hinge), 'the other task has probabilities'
+  one = hinge.predictions(hinge.networks(Selection.parse('ensemble:1')), source)
+  np.testing.assert_array_equal(one[of_hinge], single[2], 'an ensemble of one is that one')
 
 
 def test_scores_do_not_depend_on_the_batches(evaluator, states):

@@ -13,6 +13,7 @@ import numpy as np
 
 from mtface.data.sources import Source
 from mtface.evaluate import Evaluator, Selection
+from mtface.results import file_name
 from mtface.scoring import Scores
 from mtface.tasks import Task
 
@@ -40,10 +41,47 @@ def write_sheets(
     source = evaluator.source(name)
     chosen = np.random.default_rng(0).permutation(len(source))[: ROWS * COLUMNS]
     sample = source.take(chosen)
-    path = folder / f'{name.replace("/", "_").replace(":", "_")}.png'
-    draw_sheet(path, f'{name}, {checkpoint}', sample, evaluator.run.tasks, evaluator.probabilities(networks, sample))
+    path = folder / f'{file_name(name)}.png'
+    draw_sheet(path, f'{name}, {checkpoint}', sample, evaluator.run.tasks, evaluator.predictions(networks, sample))
     paths.append(path)
   return paths
+
+
+def write_galleries(
+  workdir: str | os.PathLike, data_dir: str | os.PathLike, checkpoint: str = 'last', on: Sequence[str] = ()
+) -> list[pathlib.Path]:
+  """Draws the wrong predictions, the surest first: `workdir`/report/wrong_<set>_<task>.png (Sang 2017, figure 9; Rohani 2023, figure 7).
+
+  The arguments are those of `write_sheets`; returns the paths. A set and task without a wrong prediction has no picture.
+  """
+  evaluator = Evaluator(workdir, data_dir)
+  networks = evaluator.networks(Selection.parse(checkpoint))
+  folder = evaluator.workdir / 'report'
+  folder.mkdir(exist_ok=True)
+  paths = []
+  for name in on or list(evaluator.config.evaluation.sets):
+    source = evaluator.source(name)
+    found = evaluator.predictions(networks, source, show=f'{checkpoint} on {name}')
+    for task in evaluator.run.tasks.values():
+      wrong = surest_mistakes(task, source, found)
+      if len(wrong):
+        path = folder / f'wrong_{file_name(name)}_{task.name}.png'
+        title = f'{name}, {checkpoint}: the surest of {len(wrong):,} mistakes'
+        wrong = wrong[: ROWS * COLUMNS]
+        draw_sheet(path, title, source.take(wrong), {task.name: task}, {task.name: found[task.name][wrong]})
+        paths.append(path)
+  return paths
+
+
+def surest_mistakes(task: Task, source: Source, found: Scores) -> np.ndarray:
+  """int [M]: the samples of a single-label task that are predicted wrong, by how much more is given to the prediction than to the label."""
+  if task.multi_label or task.name not in source.labels:
+    return np.zeros(0, int)
+  scores, labels, every = found[task.name], source.labels[task.name], np.arange(len(source))
+  predicted = scores.argmax(axis=1)
+  lead = scores[every, predicted] - scores[every, np.where(source.mask[task.name], labels, 0)]
+  wrong = np.flatnonzero(source.mask[task.name] & (predicted != labels))
+  return wrong[np.argsort(-lead[wrong], kind='stable')]
 
 
 def draw_sheet(path: pathlib.Path, title: str, source: Source, tasks: Mapping[str, Task], found: Scores) -> None:

@@ -83,6 +83,19 @@ def while_logging(step, committed):
   MetricsLog.write = dying
 
 
+def while_measuring():
+  """Dies when the first set of a run was measured and written down."""
+  from mtface import evaluate
+
+  write_results = evaluate.write_results
+
+  def dying(*args):
+    write_results(*args)
+    kill()
+
+  evaluate.write_results = dying
+
+
 MOMENTS = {
   'before the first checkpoint': lambda: at_step(3, committed=0),
   'between two checkpoints': lambda: at_step(7, committed=4),
@@ -92,9 +105,13 @@ MOMENTS = {
   'after a checkpoint is committed': lambda: around_commit(8, before=False),
   'while the first checkpoint is written': lambda: while_saving(4),
 }
+CROSSVAL_MOMENTS = {  # of folds of 12 steps
+  'in the second fold': lambda: at_step(12 + 7, committed=0),
+  'while a fold is measured': while_measuring,
+}
 
 if __name__ == '__main__':
   from mtface import cli
 
-  MOMENTS[sys.argv[1]]()
+  (MOMENTS | CROSSVAL_MOMENTS)[sys.argv[1]]()
   cli.main(sys.argv[2:])

@@ -1,0 +1,244 @@
+"""The commands of `mtface`: each calls the library with its flags, and says where the result is. `mtface/cli.py` runs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from mtface import config_files
+from mtface.errors import UserError
+
+Args = flags.FlagValues
+
+
+def build(args: Args, names: Sequence[str]) -> None:
+  """Prepares data sets: raw download -> array_record.   mtface build genki4k/gray48 --manual_dir=..."""
+  from mtface.build import build as build_set
+
+  if not names:
+    raise UserError('build: name a set, e.g. `mtface build synthetic_faces/smile_gray48`; docs/datasets.md lists them')
+  for name in names:
+    build_set(name, data_dir=data_dir(args), manual_dir=args.manual_dir, overwrite=args.overwrite)
+
+
+def train(args: Args, _: Sequence[str]) -> None:
+  """Trains what a config describes; the same command continues an interrupted run."""
+  from mtface.train import train as train_config
+
+  config, workdir = load_config(args), workdir_flag(args)
+  print(f'training {config.name} in {workdir}', flush=True)
+  train_config(config, workdir, data_dir(args))
+  print(f'done: checkpoints in {workdir}; next: mtface evaluate --workdir={workdir} --data_dir={data_dir(args)}')
+
+
+def evaluate(args: Args, _: Sequence[str]) -> None:
+  """Measures checkpoints of a run on sets: last, best, STEP, average:K, ensemble:K."""
+  from mtface.evaluate import evaluate as evaluate_run
+  from mtface.results import RESULTS_FILE, results_table
+
+  workdir = workdir_flag(args)
+  rows = evaluate_run(
+    workdir,
+    data_dir(args),
+    checkpoints=args.checkpoint,
+    on=args.on,
+    re_estimate=args.re_estimate_statistics,
+    predictions=args.predictions,
+  )
+  print(results_table(rows))
+  if args.sheet:
+    from mtface.report.sheet import write_sheets
+
+    for path in write_sheets(workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on):
+      print(f'picture: {path}')
+  print(f'results: {workdir / RESULTS_FILE}')
+
+
+def params(args: Args, _: Sequence[str]) -> None:
+  """Prints a config's parameter table and count."""
+  from mtface.describe import parameter_report
+
+  print(parameter_report(load_config(args)))
+
+
+def describe(args: Args, _: Sequence[str]) -> None:
+  """Prints a config's sources, samples a task after mixing, steps an epoch, and memory."""
+  from mtface.describe import describe as describe_config
+
+  print(describe_config(load_config(args), data_dir(args)))
+
+
+def crossval(args: Args, _: Sequence[str]) -> None:
+  """Trains and measures a config once a fold: mean and spread, beside the paper's. The same command continues."""
+  from mtface.crossval import CROSSVAL_FILE, crossval_table, gather, missing_folds
+  from mtface.crossval import crossval as run_crossval
+  from mtface.results import Row
+
+  workdir = workdir_flag(args)
+  rows: list[Row] | None
+  if args.gather:
+    rows = gather(workdir, args.folds)
+  else:
+    config = load_config(args)
+    rows = run_crossval(config, workdir, data_dir(args), folds=args.folds, fold=args.fold, checkpoints=args.checkpoint)
+  if rows is None:
+    missing = ', '.join(map(str, missing_folds(workdir, args.folds)))
+    print(
+      f'fold {missing} to be done; the last one gathers, or: mtface crossval --gather --folds={args.folds} --workdir={workdir}'
+    )
+    return
+  print(crossval_table(rows))
+  _print_paper_rows(workdir)
+  print(f'results: {workdir / CROSSVAL_FILE}')
+
+
+def _print_paper_rows(workdir: pathlib.Path) -> None:
+  """The rows of a shipped paper's table that a workdir fills, if it is of one."""
+  from mtface.report.tables import paper_table, read_measured
+
+  run = read_measured(workdir)
+  table = getattr(config_files.shipped_module(run.config.name.partition(':')[0]), 'TABLE', None)
+  if table is not None:
+    print(f'\n{paper_table(table, [run], only_filled=True)}\n')
+
+
+def compare(args: Args, _: Sequence[str]) -> None:
+  """The difference between two cross-validations, paired by fold, with an interval."""
+  from mtface.crossval import compare as compare_runs
+  from mtface.crossval import comparison_table
+
+  if len(args.workdirs) != 2:
+    raise UserError('--workdirs: compare takes two, as in --workdirs=runs/a2@last,runs/a2@ensemble:10')
+  print(f'{args.workdirs[1]} minus {args.workdirs[0]}, in percentage points')
+  print(comparison_table(compare_runs(*args.workdirs)))
+
+
+def sweep(args: Args, _: Sequence[str]) -> None:
+  """Measures every checkpoint of a run on every set; or trains and measures a grid: --configs=demo --over='seed=0,1'."""
+  from mtface.results import results_table
+  from mtface.sweep import sweep_checkpoints, sweep_configs
+
+  workdir = workdir_flag(args)
+  if args.configs:
+    configs = [config_files.load_config(name) for name in config_files.split_names(args.configs)]
+    rows = sweep_configs(configs, args.over or '', workdir, data_dir(args))
+    print(results_table([row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'} for row in rows]))
+    print(f'results: {workdir}/sweep.csv, .json, .md')
+    return
+  if args.over:
+    raise UserError('--over: varies fields of configs; name them with --configs')
+  print(results_table(sweep_checkpoints(workdir, data_dir(args), args.on)))
+  print(f'results: {workdir}/sweep/sweep.csv, .json, .md and .png')
+
+
+def table(args: Args, names: Sequence[str]) -> None:
+  """Prints a paper's table with ours beside it.   mtface table sang2017 --workdirs=runs/a1,runs/a2"""
+  from mtface.report.tables import paper_table, read_measured
+
+  if len(names) != 1:
+    raise UserError('table: name one paper, as in `mtface table sang2017 --workdirs=runs/a2`')
+  path = config_files.find_config(names[0])
+  found = getattr(config_files.load_module(path), 'TABLE', None)
+  if found is None:
+    raise UserError(f'{path}: has no TABLE, which `mtface table` prints; sang2017 and rohani2023 have one')
+  print(paper_table(found, [read_measured(workdir) for workdir in args.workdirs]))
+
+
+def report(args: Args, _: Sequence[str]) -> None:
+  """Draws a run's curves over training, and galleries of its wrong predictions, into its workdir."""
+  from mtface.report.curves import draw_curves
+  from mtface.report.sheet import write_galleries
+
+  workdir = workdir_flag(args)
+  print(f'picture: {draw_curves(workdir)}')
+  for path in write_galleries(workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on):
+    print(f'picture: {path}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A command: its function, the flags that it takes, and whether other words may stand beside them."""
+
+  run: Callable[[Args, Sequence[str]], None]
+  flags: tuple[str, ...]
+  takes_names: bool = False
+
+
+COMMANDS: dict[str, Command] = {
+  'build': Command(build, ('data_dir', 'manual_dir', 'overwrite'), takes_names=True),
+  'describe': Command(describe, ('config', 'data_dir')),
+  'params': Command(params, ('config',)),
+  'train': Command(train, ('config', 'workdir', 'data_dir')),
+  'evaluate': Command(
+    evaluate, ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions')
+  ),
+  'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint')),
+  'compare': Command(compare, ('workdirs',)),
+  'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'configs', 'over')),
+  'table': Command(table, ('workdirs',), takes_names=True),
+  'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on')),
+}
+
+FLAG_HELP = {
+  'config': 'FILE[:ARGUMENT]: a config file, or the name of a shipped one (demo, sang2017, rohani2023); '
+  'override its fields with --config.FIELD=VALUE',
+  'workdir': 'the folder of one run (or cross-validation, or sweep): config, checkpoints, metrics, results',
+  'workdirs': 'several of them, with commas; compare takes WORKDIR@SELECTION',
+  'data_dir': 'where prepared sets are; default $TFDS_DATA_DIR, then ~/tensorflow_datasets',
+  'manual_dir': "the folder of the raw download, in its owner's layout (docs/datasets.md)",
+  'overwrite': 'build again what is already built',
+  'checkpoint': "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's evaluation.checkpoints)",
+  'on': "sets to measure on: names of the run's config.evaluation.sets (default: all), or sources such as fer2013/gray48:private_test",
+  're_estimate_statistics': 'for average:K: measure batch-norm statistics anew on training samples (otherwise they are averaged too)',
+  'sheet': 'also draw a sheet of faces with labels and predictions for each set',
+  'predictions': 'also write what the networks say of each image, as CSV',
+  'folds': 'number of folds (default 4)',
+  'fold': 'do this fold only, 0 to folds - 1: for jobs side by side',
+  'gather': 'only put together the folds that are done',
+  'configs': 'configs to train and measure, with commas, as in sang2017:A1,sang2017:A2,fold=1',
+  'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
+}
+_INTEGERS = {'folds': 4, 'fold': None}
+_LISTS = ('checkpoint', 'on', 'workdirs')
+_SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
+
+
+def define_flags(values: Args, names: Sequence[str]) -> None:
+  """Defines the flags of a command, but for --config, which `mtface/cli.py` takes out before."""
+  for name in names:
+    text = FLAG_HELP[name]
+    if name in _SWITCHES:
+      flags.DEFINE_bool(name, _SWITCHES[name], text, flag_values=values)
+    elif name in _INTEGERS:
+      flags.DEFINE_integer(name, _INTEGERS[name], text, flag_values=values)
+    elif name in _LISTS:
+      flags.DEFINE_list(name, [], text, flag_values=values)
+    elif name != 'config':
+      flags.DEFINE_string(name, None, text, flag_values=values)
+
+
+# --- Flags to values ----------------------------------------------------------------------------------------------------------------
+
+
+def data_dir(args: Args) -> pathlib.Path:
+  """--data_dir, as TFDS finds it."""
+  return pathlib.Path(args.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+
+
+def workdir_flag(args: Args) -> pathlib.Path:
+  """--workdir, which must be given."""
+  if not args.workdir:
+    raise UserError('--workdir is missing: name the folder of the run')
+  return pathlib.Path(args.workdir).expanduser()
+
+
+def load_config(args: Args) -> ConfigDict:
+  """The config of --config with the overrides of the command line."""
+  if 'config' not in args:
+    raise UserError('--config is missing: name a config file or a shipped one, e.g. --config=demo')
+  return args.config

@@ -1,0 +1,113 @@
+"""Config files: where the shipped ones are, and how one is run. A file's errors are the user's to mend, so they name its line."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import pathlib
+import traceback
+from collections.abc import Iterator
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from mtface.config import check_fields
+from mtface.errors import UserError
+
+
+def config_folder() -> pathlib.Path:
+  """Where the shipped configs are: inside an installed package, or beside it in a checkout."""
+  package = pathlib.Path(__file__).resolve().parent
+  inside = package / 'configs'
+  return inside if inside.is_dir() else package.parent / 'configs'
+
+
+def find_config(name: str) -> pathlib.Path:
+  """The file of a config: a path as given, or else a shipped one by its name, `sang2017` or `configs/sang2017.py`."""
+  path = pathlib.Path(name).expanduser()
+  if path.is_file():
+    return path
+  shipped = config_folder() / f'{path.stem}.py'
+  if path.parent.name in ('', 'configs') and shipped.is_file():
+    return shipped
+  names = ', '.join(sorted(p.stem for p in config_folder().glob('*.py')))
+  raise UserError(f'--config={name}: no such file, and no shipped config of that name; there are {names}')
+
+
+def shipped_module(name: str) -> ModuleType | None:
+  """The shipped config file of that name, run; None if there is none."""
+  path = config_folder() / f'{name}.py'
+  return load_module(path) if path.is_file() else None
+
+
+def load_config(name: str) -> ConfigDict:
+  """The config that FILE[:ARGUMENTS] names."""
+  file, colon, argument = name.partition(':')
+  return load_config_file(find_config(file), argument if colon else None)
+
+
+def load_config_file(path: pathlib.Path, argument: str | None = None) -> ConfigDict:
+  """Runs a config file's `get_config(argument)`; a file without one, or with an error of its own, is bad input."""
+  module = load_module(path)
+  with _errors_name_the_line(path):
+    config = _call_get_config(module, path, argument)
+  config.name = config.name or path.stem + (f':{argument}' if argument else '')
+  return config
+
+
+def load_module(path: pathlib.Path) -> ModuleType:
+  """Runs a config file."""
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  if not (spec and spec.loader):
+    raise UserError(f'{path}: is not a Python file; a config file ends in .py')
+  module = importlib.util.module_from_spec(spec)
+  with _errors_name_the_line(path):
+    spec.loader.exec_module(module)
+  return module
+
+
+def split_names(names: str) -> list[str]:
+  """Config names with commas between them, of which the arguments have commas too: `a:A1,a:A2,fold=1` -> a:A1 and a:A2,fold=1.
+
+  An item without a colon and with an equals sign is an argument of the name before it.
+  """
+  found: list[str] = []
+  for item in filter(None, (part.strip() for part in names.split(','))):
+    if found and ':' not in item and '=' in item:
+      found[-1] += f',{item}'
+    else:
+      found.append(item)
+  return found
+
+
+@contextlib.contextmanager
+def _errors_name_the_line(path: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:  # the file is the user's code: anything may come out of it
+    raise UserError(f'{_line_of(error, path)}: {type(error).__name__}: {error}; correct the config file') from error
+
+
+def _call_get_config(module: ModuleType, path: pathlib.Path, argument: str | None) -> ConfigDict:
+  if not callable(getattr(module, 'get_config', None)):
+    raise UserError(f'{path}: has no function get_config; a config file defines get_config(arg=None) -> ConfigDict')
+  if argument is not None and not inspect.signature(module.get_config).parameters:
+    raise UserError(f'{path}: takes no argument, {argument!r} was given; leave out the colon and what follows')
+  config = module.get_config() if argument is None else module.get_config(argument)
+  if not isinstance(config, ConfigDict):
+    raise UserError(
+      f'{path}: get_config returned {type(config).__name__}; expected what mtface.config.experiment() returns, changed'
+    )
+  check_fields(config, str(path))
+  return config
+
+
+def _line_of(error: Exception, path: pathlib.Path) -> str:
+  """`path:line` of the line in the config file that raised."""
+  if isinstance(error, SyntaxError):
+    return f'{path}:{error.lineno}'
+  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+  return f'{path}:{lines[-1]}' if lines else str(path)

@@ -1,0 +1,106 @@
+"""results.json: what was measured of a run, one row for each selection of checkpoints, set and task."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mtface.errors import UserError
+
+RESULTS_FILE = 'results.json'
+Row = dict[str, Any]
+
+
+def read_results(workdir: pathlib.Path) -> list[Row]:
+  """The rows of results.json; none where nothing was evaluated yet."""
+  path = workdir / RESULTS_FILE
+  if not path.exists():
+    return []
+  try:
+    rows = json.loads(path.read_text())['results']
+    for row in rows:
+      _key(row)
+    return rows
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{path}: is damaged ({error}); delete it and run `mtface evaluate` again') from error
+
+
+def write_results(workdir: pathlib.Path, name: str, rows: Sequence[Row]) -> None:
+  """Adds rows to the results.json of the run of config `name`; a row measured again replaces the old one."""
+  merged = {_key(row): row for row in [*read_results(workdir), *rows]}
+  write_json(workdir / RESULTS_FILE, {'name': name, 'results': list(merged.values())})
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+  return row['checkpoint'], row['source'], row['task']
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes a JSON file whole or not at all."""
+  write_text(path, json.dumps(content, indent=1))
+
+
+def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+  """Writes a CSV file with a head, whole or not at all."""
+  with _replaced(path) as partial, partial.open('w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file whole or not at all.
+
+  Raises:
+    UserError: it cannot be written, or the disk is full (as from the functions above).
+  """
+  with _replaced(path) as partial:
+    partial.write_text(text)
+
+
+@contextlib.contextmanager
+def _replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary name to write to, and renames it to `path` when that went well."""
+  partial = path.with_name(f'{path.name}.part')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield partial
+    partial.rename(path)
+  except OSError as error:
+    raise UserError(
+      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir writable'
+    ) from error
+
+
+def file_name(text: str) -> str:
+  """A selection's or a source's name as that of a file."""
+  return re.sub(r'[^\w.\-]+', '_', text)
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
+  """The rows as a table for a terminal or a Markdown file."""
+  columns = ['checkpoint', 'set', 'task', 'n', 'accuracy', '95% interval', 'balanced', 'macro F1', 'MAE']
+  return markdown_table(columns, [_cells(row) for row in rows])
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+  interval = f'{row["low"]:.1%} - {row["high"]:.1%}' if 'low' in row else ''
+  cells = [row['checkpoint'], row['set'], row['task'], f'{row["n"]:,}', percent(row['accuracy']), interval]
+  cells += [percent(row.get('balanced_accuracy')), percent(row.get('macro_f1'))]
+  return [*cells, f'{row["mae"]:.2f}' if row.get('mae') is not None else '']
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table."""
+  lines = ['| ' + ' | '.join(columns) + ' |', '|' + '---|' * len(columns)]
+  return '\n'.join(lines + ['| ' + ' | '.join(cells) + ' |' for cells in rows])
+
+
+def percent(value: float | None) -> str:
+  """A share in percent with two decimals; empty for None."""
+  return '' if value is None else f'{value:.2%}'

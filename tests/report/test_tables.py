@@ -1,0 +1,130 @@
+"""A paper's table against numbers worked out by hand here."""
+
+import json
+
+import pytest
+
+from mtface.config import experiment
+from mtface.config_files import config_folder, load_module
+from mtface.errors import UserError
+from mtface.papers import Column, PaperRow, PaperTable
+from mtface.report.tables import fill, paper_table, read_measured
+from mtface.results import write_json
+
+TABLE = PaperTable(
+  'Somebody 2020, Table 1',
+  {'smiles': Column('smile', ('own',)), 'men': Column('gender', ('imdb', 'wiki'))},
+  {
+    'R1': PaperRow({'row': ('R1', 'R2')}, 'last', {'smiles': (90.0, 0.5), 'men': (80.0, None)}),
+    'R2': PaperRow(
+      {'row': ('R1', 'R2')}, 'ensemble:10', {'smiles': (91.0, 0.5)}, {'men': Column('gender', ('other',))}
+    ),
+    'R3': PaperRow({'row': ('R3',)}, 'last', {'men': (70.0, 0.1)}),
+  },
+)
+
+
+def measured(workdir, row, counts, folds=2):
+  """A cross-validation (or with folds=1 a run) with {(checkpoint, set, task): ([correct], [n])}."""
+  config = experiment()
+  config.name, config.arguments = f'paper:{row}', {'row': row}
+  workdir.mkdir()
+  (workdir / 'config.json').write_text(json.dumps({'config': json.loads(config.to_json())}))
+  rows = []
+  for (checkpoint, name, task), (correct, n) in counts.items():
+    one = {'checkpoint': checkpoint, 'set': name, 'task': task, 'source': name, 'accuracy': 0}
+    rows.append(one | ({'correct': correct[0], 'n': n[0]} if folds == 1 else {'correct': correct, 'n': n}))
+  if folds == 1:
+    write_json(workdir / 'results.json', {'name': config.name, 'results': rows})
+  else:
+    write_json(workdir / 'crossval.json', {'folds': folds, 'results': rows})
+  return read_measured(workdir)
+
+
+@pytest.fixture
+def run(tmp_path):
+  counts = {
+    ('last', 'own', 'smile'): ([8, 9], [10, 10]),
+    ('last', 'imdb', 'gender'): ([60, 70], [80, 80]),
+    ('last', 'wiki', 'gender'): ([20, 20], [20, 20]),
+    ('ensemble:10', 'own', 'smile'): ([9, 9], [10, 10]),
+    ('ensemble:10', 'other', 'gender'): ([5, 6], [10, 10]),
+    ('best', 'own', 'smile'): ([1, 1], [10, 10]),
+  }
+  return measured(tmp_path / 'run', 'R1', counts)
+
+
+def test_cells(run):
+  cells = fill(TABLE, [run])
+  assert set(cells) == {('R1', 'smiles'), ('R1', 'men'), ('R2', 'smiles'), ('R2', 'men')}
+  # 80 and 90 percent; 80 and 90 of 100 people, of whom imdb gives 80.
+  for key in (('R1', 'smiles'), ('R1', 'men')):
+    assert (cells[key].mean, cells[key].std) == (pytest.approx(85), pytest.approx(50**0.5))
+  assert cells['R1', 'men'].n == (100, 100)
+  assert cells['R2', 'men'].sets == ('other',)
+
+
+def test_text(run):
+  lines = paper_table(TABLE, [run]).splitlines()
+  assert lines[0] == 'Somebody 2020, Table 1'
+  assert lines[2] == '|  |  | smiles | men |'
+  assert lines[4:13] == [
+    '| R1 | ours | 85.00 ± 7.07 | 85.00 ± 7.07 |',
+    '|  | paper | 90.00 ± 0.50 | 80.00 |',
+    '|  | difference | -5.00 | +5.00 |',
+    '| R2 | ours | 90.00 ± 0.00 | 55.00 ± 7.07 |',
+    '|  | paper | 91.00 ± 0.50 |  |',
+    '|  | difference | -1.00 |  |',
+    '| R3 | ours |  |  |',
+    '|  | paper |  | 70.00 ± 0.10 |',
+    '',
+  ]
+  assert '- men: 10 test images a round; other in place of imdb and wiki: not comparable' in lines
+  assert lines[-1].startswith('- paper:R1: 2 folds, 10 epochs each, width 1 (')
+  assert 'R3' not in paper_table(TABLE, [run], only_filled=True)
+
+
+def test_a_single_run_has_no_deviation(tmp_path):
+  run = measured(
+    tmp_path / 'one', 'R3', {('last', 'imdb', 'gender'): ([7], [8]), ('last', 'wiki', 'gender'): ([2], [2])}, 1
+  )
+  assert '| R3 | ours |  | 90.00 |' in paper_table(TABLE, [run])
+
+
+def test_two_runs_for_a_cell(run, tmp_path):
+  other = measured(tmp_path / 'again', 'R2', {('last', 'own', 'smile'): ([8, 9], [10, 10])})
+  with pytest.raises(UserError, match=r'run and .*again both fill smiles of R1; name one of them'):
+    fill(TABLE, [run, other])
+
+
+def test_a_workdir_without_results(tmp_path):
+  measured_nothing = tmp_path / 'run'
+  with pytest.raises(UserError, match=r'nothing was measured there; run `mtface evaluate` or `mtface crossval` first'):
+    measured(measured_nothing, 'R1', {}, folds=1)
+
+
+# --- The papers' tables as they are printed in them ---------------------------------------------------------------------------------
+
+
+def published(paper):
+  return load_module(config_folder() / f'{paper}.py').TABLE
+
+
+def test_sang_table_2():
+  # Its text names the best of each column.
+  rows = published('sang2017').rows
+  assert rows['B4'].paper == {
+    'GENKI-4K': (96.23, 0.58), 'FER public': (70.15, 0.19), 'FER private': (71.62, 0.39), 'Wiki': (94.00, 0.24), 'IMDB': (92.20, 0.11),
+  }  # fmt: skip
+  best = {column: max(row.paper[column][0] for row in rows.values() if row.paper) for column in rows['A1'].paper}
+  assert best == {'GENKI-4K': 96.23, 'FER public': 71.03, 'FER private': 72.18, 'Wiki': 96.33, 'IMDB': 92.20}
+  assert rows['A1'].checkpoint == rows['A2'].checkpoint == 'last'
+  assert rows['A3'].checkpoint == rows['B4'].checkpoint == 'ensemble:10'
+
+
+def test_rohani_table_2():
+  rows = published('rohani2023').rows
+  assert {name: row.paper['smile'][0] for name, row in rows.items()} == {'A': 95.08, 'B': 95.60, 'C': 96.63}
+  # Its abstract: multi-task learning gains 1.55, 2.04 and 3.52 points.
+  gains = {c: round(rows['C'].paper[c][0] - rows['A'].paper[c][0], 2) for c in ('smile', 'gender', 'age group')}
+  assert gains == {'smile': 1.55, 'gender': 2.04, 'age group': 3.52}

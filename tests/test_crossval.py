@@ -1,0 +1,162 @@
+"""Cross-validation: what rotates, what is gathered, how two are compared. Killed and continued: tests/end_to_end/test_crossval.py."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtface import crossval as module
+from mtface.checkpoints import read_config
+from mtface.crossval import (
+  compare,
+  comparison_table,
+  crossval,
+  crossval_table,
+  gather,
+  read_crossval,
+  round_config,
+)
+from mtface.errors import UserError
+from mtface.results import read_results, write_json
+from tests.tiny import get_config as get_tiny
+from tests.tiny_folds import get_config
+
+
+@pytest.fixture(scope='module')
+def crossed(tiny_data, tmp_path_factory):
+  """(workdir, rows) of a cross-validation of four rounds. Not to be changed."""
+  workdir = tmp_path_factory.mktemp('crossed') / 'run'
+  return workdir, crossval(get_config(), workdir, tiny_data)
+
+
+def test_what_has_folds_rotates_and_the_rest_stays():
+  config = round_config(get_config(), 2, 3)
+  assert config.sources.smiles.name == 'tiny/smile:train[fold!=2/3]'
+  assert config.evaluation.sets.smiles.name == 'tiny/smile:train[fold=2/3]'
+  assert config.sources.people.name == 'tiny/people:train'
+  assert config.name == 'tiny_folds fold 2/3'
+  assert get_config().sources.smiles.name == 'tiny/smile:train[fold!=0/4]', 'the config itself is not changed'
+
+
+def test_a_config_without_folds_cannot_be_crossed():
+  with pytest.raises(UserError, match=r'no source of the config has folds; name the training part as .*fold!=0/4'):
+    round_config(get_tiny(), 0, 4)
+  with pytest.raises(UserError, match=r'--folds=1: expected at least 2'):
+    round_config(get_config(), 0, 1)
+
+
+def test_each_round_is_a_run_on_its_own_part(crossed, tiny_data):
+  workdir, _ = crossed
+  tested = []
+  for k in range(4):
+    folder = workdir / f'fold{k}of4'
+    assert read_config(folder).sources.smiles.name == f'tiny/smile:train[fold!={k}/4]'
+    results = read_results(folder)
+    assert {(row['checkpoint'], row['set']) for row in results} == {
+      (c, s) for c in ('last', 'ensemble:2') for s in ('smiles', 'people')
+    }
+    tested += [row['n'] for row in results if (row['checkpoint'], row['set']) == ('last', 'smiles')]
+  assert tested == [6, 6, 6, 6], 'all 24 smiles are tested once'
+
+
+def test_mean_and_deviation_are_those_of_numpy(crossed):
+  workdir, rows = crossed
+  assert read_crossval(workdir) == {'folds': 4, 'results': rows}
+  for row in rows:
+    single = [
+      next(
+        r['accuracy']
+        for r in read_results(workdir / f'fold{k}of4')
+        if all(r[key] == row[key] for key in ('checkpoint', 'set', 'task'))
+      )
+      for k in range(4)
+    ]
+    assert row['accuracy'] == single
+    np.testing.assert_allclose([row['mean'], row['std']], [np.mean(single), np.std(single, ddof=1)])
+  table = crossval_table(rows)
+  first = rows[0]
+  assert f'{100 * np.mean(first["accuracy"]):.2f} ± {100 * np.std(first["accuracy"], ddof=1):.2f}' in table
+  assert len({line.count('|') for line in table.splitlines()}) == 1
+
+
+def test_what_is_done_is_not_done_again(crossed, tiny_data, tmp_path, monkeypatch):
+  workdir = shutil.copytree(crossed[0], tmp_path / 'run')
+  (workdir / 'crossval.json').unlink()
+  monkeypatch.setattr(module, 'train', None)  # a call would raise
+  assert crossval(get_config(), workdir, tiny_data) == crossed[1]
+
+
+def test_rounds_may_be_jobs_of_their_own(crossed, tiny_data, tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  for k in (1, 3):  # as if other jobs had done them
+    shutil.copytree(crossed[0] / f'fold{k}of4', workdir / f'fold{k}of4')
+  with pytest.raises(UserError, match=r'fold 0, 2 of 4 is not done; run `mtface crossval` with --fold=0'):
+    gather(workdir, 4)
+  assert crossval(get_config(), workdir, tiny_data, fold=2) is None
+  shutil.copytree(crossed[0] / 'fold0of4', workdir / 'fold0of4')
+  assert without_times(gather(workdir, 4)) == without_times(crossed[1])
+  with pytest.raises(UserError, match=r'--fold=4: there are folds 0 to 3'):
+    crossval(get_config(), workdir, tiny_data, fold=4)
+
+
+def without_times(rows):
+  return [{key: value for key, value in row.items() if key != 'seconds'} for row in rows]
+
+
+def test_another_config_is_refused(crossed, tiny_data):
+  config = get_config()
+  config.optimizer.rate = 0.5
+  with pytest.raises(UserError, match=r'this workdir holds a run with optimizer.rate=0.01, the config now says 0.5'):
+    crossval(config, crossed[0], tiny_data)
+
+
+@pytest.mark.parametrize('content', ['{"resul', '[]', '{"results": [3]}', '{"folds": 4}'])
+def test_damaged_files_are_named(crossed, tmp_path, content):
+  workdir = shutil.copytree(crossed[0], tmp_path / 'run')
+  (workdir / 'fold1of4/fold.json').write_text(content)
+  with pytest.raises(UserError, match=r'fold1of4/fold.json: is damaged .*; delete it and run `mtface crossval` again'):
+    gather(workdir, 4)
+
+
+# --- Differences --------------------------------------------------------------------------------------------------------------------
+
+
+def written(workdir, accuracies, selection='last', set_name='faces'):
+  row = {'checkpoint': selection, 'set': set_name, 'task': 'smile', 'accuracy': accuracies}
+  workdir.mkdir()
+  write_json(workdir / 'crossval.json', {'folds': len(accuracies), 'results': [row]})
+  return workdir
+
+
+def test_differences_are_paired_and_their_interval_is_corrected(tmp_path):
+  a, b = [0.90, 0.92, 0.91, 0.95], [0.93, 0.93, 0.95, 0.96]
+  (row,) = compare(str(written(tmp_path / 'a', a)), f'{written(tmp_path / "b", b, "ensemble:2")}@ensemble:2')
+  d = np.subtract(b, a)
+  np.testing.assert_allclose(row['differences'], d)
+  # SciPy's interval of the mean of 4 has the standard error s / sqrt(4); the corrected one s * sqrt(1/4 + 1/3).
+  plain = stats.t.interval(0.95, 3, loc=d.mean(), scale=stats.sem(d))
+  half = (plain[1] - plain[0]) / 2 * np.sqrt((1 / 4 + 1 / 3) * 4)
+  np.testing.assert_allclose([row['low'], row['mean'], row['high']], [d.mean() - half, d.mean(), d.mean() + half])
+  assert '| faces | smile | +2.25 |' in comparison_table([row])
+
+
+def test_what_cannot_be_compared(tmp_path):
+  a, b = written(tmp_path / 'a', [0.5, 0.6]), written(tmp_path / 'b', [0.5, 0.6, 0.7])
+  with pytest.raises(UserError, match=r'faces: 2 folds and 3 cannot be paired'):
+    compare(str(a), str(b))
+  with pytest.raises(UserError, match=r'a@best: no such selection was measured there; there is last'):
+    compare(f'{a}@best', str(a))
+  other = written(tmp_path / 'other', [0.1, 0.2], set_name='others')
+  with pytest.raises(UserError, match=r'measured no set and task in common'):
+    compare(str(a), str(other))
+  with pytest.raises(
+    UserError, match=r'nowhere/crossval.json: not found; --workdir must be one of a finished `mtface cro'
+  ):
+    compare(str(a), str(tmp_path / 'nowhere'))
+
+
+def test_crossval_file_is_json_with_the_rows(crossed):
+  content = json.loads((crossed[0] / 'crossval.json').read_text())
+  assert {row['checkpoint'] for row in content['results']} == {'last', 'ensemble:2'}
