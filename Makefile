@@ -6,7 +6,7 @@ DEMO := demo
 # The versions that the project was measured with; other Pythons take what the ranges in pyproject.toml allow.
 PINS := $(wildcard constraints-py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt)
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test test-beam lint bench clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -35,6 +35,16 @@ demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sh
 test: setup lint  ## lint, types and all tests
 	$(BIN)/python -m pytest
 
+# Apache Beam holds back versions of other packages.
+.venv-beam/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-beam
+	.venv-beam/bin/pip install --quiet --upgrade pip
+	.venv-beam/bin/pip install --quiet --editable '.[test,beam]'
+	@touch $@
+
+test-beam: .venv-beam/.ready  ## builds sets with Apache Beam on this machine, in an environment of its own
+	.venv-beam/bin/python -m pytest tests/beam
+
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,5 +53,5 @@ lint: setup  ## ruff and mypy
 bench: setup  ## images/s of the loader and of the train step
 	$(BIN)/python benchmarks/throughput.py
 
-clean:  ## removes the environment and the demo
-	rm -rf $(VENV) $(DEMO)
+clean:  ## removes the environments and the demo
+	rm -rf $(VENV) .venv-beam $(DEMO)

@@ -16,7 +16,7 @@ import pathlib
 import pkgutil
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import process as process_pool
 from typing import Any
 
@@ -34,6 +34,7 @@ def build(
   manual_dir: str | os.PathLike[str] | None = None,
   overwrite: bool = False,
   workers: int | None = None,
+  beam_options: Sequence[str] | None = None,
 ) -> pathlib.Path:
   """Prepares one set and prints what became of its images.
 
@@ -43,21 +44,31 @@ def build(
     manual_dir: the folder of the raw download; sets that are generated need none.
     overwrite: build again what is already built. If that fails, the old one is kept.
     workers: number of processes; all cores by default. The records do not depend on it.
+    beam_options: converts with Apache Beam, with these options (`--runner=...`; empty: DirectRunner, on this machine).
+      `data_dir` and `manual_dir` must be where all its workers see them. The records are the same.
 
   Returns:
     The folder of the prepared set.
 
   Raises:
-    UserError: there is no such set, the download is not there or not in order, or `data_dir` cannot be written.
+    UserError: there is no such set, the download is not there or not in order, `data_dir` cannot be written, or Beam is
+      not installed or refuses its options.
   """
   builder_class, config = find_builder(name)
   data_dir = pathlib.Path(data_dir).expanduser()
   manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+  if beam_options is not None:
+    # Its workers may run in another folder.
+    data_dir, manual = data_dir.absolute(), manual and manual.absolute()
   with _in_the_users_words(data_dir):
     # Quick questions first, before anything is written.
     found = builder_class(config=config, data_dir=data_dir)
     path = pathlib.Path(found.data_dir)
-    if _is_finished(path) and not overwrite:
+    beam = _beam(beam_options)
+    finished = _is_finished(path)
+    if finished:
+      _remove_old_parts(path)
+    if finished and not overwrite:
       print(f'{name} is already built (--overwrite builds it again): {path}')
       return path
     found.locate(manual)
@@ -66,7 +77,8 @@ def build(
       with _set_aside(path):
         builder = builder_class(config=config, data_dir=data_dir)
         builder.workers = workers
-        _prepare(builder, manual)
+        builder.use_beam = beam is not None
+        _prepare(builder, manual, beam)
   print(describe(path))
   return path
 
@@ -109,11 +121,18 @@ def _builder_class(set_name: str) -> Any:
   return importlib.import_module(_module(set_name)).Builder
 
 
-def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
+def _beam(arguments: Sequence[str] | None) -> Any:
+  """Beam's options, None if it is not wanted."""
+  from tfds_builders import on_beam
+
+  return None if arguments is None else on_beam.pipeline_options(arguments)
+
+
+def _prepare(builder: Any, manual_dir: pathlib.Path | None, beam_options: Any) -> None:
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()  # the builders show their own
-  config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+  config = tfds.download.DownloadConfig(manual_dir=manual_dir, beam_options=beam_options)
   with tempfile.TemporaryDirectory() as unused:  # TFDS makes a folder for downloads even if there are none
     builder.download_and_prepare(download_dir=unused, download_config=config, file_format='array_record')
 
@@ -127,6 +146,16 @@ def _is_finished(path: pathlib.Path) -> bool:
   if (path / 'dataset_info.json').is_file():
     return True
   raise errors.UserError(f'{path}: this folder is in the way: it bears the name of a set but holds none; remove it')
+
+
+def _remove_old_parts(path: pathlib.Path) -> None:
+  """Removes what a build had converted that was killed when all that was left to do was this.
+
+  Newer parts are of a build with `overwrite` that failed; the next one takes them over.
+  """
+  from tfds_builders import parts
+
+  parts.remove(path, older_than=path / 'dataset_info.json')
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:

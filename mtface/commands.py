@@ -23,7 +23,13 @@ def build(args: Args, names: Sequence[str]) -> None:
   if not names:
     raise UserError('build: name a set, e.g. `mtface build synthetic_faces/smile_gray48`; docs/datasets.md lists them')
   for name in names:
-    build_set(name, data_dir=data_dir(args), manual_dir=args.manual_dir, overwrite=args.overwrite)
+    build_set(
+      name,
+      data_dir=data_dir(args),
+      manual_dir=args.manual_dir,
+      overwrite=args.overwrite,
+      beam_options=args.beam_options,
+    )
 
 
 def train(args: Args, _: Sequence[str]) -> None:
@@ -170,7 +176,7 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-  'build': Command(build, ('data_dir', 'manual_dir', 'overwrite'), takes_names=True),
+  'build': Command(build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True),
   'describe': Command(describe, ('config', 'data_dir')),
   'params': Command(params, ('config',)),
   'train': Command(train, ('config', 'workdir', 'data_dir')),
@@ -192,6 +198,7 @@ FLAG_HELP = {
   'data_dir': 'where prepared sets are; default $TFDS_DATA_DIR, then ~/tensorflow_datasets',
   'manual_dir': "the folder of the raw download, in its owner's layout (docs/datasets.md)",
   'overwrite': 'build again what is already built',
+  'beam_options': "convert with Apache Beam (pip install 'mtface[beam]'), with these options of its runner, with commas",
   'checkpoint': "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's evaluation.checkpoints)",
   'on': "sets to measure on: names of the run's config.evaluation.sets (default: all), or sources such as fer2013/gray48:private_test",
   're_estimate_statistics': 'for average:K: measure batch-norm statistics anew on training samples (otherwise they are averaged too)',
@@ -204,7 +211,7 @@ FLAG_HELP = {
   'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
 }
 _INTEGERS = {'folds': 4, 'fold': None}
-_LISTS = ('checkpoint', 'on', 'workdirs')
+_LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [], 'beam_options': None}
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
 
 
@@ -217,7 +224,7 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
     elif name in _INTEGERS:
       flags.DEFINE_integer(name, _INTEGERS[name], text, flag_values=values)
     elif name in _LISTS:
-      flags.DEFINE_list(name, [], text, flag_values=values)
+      flags.DEFINE_list(name, _LISTS[name], text, flag_values=values)
     elif name != 'config':
       flags.DEFINE_string(name, None, text, flag_values=values)
 

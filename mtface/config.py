@@ -53,6 +53,7 @@ def experiment() -> ConfigDict:
       'optimizer': {
         'momentum': 0.9,
         'nesterov': False,
+        'clip': 0.0,  # greatest norm of the gradient over all parameters; 0: no limit
         'schedule': 'exponential',  # exponential: rate * decay^(step / decay_steps) | one_cycle: up to rate and down to zero
         'rate': 0.01,
         'decay': 0.8,
@@ -194,6 +195,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'loss.l2': ('at least 0', lambda x: 0 <= x < math.inf),
   'optimizer.rate': ('more than 0', lambda x: 0 < x < math.inf),
   'optimizer.momentum': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
+  'optimizer.clip': ('at least 0', lambda x: 0 <= x < math.inf),
   'optimizer.decay': ('more than 0 and at most 1', lambda x: 0 < x <= 1),
   'optimizer.decay_steps': ('at least 1', lambda x: x >= 1),
   'optimizer.warmup': ('more than 0 and less than 1', lambda x: 0 < x < 1),

@@ -28,5 +28,9 @@ def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
-  """SGD with momentum. Weight decay is part of the loss (`config.loss.l2`), as the papers write it."""
-  return optax.sgd(make_schedule(config, steps), momentum=config.momentum, nesterov=config.nesterov)
+  """SGD with momentum, on gradients whose norm over all parameters is cut to `config.clip` where that is not 0.
+
+  Weight decay is part of the loss (`config.loss.l2`), as the papers write it.
+  """
+  sgd = optax.sgd(make_schedule(config, steps), momentum=config.momentum, nesterov=config.nesterov)
+  return optax.chain(optax.clip_by_global_norm(config.clip), sgd) if config.clip else sgd

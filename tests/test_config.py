@@ -124,7 +124,7 @@ def test_what_cannot_work_is_named(field, value, words):
 def test_every_field_must_be_there():
   check_fields(get_config(), 'x')
   for field in flat(experiment().to_dict()):
-    if field in ('tasks', 'sources', 'evaluation.sets'):
+    if field in ('arguments', 'tasks', 'sources', 'evaluation.sets'):
       continue
     config = get_config()
     *group, name = field.split('.')

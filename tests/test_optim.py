@@ -72,3 +72,13 @@ def test_the_optimizer_is_sgd_with_momentum(momentum, nesterov):
     params = optax.apply_updates(params, updates)
   rates = 0.1 * 0.5 ** (np.arange(30) / 10)
   np.testing.assert_allclose(params['w'], sgd(np.arange(5.0), gradients, rates, momentum, nesterov), rtol=1e-5)
+
+
+def test_long_gradients_are_cut_to_the_norm():
+  optimizer = make_optimizer(config(momentum=0.0, rate=1.0, decay=1.0, clip=2.0), steps=5)
+  params = {'a': jnp.zeros(2), 'b': jnp.zeros(1)}
+  opt_state = optimizer.init(params)
+  long, _ = optimizer.update({'a': jnp.array([3.0, 4.0]), 'b': jnp.array([12.0])}, opt_state, params)  # of norm 13
+  np.testing.assert_allclose(np.concatenate([long['a'], long['b']]), np.array([-3, -4, -12]) * 2 / 13, rtol=1e-6)
+  short, _ = optimizer.update({'a': jnp.array([0.3, 0.4]), 'b': jnp.array([1.2])}, opt_state, params)
+  np.testing.assert_allclose(np.concatenate([short['a'], short['b']]), [-0.3, -0.4, -1.2], rtol=1e-6)

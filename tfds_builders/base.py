@@ -1,8 +1,9 @@
-"""What all builders share: the record, the parallel conversion, and the account of what became of every image.
+"""What all builders share: the parallel conversion, and the account of what became of every image.
 
 A builder says three things: where its files are (`locate`), what there is to convert (`items`) and how one item becomes
-faces (`converter`). `FaceBuilder` does the rest: it converts in parallel, writes the records through TFDS, and leaves
-`build_summary.json` beside the shards. The record is described in docs/datasets.md.
+faces (`converter`). `FaceBuilder` does the rest: it converts in parallel, writes the records (`records.py`) through TFDS, and
+leaves `build_summary.json` beside the shards. With `RESUMABLE`, or on a cluster, what is converted goes by way of the disk
+(`parts.py`).
 """
 
 from __future__ import annotations
@@ -17,87 +18,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
 from mtface.progress import progress
-from tfds_builders import parallel, summary
+from tfds_builders import on_beam, parallel, parts, spill, summary
+from tfds_builders.records import FaceConfig, RecordForm, encode_jpeg, face_features, gray48, rgb224
 from tfds_builders.summary import SUMMARY_FILE, Face, LeftOut
 
 __all__ = ['SUMMARY_FILE', 'Face', 'FaceBuilder', 'FaceConfig', 'LeftOut', 'face_features', 'gray48', 'rgb224']
-
-JPEG_QUALITY = 95
-
-
-@dataclasses.dataclass(eq=False)
-class FaceConfig(tfds.core.BuilderConfig):
-  """The form in which faces are stored: `size` x `size` x `channels`, as raw bytes or `encoded` as JPEG."""
-
-  size: int = 48
-  channels: int = 1
-  encoded: bool = False
-
-  @property
-  def shape(self) -> tuple[int, int, int]:
-    """Height, width and channels of an image."""
-    return (self.size, self.size, self.channels)
-
-
-def gray48(description: str = '48x48, grey') -> FaceConfig:
-  """The form of Sang 2017 and Rohani 2023: 48x48 grey."""
-  return FaceConfig(name='gray48', description=description, size=48, channels=1)
-
-
-def rgb224(description: str = '224x224, colour') -> FaceConfig:
-  """The form that ImageNet-sized backbones take (Zhang 2016, Savchenko 2021): 224x224 colour, as JPEG of quality 95."""
-  return FaceConfig(name='rgb224', description=description, size=224, channels=3, encoded=True)
-
-
-def face_features(
-  config: FaceConfig,
-  task_names: Sequence[str],
-  *,
-  subject: bool = False,
-  landmarks: bool = False,
-  attributes: Mapping[str, Any] | None = None,
-) -> tfds.features.FeaturesDict:
-  """Returns the features of a record: image, image_id, labels/<task>, mask/<task> and what is optional.
-
-  Args:
-    config: the stored form. Raw images are `Tensor`s of bytes, encoded ones `Image`s given as JPEG bytes
-      (without TensorFlow, TFDS encodes no arrays itself).
-    task_names: tasks of `mtface.tasks`. A single-label task gives a ClassLabel and a bool, a multi-label one [C] of each.
-    subject: whether records name the person.
-    landmarks: whether records carry float32 [5, 2]: x and y, in pixels of the stored image, of the eye, the other eye,
-      the nose and the two mouth corners, the eye and corner at the left of the picture first; NaN where not known.
-    attributes: features by name, for audits.
-  """
-  features: dict[str, Any] = {'image': _image_feature(config), 'image_id': tfds.features.Text()}
-  labelled = [tasks.get_task(name) for name in task_names]
-  features['labels'] = {task.name: _label_feature(task) for task in labelled}
-  features['mask'] = {task.name: tfds.features.Tensor(shape=task.label_shape, dtype=np.bool_) for task in labelled}
-  if subject:
-    features['subject'] = tfds.features.Text()
-  if landmarks:
-    features['landmarks'] = tfds.features.Tensor(shape=(5, 2), dtype=np.float32)
-  if attributes:
-    features['attributes'] = dict(attributes)
-  return tfds.features.FeaturesDict(features)
-
-
-def _image_feature(config: FaceConfig) -> tfds.features.FeatureConnector:
-  if config.encoded:
-    return tfds.features.Image(shape=config.shape, dtype=np.uint8, encoding_format='jpeg')
-  # BYTES: otherwise every pixel is stored as an integer of its own, half as fast to write.
-  return tfds.features.Tensor(shape=config.shape, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES)
-
-
-def _label_feature(task: tasks.Task) -> tfds.features.FeatureConnector:
-  if task.multi_label:
-    return tfds.features.Tensor(shape=task.label_shape, dtype=np.int64)
-  return tfds.features.ClassLabel(names=list(task.classes))
 
 
 class FaceBuilder(tfds.core.GeneratorBasedBuilder):
@@ -108,9 +38,13 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     NOTES: what `Face.notes` may say, with what each means; the summary counts and lists the images of each.
     DIGEST_OF: what `Face.digest` is a hash of, in words, for the summary.
     NEEDS_FILES: whether the set is read from a folder that the user gives (`--manual_dir`).
+    RESUMABLE: whether finished parts of the conversion are kept on disk until the set is whole, so that a build that was
+      killed goes on where it was. For sets that take hours: it writes everything twice. Their items are told by `repr`.
+    PART_SIZE: items in a part; as many are at most converted again for each worker that was killed.
     workers: processes that convert; all cores unless set. The records do not depend on it.
     max_left_out: the share of a set's images that may be left out as damaged. More than that (and more than
       `LEFT_OUT_ALWAYS_ALLOWED`) ends the build: then the copy is broken, not an image.
+    use_beam: whether the conversion is given to Apache Beam (`on_beam.py`).
   """
 
   TASKS: tuple[str, ...] = ()
@@ -120,8 +54,12 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   LEFT_OUT_ALWAYS_ALLOWED = 10
   HAS_SUBJECT = False
   HAS_LANDMARKS = False
+  RESUMABLE = False
+  PART_SIZE = 128
   workers: int | None = None
   max_left_out: float = 0.01
+  use_beam: bool = False
+  _parts: Mapping[str, Sequence[parts.Part]] = {}
 
   def __init__(self, *, file_format: Any = 'array_record', **kwargs: Any):
     super().__init__(file_format=file_format, **kwargs)
@@ -182,46 +120,74 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     )
     return self.dataset_info_from_configs(features=features)
 
-  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, Any]]]:
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
     manual_dir = pathlib.Path(dl_manager.manual_dir) if self.NEEDS_FILES else None
     source = self.locate(manual_dir)
     items = self.items(source)
     empty = [split for split, of_split in items.items() if not len(of_split)]
     if empty or not items:
       raise errors.UserError(f'{source}: no images of {self.name} for {", ".join(empty) or "any split"}')
-    self._tasks = [tasks.get_task(name) for name in self.TASKS]
-    self._account = summary.Account(self._tasks, dict(self.NOTES))
-    return {split: self._generate_examples(split, of_split) for split, of_split in items.items()}
-
-  def _generate_examples(self, split: str, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    workers = self.workers or parallel.num_cpus()
+    self._account = summary.Account([tasks.get_task(name) for name in self.TASKS], dict(self.NOTES))
+    self._form = RecordForm(
+      self.name, tuple(self.TASKS), self.HAS_SUBJECT, self.HAS_LANDMARKS, tuple(self.attributes())
+    )
     convert = functools.partial(_convert, self.converter(), encode=self.builder_config.encoded)
-    chunk = max(1, min(16, len(items) // (8 * workers)))  # cheap to send, and work for every core until the end
-    results = parallel.ordered_map(convert, items, workers=workers, chunk=chunk, preload=type(self).__module__)
+    if self.RESUMABLE or self.use_beam:
+      self._parts = self._plan(items)
+    if self.use_beam:
+      return {split: on_beam.examples(of_split, convert, self._form) for split, of_split in self._parts.items()}
+    return {split: self._generate_examples(split, of_split, convert) for split, of_split in items.items()}
+
+  def _generate_examples(
+    self, split: str, items: Sequence[Any], convert: Callable[[Any], list[parts.Outcome]]
+  ) -> Iterator[tuple[str, Any]]:
+    results = (self._by_parts if self.RESUMABLE else self._in_memory)(split, items, convert)
     outcomes = itertools.chain.from_iterable(results)
     for outcome in progress(outcomes, f'{self.info.full_name} {split}', sum(map(self.images_in, items))):
-      if isinstance(outcome, LeftOut):
-        self._account.leave_out(split, outcome)
-      else:
-        self._account.add(split, outcome)
-        yield outcome.image_id, self._example(outcome)
+      self._count(split, outcome)
+      if isinstance(outcome, Face):
+        yield outcome.image_id, self._form.record(outcome)
     self._account.check_left_out(split, self.max_left_out, self.LEFT_OUT_ALWAYS_ALLOWED)
 
-  def _example(self, face: Face) -> dict[str, Any]:
-    undeclared = set(face.labels) - {task.name for task in self._tasks}
-    if undeclared:
-      raise ValueError(f'{face.image_id}: labels for {sorted(undeclared)}, which {self.name} does not declare')
-    example: dict[str, Any] = {'image': face.image, 'image_id': face.image_id}
-    example['labels'] = {task.name: _label_or_zero(task, face.labels.get(task.name)) for task in self._tasks}
-    example['mask'] = {task.name: _mask(task, face.labels.get(task.name)) for task in self._tasks}
-    if self.HAS_SUBJECT:
-      example['subject'] = face.subject or ''
-    if self.HAS_LANDMARKS:
-      missing = np.full((5, 2), np.nan, np.float32)
-      example['landmarks'] = missing if face.landmarks is None else np.asarray(face.landmarks, np.float32)
-    if attributes := self.attributes():
-      example['attributes'] = {name: face.attributes[name] for name in attributes}
-    return example
+  def _in_memory(
+    self, split: str, items: Sequence[Any], convert: Callable[[Any], list[parts.Outcome]]
+  ) -> Iterator[Iterable[parts.Outcome]]:
+    workers = self.workers or parallel.num_cpus()
+    chunk = max(1, min(16, len(items) // (8 * workers)))  # cheap to send, and work for every core until the end
+    return parallel.ordered_map(convert, items, workers=workers, chunk=chunk, preload=type(self).__module__)
+
+  def _by_parts(
+    self, split: str, items: Sequence[Any], convert: Callable[[Any], list[parts.Outcome]]
+  ) -> Iterator[Iterable[parts.Outcome]]:
+    """Workers leave parts on disk and send only their names, so that one part at a time is in memory here."""
+    make = functools.partial(parts.make, convert=convert)
+    workers = self.workers or parallel.num_cpus()
+    made = parallel.ordered_map(make, self._parts[split], workers=workers, chunk=1, preload=type(self).__module__)
+    return map(parts.read, made)
+
+  def _plan(self, items: Mapping[str, Sequence[Any]]) -> dict[str, list[parts.Part]]:
+    """Divides the work into parts and says how many of them an interrupted build has left."""
+    config, folder = self.builder_config, parts.folder_of(pathlib.Path(self.data_dir))
+    form = f'{config.shape} {config.encoded}'  # set, config and version are in the folder's name
+    plan = {split: parts.plan(folder, of, self.PART_SIZE, f'{form} {split}') for split, of in items.items()}
+    total = sum(map(len, plan.values()))
+    if there := parts.remove_strangers(folder, itertools.chain.from_iterable(plan.values())):
+      print(f'taking over what an interrupted build has converted: {there:,} of {total:,} parts in {folder}')
+    return plan
+
+  def _count(self, split: str, outcome: parts.Outcome) -> None:
+    if isinstance(outcome, LeftOut):
+      self._account.leave_out(split, outcome)
+    else:
+      self._account.add(split, outcome)
+
+  def _count_parts(self) -> None:
+    """Makes the account of a build on a cluster, which has left all parts on disk."""
+    for split, of_split in self._parts.items():
+      for part in of_split:
+        for outcome in parts.read_account(part.path):
+          self._count(split, outcome)
+      self._account.check_left_out(split, self.max_left_out, self.LEFT_OUT_ALWAYS_ALLOWED)
 
   # TFDS announces a download, which there is none of.
   def _log_download_bytes(self) -> None:
@@ -230,9 +196,25 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   def _log_download_done(self) -> None:
     pass
 
+  def download_and_prepare(self, **kwargs: Any) -> None:
+    """Prepares the set as TFDS does. What an interrupted build has converted is of no use once the set is finished."""
+    super().download_and_prepare(**kwargs)
+    parts.remove(pathlib.Path(self.data_dir))
+
   def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
     start = time.monotonic()
-    super()._download_and_prepare(*args, **kwargs)
+    try:
+      with spill.without_tensorflow():
+        super()._download_and_prepare(*args, **kwargs)
+    except BaseException:
+      if self._parts:
+        folder = parts.folder_of(pathlib.Path(self.data_dir))
+        print(f'what has been converted is kept for the next build of this set: {folder}')
+      raise
+    finally:
+      # Also when it failed: if the copy is broken, this says so, and Beam only that there are no records.
+      if self.use_beam and parts.are_there(self._parts):
+        self._count_parts()
     report = self._account.as_dict(
       name=self.name,
       config=self.builder_config.name,
@@ -256,26 +238,3 @@ def _convert(converter: Callable[[Any], Iterable[Face | LeftOut]], item: Any, *,
     else face
     for face in outcomes
   ]
-
-
-def encode_jpeg(image: np.ndarray) -> bytes:
-  """Returns an RGB uint8 [H, W, 3] image as JPEG bytes."""
-  ok, encoded = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-  if not ok:
-    raise ValueError(f'OpenCV could not encode an image of shape {image.shape}')
-  return encoded.tobytes()
-
-
-def _label_or_zero(task: tasks.Task, label: Any) -> Any:
-  """A label that the set does not give is stored as 0 under a mask of False; so is a class of a multi-label task."""
-  if not task.multi_label:
-    return 0 if label is None else int(label)
-  given = np.full(task.label_shape, -1) if label is None else np.asarray(label)
-  return np.where(given < 0, 0, given).astype(np.int64)
-
-
-def _mask(task: tasks.Task, label: Any) -> Any:
-  """Classes of a multi-label label that are -1 are not known."""
-  if not task.multi_label:
-    return np.bool_(label is not None)
-  return np.zeros(task.label_shape, np.bool_) if label is None else np.asarray(label) >= 0

@@ -45,15 +45,28 @@ class Face:
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-  """One image that does not go into the set, and why: a short `reason` to count by and a `detail` to read."""
+  """One image that does not go into the set, and why.
+
+  Attributes:
+    image_id: as of `Face`.
+    reason: short, to count by.
+    detail: to read.
+    damaged: whether it speaks of a broken copy of the set, as a missing file does. False: the set itself is so, and a
+      stated rule leaves such images out; there may be any number of them.
+  """
 
   image_id: str
   reason: str
   detail: str = ''
+  damaged: bool = True
 
 
 class Account:
-  """Counts and lists as the images go by. One of these sees a whole build, in one process, in order."""
+  """Counts and lists as the images go by. One of these sees a whole build, in one process, in order.
+
+  It grows with the set: by 0.75 kB an image with three labels and a digest (0.4 GB for the 523,051 of IMDB-WIKI), and by
+  0.1 kB an image that a rule leaves out.
+  """
 
   def __init__(self, task_list: Sequence[tasks.Task], notes: Mapping[str, str]):
     """`notes` are those that images may carry, with what each means."""
@@ -63,7 +76,8 @@ class Account:
     self._records: collections.Counter[str] = collections.Counter()
     self._classes: dict[str, dict[str, np.ndarray]] = {}
     self._labelled: dict[str, dict[str, int]] = {}
-    self._left_out: list[tuple[str, LeftOut]] = []
+    self._damaged: list[tuple[str, LeftOut]] = []
+    self._by_rule: dict[str, list[str]] = collections.defaultdict(list)
     self._by_digest: dict[bytes, list[tuple[str, str, Mapping[str, Any]]]] = collections.defaultdict(list)
 
   def add(self, split: str, face: Face) -> None:
@@ -85,18 +99,24 @@ class Account:
 
   def leave_out(self, split: str, image: LeftOut) -> None:
     """Counts an image that is not in the set."""
-    self._left_out.append((split, image))
+    if image.damaged:
+      self._damaged.append((split, image))
+    else:
+      self._by_rule[image.reason].append(image.image_id)  # no more than that: there are hundreds of thousands
 
   def check_left_out(self, split: str, share: float, always_allowed: int) -> None:
-    """Raises UserError if so many images of a split were left out that the copy itself must be broken."""
-    left = [image for of_split, image in self._left_out if of_split == split]
-    total = self._records[split] + len(left)
-    if self._records[split] and len(left) <= max(always_allowed, share * total):
+    """Raises UserError if no image of a split is left, or so many are damaged that the copy itself must be broken."""
+    damaged = [image for of_split, image in self._damaged if of_split == split]
+    total = self._records[split] + len(damaged)
+    if self._records[split] and len(damaged) <= max(always_allowed, share * total):
       return
-    first = f'{left[0].image_id} ({left[0].detail or left[0].reason})' if left else 'none'
+    if not damaged:
+      reasons = ', '.join(f'{reason} {len(ids):,}' for reason, ids in self._by_rule.items()) or 'there are none'
+      raise errors.UserError(f'no image of {split} can be used ({reasons}): is this the whole set, as it is published?')
     raise errors.UserError(
-      f'{len(left)} of {total} images of {split} could not be used, the first: {first};'
-      f' at most {share:.0%} may be damaged, so this copy looks broken: fetch or unpack it again'
+      f'{len(damaged)} of {total} images of {split} could not be used, the first: {damaged[0].image_id}'
+      f' ({damaged[0].detail or damaged[0].reason}); at most {share:.0%} may be damaged, so this copy looks broken:'
+      ' fetch or unpack it again'
     )
 
   def as_dict(self, *, digest_of: str, seconds: float, **about: Any) -> dict[str, Any]:
@@ -122,9 +142,18 @@ class Account:
     return {t.name: dict(zip(t.classes, counts[t.name].tolist(), strict=True)) for t in self._tasks}
 
   def _left_out_dict(self) -> dict[str, Any]:
-    images = [{'split': split, **dataclasses.asdict(image)} for split, image in self._left_out]
-    by_reason = collections.Counter(image.reason for _, image in self._left_out)
-    return {'images': len(images), 'by_reason': dict(by_reason), 'list': images}
+    damaged = [
+      {'split': split, 'image_id': image.image_id, 'reason': image.reason, 'detail': image.detail}
+      for split, image in self._damaged
+    ]
+    by_reason = collections.Counter(image.reason for _, image in self._damaged)
+    by_reason.update({reason: len(ids) for reason, ids in self._by_rule.items()})
+    return {
+      'images': by_reason.total(),
+      'by_reason': dict(by_reason),
+      'list': damaged,
+      'by_rule': dict(self._by_rule),
+    }
 
   def _duplicates(self, digest_of: str) -> dict[str, Any]:
     groups = [_group(same) for same in self._by_digest.values() if len(same) > 1]

@@ -89,7 +89,8 @@ def draw(
   """
   ids = [_text(image_id) for image_id in image_ids]
   rows = np.arange(len(ids)) if usable is None else np.flatnonzero(usable)
-  units = np.array([_text(groups[row]) or f'alone {ids[row]}' for row in rows])
+  members = [_text(group) for group in groups]
+  units = np.array([members[row] or f'alone {ids[row]}' for row in rows])
   names, unit = np.unique(units, return_inverse=True)
   hashes = _hashes([f'draw:{name}' for name in names.tolist()], seed)
   by_id = np.argsort(np.array([ids[row] for row in rows]), kind='stable')

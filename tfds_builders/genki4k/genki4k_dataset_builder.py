@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop, detect
-from tfds_builders import base
+from mtface.faces import crop
+from tfds_builders import base, detected
 
 
 class Photo(NamedTuple):
@@ -37,17 +37,12 @@ class Builder(base.FaceBuilder):
   )
   TASKS = ('smile',)
   HAS_LANDMARKS = True
-  NOTES = (
-    ('face_not_found', 'no face was found; the central square of the photograph is stored'),
-    ('face_found_at_second_look', 'found with lower thresholds only'),
-    ('several_faces_found', 'the largest one is stored'),
-  )
+  NOTES = detected.NOTES
 
   def attributes(self) -> dict[str, Any]:
     """Annotated head pose in radians, and what the detector said, in pixels of the source photograph."""
     pose = {name: tfds.features.Scalar(np.float32) for name in ('yaw', 'pitch', 'roll')}
-    box = tfds.features.Tensor(shape=(4,), dtype=np.int32)
-    return {**pose, 'box': box, 'confidence': tfds.features.Scalar(np.float32)}
+    return pose | detected.features()
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns the folder with labels.txt and files/: `manual_dir` or a folder in it, as the archive unpacks."""
@@ -106,28 +101,16 @@ def convert(photo: Photo, *, size: int, channels: int) -> list[base.Face | base.
     image = crop.read_image(photo.path)
   except errors.UserError as error:
     return [base.LeftOut(image_id, 'damaged image', str(error))]
-  found = detect.find_main_face(image)
-  face = found.face
-  box = crop.clip_box(face.box, *image.shape[:2]) if face else crop.central_square(*image.shape[:2])
+  face = detected.cut_out(image, size=size, channels=channels)
   yaw, pitch, roll = photo.pose
-  confidence = face.confidence if face else 0.0
   return [
     base.Face(
       image_id,
-      crop.crop_face(image, box, size, channels),
+      face.image,
       labels={'smile': photo.smile},
-      landmarks=crop.move_landmarks(face.landmarks, box, size) if face else None,
-      attributes={'yaw': yaw, 'pitch': pitch, 'roll': roll, 'box': np.array(box, np.int32), 'confidence': confidence},
+      landmarks=face.landmarks,
+      attributes={'yaw': yaw, 'pitch': pitch, 'roll': roll, **face.attributes},
       digest=crop.content_digest(image),
-      notes=_notes(found),
+      notes=face.notes,
     )
   ]
-
-
-def _notes(found: detect.MainFace) -> tuple[str, ...]:
-  notes = {
-    'face_not_found': found.face is None,
-    'face_found_at_second_look': found.second_look,
-    'several_faces_found': found.others > 0,
-  }
-  return tuple(name for name, holds in notes.items() if holds)

@@ -1,0 +1,60 @@
+"""Finds the face in a picture of one person and cuts it out: what the sets share whose images are not faces yet."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mtface.faces import crop, detect
+
+NOTES = (
+  ('face_not_found', 'no face was found; the central square of the photograph is stored'),
+  ('face_found_at_second_look', 'found with lower thresholds only'),
+  ('several_faces_found', 'the largest one is stored'),
+)
+
+
+class CutOut(NamedTuple):
+  """The face of a picture.
+
+  Attributes:
+    image: uint8 [size, size, channels].
+    landmarks: float32 [5, 2] in pixels of `image`; None if no face was found.
+    attributes: `box` and `confidence`, as `features` declares them.
+    notes: names of NOTES.
+  """
+
+  image: np.ndarray
+  landmarks: np.ndarray | None
+  attributes: dict[str, Any]
+  notes: tuple[str, ...]
+
+
+def features() -> dict[str, Any]:
+  """What the detector said: box (left, top, right, bottom in pixels of the picture) and confidence (0: none found)."""
+  box = tfds.features.Tensor(shape=(4,), dtype=np.int32)
+  return {'box': box, 'confidence': tfds.features.Scalar(np.float32)}
+
+
+def cut_out(image: np.ndarray, *, size: int, channels: int) -> CutOut:
+  """Returns the main face of an RGB uint8 [H, W, 3] picture without margin; where none is found, the central square."""
+  found = detect.find_main_face(image)
+  face = found.face
+  box = crop.clip_box(face.box, *image.shape[:2]) if face else crop.central_square(*image.shape[:2])
+  return CutOut(
+    crop.crop_face(image, box, size, channels),
+    crop.move_landmarks(face.landmarks, box, size) if face else None,
+    {'box': np.array(box, np.int32), 'confidence': face.confidence if face else 0.0},
+    _notes(found),
+  )
+
+
+def _notes(found: detect.MainFace) -> tuple[str, ...]:
+  notes = {
+    'face_not_found': found.face is None,
+    'face_found_at_second_look': found.second_look,
+    'several_faces_found': found.others > 0,
+  }
+  return tuple(name for name, holds in notes.items() if holds)
