@@ -16,8 +16,6 @@ import time
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from mtface.config_files import find_config, load_config_file
 from mtface.data.loader import BatchSource, load_batches, to_devices
@@ -25,7 +23,7 @@ from mtface.data.mixing import make_mixture
 from mtface.data.sources import Source
 from mtface.models.network import make_network
 from mtface.optim import make_optimizer
-from mtface.scoring import data_mesh
+from mtface.sharding import everywhere, make_mesh, place, shared
 from mtface.step import make_step, new_state, new_tally
 from mtface.tasks import get_task
 from mtface.train import prepare
@@ -83,8 +81,7 @@ def main() -> None:
   tasks = {t: get_task(t) for t in config.tasks}
   sources = prepare(config, args.data_dir).sources if args.data_dir else stand_ins(config)
   network, params, stats = make_network(config.model, list(tasks.values()), config.image_shape, config.seed)
-  optimizer, mesh = make_optimizer(config.optimizer, 1000), data_mesh()
-  everywhere, sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
+  optimizer, mesh = make_optimizer(config.optimizer, 1000), make_mesh()
   kind = jax.devices()[0].device_kind
   print(f'{kind} x {mesh.size}, {platform.machine()}, jax {jax.__version__}, {args.config}, {args.dtype}\n')
   print('| batch | gather images/s | loader images/s | train step images/s | loader / step | compile s |')
@@ -96,12 +93,12 @@ def main() -> None:
     loader = loader_rate(loaded, batch_size, args.seconds)
     step = jax.jit(
       make_step(network, optimizer, tasks, config, {}),
-      in_shardings=(everywhere, everywhere, sharded),
-      out_shardings=everywhere,
+      in_shardings=(everywhere(mesh), everywhere(mesh), shared(mesh)),
+      out_shardings=everywhere(mesh),
       donate_argnums=0,
     )
-    state = jax.device_put(jax.tree.map(np.copy, jax.device_get(new_state(params, stats, optimizer))), everywhere)
-    tally = jax.device_put(new_tally(tasks), everywhere)
+    state = place(new_state(params, stats, optimizer), everywhere(mesh))
+    tally = place(new_tally(tasks), everywhere(mesh))
     trained, compiling = step_rate(step, state, tally, next(loaded), batch_size, args.seconds)
     print(
       f'| {batch_size} | {gather:,.0f} | {loader:,.0f} | {trained:,.0f} | {loader / trained:,.0f} | {compiling:.0f} |',

@@ -7,6 +7,7 @@ step; `config.json` beside the checkpoints holds the configuration and the versi
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import importlib.metadata
 import json
@@ -16,22 +17,28 @@ import pathlib
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from mtface import process
 from mtface.config import check_fields, flat
+from mtface.distributed import is_loss
 from mtface.errors import UserError
 from mtface.progress import warn
 
 CONFIG_FILE = 'config.json'
-_FREELY_CHANGED = ('log_every',)  # fields that a resumed run may change without becoming another run
+# Fields that a resumed run may change without becoming another run: it may go on on other machines.
+_FREELY_CHANGED = ('log_every', 'mesh.fsdp', 'mesh.shard_from', 'distributed.start_timeout', 'distributed.heartbeat')
 _NO_SCORE = -1.0
+_EXTRA = 'extra'  # in the metrics of a checkpoint that is there only to go on from
 _STEP_DIGITS = 9
 _DAMAGED: dict[str, float] = {}  # stands for metrics that cannot be read
 _PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
@@ -52,9 +59,27 @@ class Checkpoints:
       handlers = {'state': ocp.StandardCheckpointHandler()}
       self._manager = ocp.CheckpointManager(self.folder, options=_options(keep_last), item_handlers=handlers)
 
-  def save(self, step: int, state: Any, metrics: dict[str, float] | None = None, best: float | None = None) -> None:
-    """Starts to write `state`; returns once it is copied from the devices. `best` ranks it among those that have one."""
+  def save(
+    self,
+    step: int,
+    state: Any,
+    metrics: dict[str, float] | None = None,
+    best: float | None = None,
+    *,
+    extra: bool = False,
+  ) -> None:
+    """Starts to write `state`; returns once it is copied from the devices. All processes call it.
+
+    Args:
+      step: of the state.
+      state: of arrays, sharded in any way.
+      metrics: kept with it.
+      best: ranks it among those that have one.
+      extra: it is there to go on from, between two regular ones: it does not count among the last, and goes when a newer one is there.
+    """
     scores = dict(metrics or {}) | {'best': _NO_SCORE if best is None else best, 'checksum': checksum(state)}
+    if extra:
+      scores[_EXTRA] = 1.0
     with _as_user_errors(self.folder):
       self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=scores, force=True)
 
@@ -72,6 +97,8 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind: Any, *_: Any) -> None:
+    if kind is not None and process.count > 1:
+      return  # what is being written would wait for processes that may be no more
     try:
       self.close()
     except UserError:
@@ -115,6 +142,8 @@ class Checkpoints:
       except UserError:
         raise
       except Exception as error:  # orbax and tensorstore raise many types for a damaged checkpoint
+        if is_loss(error):
+          raise
         damage.append(_first_line(error).partition('. See full')[0])
     if not damage and self._scores(step).get('checksum') not in (None, checksum(state)):
       damage = ['its checksum is wrong']  # tensorstore keeps none of its own: a changed byte would go unnoticed
@@ -152,12 +181,16 @@ class Checkpoints:
 
   def _set_aside(self, damaged: dict[int, str], used: int) -> None:
     """Renames damaged checkpoints, so that the run can write those steps again."""
-    for step, why in damaged.items():
+    if damaged and process.count > 1:  # all have looked before the first one renames, and look again after it
+      multihost_utils.sync_global_devices('damaged checkpoints found')
+    for step, why in damaged.items() if process.is_first() else ():
       folder = self.folder / f'{step:0{_STEP_DIGITS}}'
       aside = folder.with_name(f'damaged-{folder.name}')
       shutil.rmtree(aside, ignore_errors=True)
       folder.rename(aside)
       warn(f'{why}; checkpoint {used} is used, and the damaged one is kept as {aside.name}')
+    if damaged and process.count > 1:
+      multihost_utils.sync_global_devices('damaged checkpoints set aside')
 
   def _set_aside_without_scores(self) -> None:
     """Orbax reads the metrics of all checkpoints when it starts, and one file that is no JSON would stop it."""
@@ -188,11 +221,23 @@ def _options(keep_last: int | None) -> ocp.CheckpointManagerOptions:
     )
   best = preservation_policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
   return ocp.CheckpointManagerOptions(
-    preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep_last), best]),
+    preservation_policy=preservation_policy.AnyPreservationPolicy([_LastRegular(keep_last), best]),
     best_fn=_score,  # without it orbax writes no metrics
     cleanup_tmp_directories=True,
     **naming,
   )
+
+
+@dataclasses.dataclass
+class _LastRegular(preservation_policy.PreservationPolicy):
+  """Keeps the newest checkpoint and the last `count` that are not `extra`."""
+
+  count: int
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+    regular = [i for i, info in enumerate(checkpoints) if not (info.metrics or {}).get(_EXTRA)]
+    kept = {*regular[-self.count :], len(checkpoints) - 1}
+    return [i in kept for i in range(len(checkpoints))]
 
 
 def _steps_in(folder: pathlib.Path) -> list[int]:
@@ -200,11 +245,30 @@ def _steps_in(folder: pathlib.Path) -> list[int]:
 
 
 def checksum(state: Any) -> int:
-  """CRC-32 of all arrays of a pytree, in its order."""
-  total = 0
-  for leaf in jax.tree.leaves(state):
-    total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, total)
-  return total
+  """One number for all arrays of a pytree, in its order, however they are sharded.
+
+  An array's is the sum over its elements i of bits_i * (2 i + 1) modulo 2^32, which no change of one element leaves as it was, and which
+  can be added up in any order: so arrays that are spread over several hosts are summed where they are. CRC-32 joins those of the arrays.
+  """
+  leaves = jax.tree.leaves(state)
+  spread = [i for i, leaf in enumerate(leaves) if not getattr(leaf, 'is_fully_addressable', True)]
+  spread = [i for i in spread if not leaves[i].is_fully_replicated]
+  sums = dict(zip(spread, _spread_sums([leaves[i] for i in spread]), strict=True)) if spread else {}
+  found = [sums[i] if i in sums else _weighted_sum(np, np.asarray(leaf)) for i, leaf in enumerate(leaves)]
+  return zlib.crc32(np.asarray(found, np.uint32).tobytes())
+
+
+@jax.jit
+def _spread_sums(leaves: list[jax.Array]) -> list[jax.Array]:
+  return [_weighted_sum(jnp, leaf) for leaf in leaves]
+
+
+def _weighted_sum(xp: Any, leaf: Any) -> Any:
+  """uint32 []: the sum of `checksum`, in NumPy or jax.numpy."""
+  bits = {1: xp.uint8, 2: xp.uint16, 4: xp.uint32}[leaf.dtype.itemsize]
+  words = (leaf.astype(xp.uint8) if leaf.dtype == bool else leaf.view(bits)).astype(xp.uint32)
+  weights = 2 * xp.arange(words.size, dtype=xp.uint32).reshape(words.shape) + xp.uint32(1)
+  return xp.sum(words * weights, dtype=xp.uint32)
 
 
 @contextlib.contextmanager
@@ -295,7 +359,14 @@ def average(states: list[Any]) -> Any:
 
 
 def write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Writes config.json, or checks that the one that is there describes the same run."""
+  """Writes config.json, or checks that the one that is there describes the same run. The first process does it for all."""
+  if process.is_first():
+    _write_config(config, workdir)
+  if process.count > 1:
+    multihost_utils.sync_global_devices('config written')
+
+
+def _write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   path = workdir / CONFIG_FILE
   text = {'config': json.loads(config.to_json_best_effort()), 'versions': _versions()}
   if path.exists():

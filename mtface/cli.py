@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mtface import config_files
+from mtface import config_files, process
 from mtface.commands import COMMANDS, FLAG_HELP, define_flags
-from mtface.errors import UserError
-
-EXIT_BAD_INPUT = 2
+from mtface.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
 
 
 def _take_config_flag(argv: Sequence[str]) -> tuple[list[str], str | None]:
@@ -106,10 +105,37 @@ def main(argv: Sequence[str] | None = None) -> Any:
   except UserError as error:
     print(f'mtface: error: {" ".join(str(error).splitlines())}', file=sys.stderr)
     code = EXIT_BAD_INPUT
+  except Preempted as error:
+    process.say(f'{error}; the same command continues')
+    code = EXIT_PREEMPTED
   except KeyboardInterrupt:
     print('mtface: interrupted; the same command continues a training run', file=sys.stderr)
     code = 130
+  except Exception as error:
+    if process.count > 1:
+      _leave_the_others(error)
+    raise
+  if process.count > 1:
+    _leave_with_the_others(code)
   sys.exit(code)
+
+
+def _leave_the_others(error: Exception) -> None:
+  """Ends one of several processes that cannot go on, without waiting for the others, which may be gone."""
+  from mtface import distributed
+
+  if distributed.is_loss(error):
+    distributed.leave_lost((str(error).splitlines() or [type(error).__name__])[0][:200])
+  traceback.print_exc()
+  distributed.leave(1)
+
+
+def _leave_with_the_others(code: int) -> None:
+  from mtface import distributed
+
+  if code in (0, EXIT_PREEMPTED):
+    distributed.finish()
+  distributed.leave(code)
 
 
 def _quieten_libraries() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 from ml_collections import ConfigDict
 
-from mtface import config_files
+from mtface import config_files, process
 from mtface.errors import UserError
 
 Args = flags.FlagValues
@@ -37,17 +37,22 @@ def train(args: Args, _: Sequence[str]) -> None:
   from mtface.train import train as train_config
 
   config, workdir = load_config(args), workdir_flag(args)
-  print(f'training {config.name} in {workdir}', flush=True)
+  join(args, config)
+  process.say(f'training {config.name} in {workdir}')
   train_config(config, workdir, data_dir(args))
-  print(f'done: checkpoints in {workdir}; next: mtface evaluate --workdir={workdir} --data_dir={data_dir(args)}')
+  process.say(f'done: checkpoints in {workdir}; next: mtface evaluate --workdir={workdir} --data_dir={data_dir(args)}')
 
 
 def evaluate(args: Args, _: Sequence[str]) -> None:
   """Measures checkpoints of a run on sets: last, best, STEP, average:K, ensemble:K."""
+  from mtface.checkpoints import read_config
   from mtface.evaluate import evaluate as evaluate_run
   from mtface.results import RESULTS_FILE, results_table
 
   workdir = workdir_flag(args)
+  if args.sheet and (args.distributed or args.processes):
+    raise UserError('--sheet: one process draws; leave it out here, and run `mtface evaluate --sheet` once more alone')
+  join(args, read_config(workdir))
   rows = evaluate_run(
     workdir,
     data_dir(args),
@@ -56,13 +61,13 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
     re_estimate=args.re_estimate_statistics,
     predictions=args.predictions,
   )
-  print(results_table(rows))
+  process.say(results_table(rows))
   if args.sheet:
     from mtface.report.sheet import write_sheets
 
     for path in write_sheets(workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on):
       print(f'picture: {path}')
-  print(f'results: {workdir / RESULTS_FILE}')
+  process.say(f'results: {workdir / RESULTS_FILE}')
 
 
 def params(args: Args, _: Sequence[str]) -> None:
@@ -91,7 +96,10 @@ def crossval(args: Args, _: Sequence[str]) -> None:
     rows = gather(workdir, args.folds)
   else:
     config = load_config(args)
+    join(args, config)
     rows = run_crossval(config, workdir, data_dir(args), folds=args.folds, fold=args.fold, checkpoints=args.checkpoint)
+  if not process.is_first():
+    return
   if rows is None:
     missing = ', '.join(map(str, missing_folds(workdir, args.folds)))
     print(
@@ -175,15 +183,16 @@ class Command:
   takes_names: bool = False
 
 
+_PLACE = ('distributed', 'coordinator', 'processes', 'process')
 COMMANDS: dict[str, Command] = {
   'build': Command(build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True),
   'describe': Command(describe, ('config', 'data_dir')),
   'params': Command(params, ('config',)),
-  'train': Command(train, ('config', 'workdir', 'data_dir')),
+  'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
   'evaluate': Command(
-    evaluate, ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions')
+    evaluate, ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', *_PLACE)
   ),
-  'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint')),
+  'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)),
   'compare': Command(compare, ('workdirs',)),
   'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'configs', 'over')),
   'table': Command(table, ('workdirs',), takes_names=True),
@@ -207,12 +216,17 @@ FLAG_HELP = {
   'folds': 'number of folds (default 4)',
   'fold': 'do this fold only, 0 to folds - 1: for jobs side by side',
   'gather': 'only put together the folds that are done',
+  'distributed': 'be one of several processes, as the scheduler says (Slurm, Open MPI, TPU, Kubernetes)',
+  'coordinator': 'be one of several processes: HOST:PORT of process 0',
+  'processes': 'how many processes there are',
+  'process': 'which one this is, from 0',
   'configs': 'configs to train and measure, with commas, as in sang2017:A1,sang2017:A2,fold=1',
   'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
 }
-_INTEGERS = {'folds': 4, 'fold': None}
+_INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None}
 _LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [], 'beam_options': None}
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
+_SWITCHES['distributed'] = False
 
 
 def define_flags(values: Args, names: Sequence[str]) -> None:
@@ -242,6 +256,15 @@ def workdir_flag(args: Args) -> pathlib.Path:
   if not args.workdir:
     raise UserError('--workdir is missing: name the folder of the run')
   return pathlib.Path(args.workdir).expanduser()
+
+
+def join(args: Args, config: ConfigDict) -> None:
+  """Joins the other processes, if there are any."""
+  from mtface.distributed import Place, start
+
+  place = Place(args.coordinator, args.processes, args.process)
+  if args.distributed or place != Place():
+    start(place, config.distributed)
 
 
 def load_config(args: Args) -> ConfigDict:

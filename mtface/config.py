@@ -72,6 +72,14 @@ def experiment() -> ConfigDict:
         'keep_last': 10,
       },
       'log_every': '50 steps',
+      'mesh': {
+        'fsdp': 1,  # devices that share the large parameters; a divisor of the number of devices
+        'shard_from': 1_000_000,  # elements of the smallest array that is shared so
+      },
+      'distributed': {
+        'start_timeout': 600,  # seconds that processes have to find each other: nodes start slowly
+        'heartbeat': 20,  # seconds of silence after which a process counts as lost
+      },
     }
   )
 
@@ -199,6 +207,10 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'optimizer.decay': ('more than 0 and at most 1', lambda x: 0 < x <= 1),
   'optimizer.decay_steps': ('at least 1', lambda x: x >= 1),
   'optimizer.warmup': ('more than 0 and less than 1', lambda x: 0 < x < 1),
+  'mesh.fsdp': ('at least 1', lambda x: x >= 1),
+  'mesh.shard_from': ('at least 1', lambda x: x >= 1),
+  'distributed.start_timeout': ('at least 1', lambda x: x >= 1),
+  'distributed.heartbeat': ('at least 2', lambda x: x >= 2),
   'checkpoint.keep_last': ('at least 1', lambda x: x >= 1),
 }
 

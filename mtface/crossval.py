@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from scipy import stats
 
+from mtface import process
 from mtface.checkpoints import write_config
 from mtface.data.names import SourceName
 from mtface.errors import UserError
@@ -60,9 +61,9 @@ def crossval(
   for k in range(folds) if fold is None else [fold]:
     folder = fold_folder(workdir, k, folds)
     if _is_measured(folder, selections):
-      print(f'fold {k} of {folds}: done before, in {folder}', flush=True)
+      process.say(f'fold {k} of {folds}: done before, in {folder}')
       continue
-    print(f'fold {k} of {folds}: {folder}', flush=True)
+    process.say(f'fold {k} of {folds}: {folder}')
     train(configs[k], folder, data_dir)
     rows = evaluate(folder, data_dir, checkpoints=selections, skip_measured=True)
     write_json(folder / FOLD_FILE, {'name': configs[k].name, 'results': rows})

@@ -23,14 +23,13 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
-from mtface import losses, metrics
+from mtface import losses, metrics, process
 from mtface.checkpoints import Checkpoints, average, read_config
 from mtface.config import check_shareable
 from mtface.data.augment import augment, scale_images
-from mtface.data.loader import BatchSource, load_batches
+from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
 from mtface.models.layers import MOMENTUM
@@ -39,7 +38,8 @@ from mtface.optim import make_optimizer
 from mtface.predictions import write_predictions
 from mtface.progress import progress
 from mtface.results import Row, read_results, write_results
-from mtface.scoring import Scorer, Scores, comparable, data_mesh, measure
+from mtface.scoring import Scorer, Scores, comparable, measure
+from mtface.sharding import everywhere, make_mesh, place, state_shardings
 from mtface.step import new_state
 from mtface.train import Run, prepare
 
@@ -92,7 +92,7 @@ class Evaluator:
   def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike):
     self.workdir, self.data_dir = pathlib.Path(workdir).expanduser(), data_dir
     self.config = read_config(self.workdir)
-    self.mesh: Mesh = data_mesh()
+    self.mesh: Mesh = make_mesh(self.config.mesh.fsdp)
     check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
     self.run: Run = prepare(self.config, data_dir)
     self.checkpoints = Checkpoints(self.workdir)
@@ -140,8 +140,7 @@ class Evaluator:
   def _restore(self, step: int) -> Any:
     run = self.run
     like = new_state(run.params, run.stats, make_optimizer(self.config.optimizer, run.steps))
-    everywhere = NamedSharding(self.mesh, P())
-    return self.checkpoints.restore(step, jax.device_put(like, everywhere))
+    return self.checkpoints.restore(step, place(like, state_shardings(like, self.mesh, self.config.mesh.shard_from)))
 
   def _re_estimated(self, params: Params, stats: Stats) -> Stats:
     """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training samples, augmented as in training.
@@ -152,7 +151,6 @@ class Evaluator:
     config, run = self.config, self.run
     check_shareable(config.batch_size, self.mesh.size, 'batch_size')
     key = jax.random.key(config.seed)
-    sharded, everywhere = NamedSharding(self.mesh, P('data')), NamedSharding(self.mesh, P())
     zeros = jax.tree.map(jnp.zeros_like, stats)
 
     def batch_statistics(params: Params, batch: dict[str, Any]) -> Stats:
@@ -160,12 +158,13 @@ class Evaluator:
       _, new = run.network.train_scores(params, zeros, images, key)
       return jax.tree.map(lambda x: x / (1 - MOMENTUM), new)
 
-    compiled = jax.jit(batch_statistics, in_shardings=(everywhere, sharded), out_shardings=everywhere)
+    compiled = jax.jit(batch_statistics, out_shardings=everywhere(self.mesh))
     steps = max(1, min(_RE_ESTIMATION_SAMPLES, run.mixture.epoch_size) // config.batch_size)
     total: Any = jax.device_get(zeros)
-    batches = load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, steps)
+    source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
+    batches = to_devices(load_batches(source, 0, steps), self.mesh)
     for batch in progress(batches, 're-estimating batch norm', total=steps):
-      arrays = {k: jax.make_array_from_process_local_data(sharded, batch[k]) for k in ('image', 'position')}
+      arrays = {k: batch[k] for k in ('image', 'position')}
       total = jax.tree.map(np.add, total, jax.device_get(compiled(params, arrays)))
     return jax.tree.map(lambda x: (x / steps).astype(np.float32), total)
 

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from mtface import process
 from mtface.errors import UserError
 
 METRICS_FILE = 'metrics.jsonl'
@@ -116,6 +117,29 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
   path = workdir / METRICS_FILE
   lines = path.read_text(errors='replace').splitlines() if path.exists() else []
   return [json.loads(line) for line in lines if _step_of(line) < np.inf]
+
+
+class Silent:
+  """In place of a log or a progress display, in all processes but the first."""
+
+  def __getattr__(self, _: str) -> Any:
+    return lambda *_, **__: None
+
+  def __enter__(self) -> Silent:
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    pass
+
+
+def open_log(workdir: pathlib.Path, start: int) -> Any:
+  """The metrics log of a run that starts after step `start`; silent in all processes but the first."""
+  return MetricsLog(workdir, start) if process.is_first() else Silent()
+
+
+def open_progress(start: int, steps: int, batch_size: int) -> Any:
+  """The progress display of a run; silent in all processes but the first."""
+  return TrainProgress(start, steps, batch_size) if process.is_first() else Silent()
 
 
 class TrainProgress:

@@ -7,12 +7,17 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from mtface import process
+
 T = TypeVar('T')
 _QUIET_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
   """Yields `items` and shows how many of `total` are done. Short work off a terminal prints nothing."""
+  if not process.is_first():
+    yield from items
+    return
   if sys.stderr.isatty():
     from rich.console import Console
     from rich.progress import track
@@ -31,4 +36,6 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 def warn(message: str) -> None:
   """One line on stderr about something that was worked around."""
+  if not process.is_first():
+    return
   print(f'mtface: warning: {message}', file=sys.stderr, flush=True)

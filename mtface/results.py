@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mtface import process
 from mtface.errors import UserError
 
 RESULTS_FILE = 'results.json'
@@ -66,6 +68,9 @@ def write_text(path: pathlib.Path, text: str) -> None:
 @contextlib.contextmanager
 def _replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Gives a temporary name to write to, and renames it to `path` when that went well."""
+  if not process.is_first():  # which writes for all; what the others have is the same
+    yield pathlib.Path(os.devnull)
+    return
   partial = path.with_name(f'{path.name}.part')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from mtface import metrics
 from mtface.data.augment import scale_images
@@ -16,15 +15,10 @@ from mtface.data.loader import eval_batches
 from mtface.data.sources import Source
 from mtface.models.network import Network, Params, Stats
 from mtface.progress import progress
+from mtface.sharding import everywhere, shared
 from mtface.tasks import Task
 
 Scores = dict[str, np.ndarray]
-
-
-def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-  """A mesh of all devices along one axis, `data`."""
-  devices = devices or jax.devices()
-  return Mesh(np.array(devices), ('data',))
 
 
 class Scorer:
@@ -32,13 +26,12 @@ class Scorer:
 
   def __init__(self, network: Network, tasks: Mapping[str, Task], mesh: Mesh, batch_size: int):
     self.tasks, self.batch_size = tasks, batch_size
-    self._sharding = NamedSharding(mesh, P('data'))
+    self._sharding = shared(mesh)
 
     def run(params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
       return network.scores(params, stats, scale_images(images))
 
-    everywhere = NamedSharding(mesh, P())
-    self._run = jax.jit(run, in_shardings=(everywhere, everywhere, self._sharding), out_shardings=everywhere)
+    self._run = jax.jit(run, out_shardings=everywhere(mesh))  # parameters are used where they lie
 
   def scores(self, params: Params, stats: Stats, source: Source, *, show: str = '') -> Scores:
     """{task: float32 [N, C]} of a source's N samples, in order. `show` names the progress bar; empty shows none."""

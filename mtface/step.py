@@ -39,6 +39,7 @@ class Tally(NamedTuple):
   task_losses: dict[str, jax.Array]  # float32 []
   counts: dict[str, metrics.Counts]
   first_bad_step: jax.Array  # int32 [], the first step, counted from 1, whose loss was not finite, or NEVER
+  stop: jax.Array  # int32 [], 1 where a process has been asked to stop: all see it in the same step
 
 
 StepFunction = Callable[[TrainState, Tally, Batch], tuple[TrainState, Tally]]
@@ -53,7 +54,9 @@ def new_tally(tasks: Mapping[str, Task]) -> Tally:
   """An empty tally."""
   zero = jnp.zeros((), jnp.float32)
   counts = {name: metrics.zeros(task) for name, task in tasks.items()}
-  return Tally(jnp.zeros((), jnp.int32), zero, dict.fromkeys(tasks, zero), counts, jnp.asarray(NEVER))
+  return Tally(
+    jnp.zeros((), jnp.int32), zero, dict.fromkeys(tasks, zero), counts, jnp.asarray(NEVER), jnp.zeros((), jnp.int32)
+  )
 
 
 def make_step(
@@ -104,6 +107,7 @@ def make_step(
       {name: tally.task_losses[name] + value for name, value in task_losses.items()},
       counts,
       jnp.minimum(tally.first_bad_step, jnp.where(jnp.isfinite(loss), NEVER, state.step + 1)),
+      jnp.maximum(tally.stop, jnp.max(batch['stop'])),
     )
     return TrainState(state.step + 1, params, stats, opt_state), tally
 

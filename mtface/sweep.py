@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtface import process
 from mtface.checkpoints import Checkpoints
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
@@ -97,7 +98,7 @@ def sweep_configs(
   rows = []
   planned = jobs(configs, over)
   for number, (name, config) in enumerate(planned, 1):
-    print(f'job {number} of {len(planned)}: {name}', flush=True)
+    process.say(f'job {number} of {len(planned)}: {name}')
     train(config, workdir / name, data_dir)
     rows += [{'job': name} | row for row in evaluate(workdir / name, data_dir, skip_measured=True)]
   _write(workdir, 'job', rows)

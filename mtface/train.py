@@ -12,22 +12,24 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mtface import config as configs
-from mtface import losses, metrics
+from mtface import losses, metrics, process
 from mtface.checkpoints import Checkpoints, write_config
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.mixing import Mixture, make_mixture
 from mtface.data.names import SourceName
 from mtface.data.sources import Source, check_shapes, load_source
-from mtface.errors import UserError
-from mtface.logs import MetricsLog, TrainProgress
+from mtface.distributed import StopRequest
+from mtface.errors import Preempted, UserError
+from mtface.health import Health
+from mtface.logs import MetricsLog, TrainProgress, open_log, open_progress
 from mtface.models.network import Network, make_network
 from mtface.optim import make_optimizer, make_schedule
-from mtface.scoring import Scorer, data_mesh, mean_losses, measure
+from mtface.scoring import Scorer, mean_losses, measure
+from mtface.sharding import everywhere, make_mesh, place, shared, state_shardings
 from mtface.step import NEVER, StepFunction, Tally, TrainState, make_step, new_state, new_tally
 from mtface.tasks import Task, get_task
 
@@ -40,49 +42,61 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
 
   Raises:
     UserError: bad input, or a loss that is not finite (the step is named).
+    Preempted: a process was asked to stop (SIGTERM, SIGUSR1); all have saved the same step.
   """
   workdir = pathlib.Path(workdir).expanduser()
-  mesh = data_mesh()
+  mesh = make_mesh(config.mesh.fsdp)
   configs.check(config, mesh.size)
   run = prepare(config, data_dir)
-  everywhere = NamedSharding(mesh, P())
   optimizer = make_optimizer(config.optimizer, run.steps)
-  train_step = jit_step(run, optimizer, mesh)
+  state = new_state(run.params, run.stats, optimizer)
+  shardings = state_shardings(state, mesh, config.mesh.shard_from)
+  train_step = jit_step(run, optimizer, mesh, shardings)
   evaluate = _evaluation(config, run, mesh, data_dir)
   log_every, save_every = run.duration('log_every'), run.duration('checkpoint.every')
 
   # Bad input has shown itself by now: from here on the workdir is this run's.
   write_config(config, workdir)
-  with Checkpoints(workdir, keep_last=config.checkpoint.keep_last) as checkpoints:
-    state = jax.device_put(new_state(run.params, run.stats, optimizer), everywhere)
+  with StopRequest() as stop, Checkpoints(workdir, keep_last=config.checkpoint.keep_last) as checkpoints:
+    state = place(state, shardings)
     start, state = checkpoints.restore_latest(state) or (0, state)
     if start >= run.steps:
-      print(f'{workdir}: already trained to step {start:,}', flush=True)
+      process.say(f'{workdir}: already trained to step {start:,}')
       return state
 
-    batches = to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), start, run.steps), mesh)
-    with MetricsLog(workdir, start) as log, TrainProgress(start, run.steps, config.batch_size) as bar:
-      empty = jax.device_put(new_tally(run.tasks), everywhere)
+    source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
+    batches = to_devices(load_batches(source, start, run.steps), mesh, stop=stop)
+    health = Health()
+    with open_log(workdir, start) as log, open_progress(start, run.steps, config.batch_size) as bar:
+      empty = place(new_tally(run.tasks), everywhere(mesh))
       tally = empty
       unread: Tally | None = None
-      for step, batch in enumerate(batches, start + 1):
+      for step, batch in enumerate(health.waiting(batches), start + 1):
         before = tally
         state, tally = train_step(state, tally, batch)
         before.steps.block_until_ready()  # one step runs, one waits: enough to keep the device busy, and memory bounded
+        stopping = bool(before.stop) and step < run.steps
         bar.advance(step)
         if unread is not None:  # sums up to the step before, read now that this one is under way
-          _log_line(log, bar, step - 1, read_tally(run, step - 1, unread))
+          _log_line(log, bar, step - 1, read_tally(run, step - 1, unread) | health.read())
           unread = None
         if step % save_every == 0 or step == run.steps:
-          values = read_tally(run, step, tally)
+          values = read_tally(run, step, tally) | health.read()
           check_finite(step, state)  # a diverged run is not saved
           scores, best = evaluate(state)
           _log_line(log, bar, step, values | scores)
           checkpoints.save(step, state, scores, best)
           tally = empty
           bar.pause()
+        elif stopping:
+          read_tally(run, step, tally)
+          check_finite(step, state)
+          checkpoints.save(step, state, extra=True)
         elif step % log_every == 0:
           unread, tally = tally, empty
+        if stopping:
+          checkpoints.wait()
+          raise Preempted(f'{workdir}: stopped at step {step:,} of {run.steps:,}, which is saved')
   return state
 
 
@@ -130,13 +144,12 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
   return Run(config, tasks, sources, mixture, network, params, stats)
 
 
-def jit_step(run: Run, optimizer: optax.GradientTransformation, mesh: Mesh) -> StepFunction:
-  """The training step for a mesh: the state is everywhere, the batch is shared along `data`. The state that goes in is given up."""
-  everywhere, shared = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
+def jit_step(run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any) -> StepFunction:
+  """The training step for a mesh: the state lies as `shardings` say, the batch is shared. The state that goes in is given up."""
   return jax.jit(
     make_step(run.network, optimizer, run.tasks, run.config, class_weights(run.config, run)),
-    in_shardings=(everywhere, everywhere, shared),
-    out_shardings=everywhere,
+    in_shardings=(shardings, everywhere(mesh), shared(mesh)),
+    out_shardings=(shardings, everywhere(mesh)),
     donate_argnums=0,
   )
 
@@ -209,8 +222,15 @@ def read_tally(run: Run, step: int, tally: Tally) -> dict[str, float]:
 def check_finite(step: int, state: TrainState) -> None:
   """Raises a `UserError` for a state with an infinity or NaN: the loss shows it only at the step after the one that made it."""
   for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    if not np.isfinite(np.asarray(leaf)).all():
+    if not all(np.isfinite(part).all() for part in _local_parts(leaf)):
       raise _diverged(f'step {step}: state{jax.tree_util.keystr(path)} is not finite')
+
+
+def _local_parts(leaf: Any) -> list[np.ndarray]:
+  """What this process has of an array, once."""
+  if getattr(leaf, 'is_fully_replicated', True):
+    return [np.asarray(leaf)]
+  return [np.asarray(shard.data) for shard in leaf.addressable_shards]
 
 
 def _diverged(what: str) -> UserError:

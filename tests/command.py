@@ -37,10 +37,16 @@ class Result:
 
 def python(*arguments: object, devices: int | None = None, cwd: pathlib.Path = ROOT) -> Result:
   """Runs `python -m ARGUMENTS`, on a number of virtual CPU devices where one is given."""
+  started = start(*arguments, devices=devices, cwd=cwd)
+  out, err = started.communicate()
+  return Result(started.returncode, out, err)
+
+
+def start(*arguments: object, devices: int | None = None, cwd: pathlib.Path = ROOT) -> subprocess.Popen:
+  """The same without waiting for its end."""
   env = dict(os.environ)
   if devices is not None:
     env['JAX_PLATFORMS'] = 'cpu'
     env['XLA_FLAGS'] = f'{env.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'.strip()
   command = [sys.executable, '-m', *map(str, arguments)]
-  done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
-  return Result(done.returncode, done.stdout, done.stderr)
+  return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from mtface import checkpoints as checkpoints_module
-from mtface.checkpoints import Checkpoints, DamagedCheckpointError, average, checksum, read_config, write_config
+from mtface.checkpoints import (
+  Checkpoints,
+  DamagedCheckpointError,
+  _spread_sums,
+  _weighted_sum,
+  average,
+  checksum,
+  read_config,
+  write_config,
+)
 from mtface.errors import UserError
 from tests.tiny import get_config
 
@@ -113,7 +122,28 @@ def test_the_checksum_is_of_all_bytes_in_the_order_of_the_tree():
   tree = state(5)
   # jax.tree orders the keys of a dictionary: half, params (bias, kernel), step, trace.
   leaves = [tree['half'], tree['params']['bias'], tree['params']['kernel'], tree['step'], *tree['trace']]
-  assert checksum(tree) == zlib.crc32(b''.join(np.asarray(leaf).tobytes() for leaf in leaves))
+  sums = []
+  for leaf in map(np.asarray, leaves):
+    size, data = leaf.dtype.itemsize, leaf.tobytes()
+    words = [int.from_bytes(data[i : i + size], 'little') for i in range(0, len(data), size)]
+    sums.append(sum(word * (2 * i + 1) for i, word in enumerate(words)) % 2**32)
+  assert checksum(tree) == zlib.crc32(b''.join(n.to_bytes(4, 'little') for n in sums))
+
+
+def test_the_checksum_of_arrays_that_are_spread_over_hosts_is_the_same():
+  leaves = jax.tree.leaves(state(5))
+  assert [int(x) for x in _spread_sums(leaves)] == [int(_weighted_sum(np, np.asarray(leaf))) for leaf in leaves]
+
+
+def test_an_extra_checkpoint_goes_when_a_newer_one_is_there(tmp_path):
+  with Checkpoints(tmp_path, keep_last=2) as checkpoints:
+    for step, extra in ((10, False), (20, False), (23, True)):
+      checkpoints.save(step, state(step), extra=extra)
+    checkpoints.wait()
+    assert checkpoints.steps == [10, 20, 23], 'it does not count among the last two'
+    checkpoints.save(30, state(30))
+    checkpoints.wait()
+    assert checkpoints.steps == [20, 30]
 
 
 def data_files(workdir, step):

@@ -44,6 +44,7 @@ def batch(count=6, seed=1, known=None):
     'mask': known,
     'source': np.zeros(count, np.int32),
     'position': np.arange(count, dtype=np.uint32),
+    'stop': np.zeros(count, np.int32),
   }
 
 

@@ -3,17 +3,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from mtface.checkpoints import Checkpoints
 from mtface.config import task
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.errors import UserError
-from mtface.evaluate import evaluate
+from mtface.evaluate import Evaluator, evaluate
 from mtface.logs import read_metrics
 from mtface.optim import make_optimizer
-from mtface.scoring import data_mesh
+from mtface.sharding import everywhere, make_mesh, place
 from mtface.step import NEVER, new_state, new_tally
 from mtface.tasks import get_task
 from mtface.train import check_finite, class_weights, prepare, summarize_tally, train
@@ -29,10 +27,10 @@ def run(tiny_data):
 @pytest.fixture(scope='module')
 def stepped(run, tiny_step):
   """The state before, the state and the sums after 15 steps of 8: two epochs of 60 samples."""
-  mesh = data_mesh()
+  mesh = make_mesh()
   optimizer = make_optimizer(run.config.optimizer, run.steps)
   before = jax.device_get(new_state(run.params, run.stats, optimizer))
-  state, tally = jax.device_put((before, new_tally(run.tasks)), NamedSharding(mesh, P()))
+  state, tally = place((before, new_tally(run.tasks)), everywhere(mesh))
   for batch in to_devices(load_batches(BatchSource(run.sources, run.mixture, 8), 0, 15), mesh):
     state, tally = tiny_step(state, tally, batch)
   return before, *jax.device_get((state, tally))
@@ -47,11 +45,11 @@ def test_every_task_has_seen_as_many_labels(run, stepped):
 
 
 def test_a_task_without_labels_has_no_gradient_at_all(run, stepped, tiny_step):
-  before, mesh = stepped[0], data_mesh()
+  before, mesh = stepped[0], make_mesh()
   batch = next(load_batches(BatchSource(run.sources, run.mixture, 8), 0, 1))
   batch['mask'] = {'smile': np.ones(8, bool), 'gender': np.zeros(8, bool)}
   batch['labels'] = {'smile': np.arange(8, dtype=np.int32) % 2, 'gender': np.full(8, -1, np.int32)}
-  state, tally = jax.device_put((before, new_tally(run.tasks)), NamedSharding(mesh, P()))
+  state, tally = place((before, new_tally(run.tasks)), everywhere(mesh))
   state, tally = jax.device_get(tiny_step(state, tally, next(to_devices(iter([batch]), mesh))))
   assert (tally.task_losses['gender'], tally.counts['gender']['n']) == (0, 0)
   momentum = state.opt_state[0].trace['branches']
@@ -137,7 +135,9 @@ def test_the_log_has_a_line_every_log_every_steps(tiny_run):
   np.testing.assert_allclose(
     [line['train/learning_rate'] for line in lines][::5], [0.01 * 0.8**1e-4, 0.01 * 0.8**11e-4], rtol=1e-6
   )
-  assert lines[0].keys() == {'step', 'time', 'train/learning_rate', 'train/loss'} | {
+  assert [line['epoch'] for line in lines] == pytest.approx([step * 8 / 60 for step in (2, 4, 6, 8, 10, 12)])
+  health = {'health/step_seconds', 'health/input_wait'}
+  assert lines[0].keys() == {'step', 'time', 'epoch', 'train/learning_rate', 'train/loss'} | health | {
     f'train/{task}/{what}' for task in ('smile', 'gender') for what in ('loss', 'accuracy')
   }
 
@@ -151,6 +151,12 @@ def test_sets_are_measured_at_every_checkpoint_and_the_best_is_marked(tiny_data,
   assert [line['step'] for line in lines] == [2, 4, 6, 8, 10, 12], 'one line a step, with all that is known of it'
   measured = {line['step']: line for line in lines if 'eval/people/gender/accuracy' in line}
   assert list(measured) == [4, 8, 12]
+  evaluator = Evaluator(tmp_path, tiny_data)
+  source = evaluator.source('people')
+  state = evaluator._restore(12)
+  logits = evaluator.scorer.scores(state.params, state.stats, source)['gender'].astype(np.float64)
+  of_label = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(20), source.labels['gender']]
+  np.testing.assert_allclose(measured[12]['eval/people/gender/loss'], of_label[source.mask['gender']].mean(), rtol=1e-5)
   accuracies = {step: line['eval/people/gender/accuracy'] for step, line in measured.items()}
   best = max(accuracies, key=lambda step: (accuracies[step], step))
   assert Checkpoints(tmp_path).best_step() == best

@@ -9,18 +9,18 @@ the number of hosts does not matter.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from mtface.data.mixing import Mixture
 from mtface.data.sources import Source
 from mtface.errors import UserError
+from mtface.sharding import shared
 from mtface.tasks import get_task
 
 Batch = dict[str, Any]
@@ -95,11 +95,17 @@ def load_batches(source: BatchSource, start: int, stop: int, *, threads: int = 1
   return iter(grain.MapDataset.source(source)[start:stop].to_iter_dataset(options))
 
 
-def to_devices(batches: Iterator[Batch], mesh: jax.sharding.Mesh, ahead: int = 2) -> Iterator[Batch]:
-  """Makes global arrays, sharded over the mesh's `data` axis, and keeps `ahead` of them in flight to the devices."""
-  sharding = NamedSharding(mesh, P('data'))
+def to_devices(
+  batches: Iterator[Batch], mesh: Mesh, *, stop: Callable[[], bool] = lambda: False, ahead: int = 2
+) -> Iterator[Batch]:
+  """Makes global arrays of all processes' shares, sharded over the mesh, and keeps `ahead` of them in flight to the devices.
+
+  To each batch comes `stop` int32 [B]: 1 in the share of a process for which `stop()` holds, which the step passes on to all.
+  """
+  sharding = shared(mesh)
   queue: collections.deque[Batch] = collections.deque()
   for batch in batches:
+    batch['stop'] = np.full(len(batch['position']), stop(), np.int32)
     queue.append(jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch))
     if len(queue) >= ahead:
       yield queue.popleft()

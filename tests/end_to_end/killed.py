@@ -27,8 +27,8 @@ def at_step(number, committed):
 
   to_devices = train.to_devices
 
-  def dying(*args):
-    for batch in to_devices(*args):
+  def dying(*args, **kwargs):
+    for batch in to_devices(*args, **kwargs):
       if (number := numbers.pop()) == 0:
         kill_once_committed(committed)
       numbers.append(number - 1)
@@ -59,8 +59,8 @@ def while_saving(step):
 
   save = Checkpoints.save
 
-  def dying(self, this_step, *args):
-    save(self, this_step, *args)
+  def dying(self, this_step, *args, **kwargs):
+    save(self, this_step, *args, **kwargs)
     if this_step == step:
       kill()
 

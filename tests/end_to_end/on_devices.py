@@ -6,8 +6,6 @@ import sys
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from mtface import train
 from mtface.checkpoints import Checkpoints
@@ -15,7 +13,7 @@ from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.logs import read_metrics
 from mtface.models import winograd
 from mtface.optim import make_optimizer
-from mtface.scoring import data_mesh
+from mtface.sharding import everywhere, make_mesh, place
 from mtface.step import new_state, new_tally
 from tests.tiny import get_config
 
@@ -50,18 +48,17 @@ def train_and_compile(config, workdir, data_dir):
   state = train.train(config, workdir, data_dir)
   train.jit_step = jit_step
 
-  mesh, run = data_mesh(), train.prepare(config, data_dir)
+  mesh, run = make_mesh(), train.prepare(config, data_dir)
   batch = next(to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, 1), mesh))
-  tally = jax.device_put(new_tally(run.tasks), NamedSharding(mesh, P()))
+  tally = place(new_tally(run.tasks), everywhere(mesh))
   return state, steps[0].lower(state, tally, batch).compile().as_text()
 
 
 def restored(config, workdir, data_dir, step):
   """A checkpoint of another number of devices, on these."""
   run = train.prepare(config, data_dir)
-  like = jax.device_put(
-    new_state(run.params, run.stats, make_optimizer(config.optimizer, run.steps)), NamedSharding(data_mesh(), P())
-  )
+  state = new_state(run.params, run.stats, make_optimizer(config.optimizer, run.steps))
+  like = place(state, everywhere(make_mesh()))
   state = Checkpoints(workdir).restore(step, like)
   assert all(len(leaf.sharding.device_set) == jax.device_count() for leaf in jax.tree.leaves(state))
   return state

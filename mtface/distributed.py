@@ -1,0 +1,170 @@
+"""Several processes as one run: how they find each other, agree to stop, and end when one of them is lost (exit codes: `mtface.errors`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+import jax
+from jax._src.distributed import global_state  # the detected address is to be had nowhere else
+from ml_collections import ConfigDict
+
+from mtface import process
+from mtface.errors import EXIT_PEER_LOST, UserError
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # of schedulers that are about to take the machine away
+# What JAX, Gloo, NCCL and gRPC say when the process at the other end is no more.
+_LOST = (
+  'Gloo',
+  'NCCL',
+  'UNAVAILABLE',
+  'DEADLINE_EXCEEDED',
+  'oordination',
+  'heartbeat',
+  'onnection',
+  'barrier',
+  'Socket',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where this process stands; None: detected from the scheduler (Slurm, Open MPI, TPU, Kubernetes)."""
+
+  coordinator: str | None = None  # HOST:PORT of process 0
+  processes: int | None = None
+  process: int | None = None
+
+
+def start(place: Place, settings: ConfigDict) -> None:
+  """Joins the other processes; to be called before JAX is used for anything.
+
+  Args:
+    place: who we are.
+    settings: `config.distributed`: `start_timeout` and `heartbeat` in seconds.
+
+  Raises:
+    UserError: the place is incomplete and cannot be detected, or the coordinator was not reached in time.
+  """
+  given = (place.coordinator, place.processes, place.process)
+  if any(x is not None for x in given) and None in given:
+    raise UserError(
+      '--coordinator, --processes and --process belong together: HOST:PORT of process 0, how many, which one'
+    )
+  if place.processes is not None and not 0 <= (place.process or 0) < place.processes:
+    raise UserError(f'--process={place.process}: there are processes 0 to {place.processes - 1}')
+  if place.process is not None:
+    process.be(place.process, place.processes or 1)  # so that an error is said once
+  try:
+    jax.distributed.initialize(
+      place.coordinator,
+      place.processes,
+      place.process,
+      initialization_timeout=settings.start_timeout,
+      heartbeat_timeout_seconds=settings.heartbeat,
+      shutdown_timeout_seconds=settings.heartbeat,
+    )
+  except (RuntimeError, ValueError) as error:
+    where = place.coordinator or 'the coordinator that the scheduler names'
+    raise UserError(
+      f'{where}: the processes did not come together in {settings.start_timeout} s ({str(error).splitlines()[0]}); start all of them, '
+      'and check that the address can be reached from each (config.distributed.start_timeout is the time they have)'
+    ) from error
+  process.be(jax.process_index(), jax.process_count())
+  if process.index:
+    _watch_coordinator(settings.heartbeat)
+
+
+def finish() -> None:
+  """Leaves together with the others, so that none of them takes this one for lost. One that is gone already is no matter now."""
+  try:
+    jax.distributed.shutdown()
+  except RuntimeError as error:
+    print(f'mtface: process {process.index}: the others left first ({str(error).splitlines()[0]})', file=sys.stderr)
+
+
+def is_loss(error: BaseException) -> bool:
+  """Whether an exception says that another process is gone."""
+  return process.count > 1 and any(word in f'{type(error).__name__} {error}' for word in _LOST)
+
+
+def leave(code: int) -> NoReturn:
+  """Ends this process at once: JAX would first wait for processes that are no more."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def leave_lost(what: str) -> NoReturn:
+  """Says in a line that another process is gone, and ends this one with EXIT_PEER_LOST."""
+  print(
+    f'mtface: process {process.index} of {process.count} on {socket.gethostname()}: another process was lost ({what}); '
+    'committed checkpoints are whole: the same command continues from the newest',
+    file=sys.stderr,
+  )
+  leave(EXIT_PEER_LOST)
+
+
+def _watch_coordinator(patience: float) -> None:
+  """Ends this process soon after process 0 is gone; JAX's own answer to that is to abort, with a stack of C++ frames.
+
+  An open connection to the coordinator's port says at once when the process at its end dies. One that was closed for another reason can
+  be opened again.
+  """
+  address = global_state.coordinator_address
+  if address is None:
+    return
+  host, _, port = address.rpartition(':')
+  where = (host.strip('[]'), int(port))
+
+  def watch() -> None:
+    last_seen = time.monotonic()
+    while True:
+      try:
+        with socket.create_connection(where, timeout=2) as connection:
+          last_seen = time.monotonic()
+          connection.settimeout(None)
+          while connection.recv(4096):
+            last_seen = time.monotonic()
+      except ConnectionRefusedError:  # nobody listens there any more
+        break
+      except OSError:
+        if time.monotonic() - last_seen > patience:
+          break
+      time.sleep(0.05)
+    if jax.distributed.is_initialized():  # otherwise we are leaving ourselves
+      leave_lost(f'process 0, the coordinator at {address}')
+
+  threading.Thread(target=watch, daemon=True, name='watch coordinator').start()
+
+
+class StopRequest:
+  """Remembers a signal that asks to stop, while it is entered. The training loop makes all processes stop at the same step."""
+
+  def __init__(self) -> None:
+    self.received = False
+    self._before: dict[int, Any] = {}
+
+  def _receive(self, number: int, _: FrameType | None) -> None:
+    if not self.received:
+      name, where = signal.Signals(number).name, socket.gethostname()
+      print(f'mtface: process {process.index} on {where}: {name}: saving, then stopping', file=sys.stderr, flush=True)
+    self.received = True
+
+  def __enter__(self) -> Callable[[], bool]:
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+      # After `start`: JAX's preemption service takes SIGTERM for itself when it is set up.
+      self._before = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
+    return lambda: self.received
+
+  def __exit__(self, *_: Any) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
