@@ -29,7 +29,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from mtface import process
-from mtface.config import check_fields, flat
+from mtface.config import check_fields, flat, with_defaults
 from mtface.distributed import is_loss
 from mtface.errors import UserError
 from mtface.progress import warn
@@ -398,7 +398,7 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
   """The configuration of the run in `workdir`."""
   path = pathlib.Path(workdir).expanduser() / CONFIG_FILE
   try:
-    config = ml_collections.ConfigDict(json.loads(path.read_text())['config'])
+    config = with_defaults(ml_collections.ConfigDict(json.loads(path.read_text())['config']))
   except (FileNotFoundError, NotADirectoryError):
     raise UserError(f'{path}: not found; --workdir must be the folder of a run that `mtface train` started') from None
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -171,6 +171,15 @@ def _describe(options: dict[str, Option]) -> str:
   )
 
 
+# Fields that came after the first runs were made.
+_LATER = (
+  'evaluation.checkpoints',
+  'optimizer.clip',
+  'mesh.fsdp',
+  'mesh.shard_from',
+  'distributed.start_timeout',
+  'distributed.heartbeat',
+)
 _MOST_STEPS = 2**31 - 2  # steps are int32, and one number stands for "never"
 _DURATION = re.compile(r'^\s*([\d_]+(?:\.\d+)?)\s*(steps?|epochs?|examples?)\s*$')
 
@@ -233,6 +242,22 @@ def check(config: ConfigDict, devices: int) -> None:
   for field in ('batch_size', 'evaluation.batch_size'):
     check_shareable(values[field], devices, field)
   _check_evaluation(config)
+
+
+def with_defaults(config: ConfigDict) -> ConfigDict:
+  """The config of an older run: fields that came later get their defaults, which leave things as they were."""
+  have, defaults = flat(config.to_dict()), flat(experiment().to_dict())
+  for name in _LATER:
+    if name not in have:
+      *groups, last = name.split('.')
+      group = config
+      for part in groups:
+        group[part] = group.get(part) or ConfigDict()
+        group = group[part]
+      group[last] = tuple(defaults[name]) if isinstance(defaults[name], list) else defaults[name]
+  if 'arguments' not in config:
+    config.arguments = {}
+  return config
 
 
 def check_fields(config: ConfigDict, where: str) -> None:

@@ -23,7 +23,8 @@ class Health:
 
   def _reset(self) -> None:
     self._steps, self._waited, self._arrivals = 0, 0.0, 0.0
-    self._begun: float | None = None
+    self._begun: float | None = None  # when the first batch since the last reading was there, and the newest one
+    self._newest = 0.0
 
   def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yields the batches, and measures how long they are waited for."""
@@ -40,6 +41,7 @@ class Health:
       else:
         self._waited += now - asked
         self._steps += 1
+      self._newest = now
       self._arrivals += time.time()
       yield batch
 
@@ -49,9 +51,8 @@ class Health:
     With several processes also `health/last_process`, the one that begins its steps last, and `health/last_lag`, by how many seconds
     after the first one (the hosts' clocks must agree); a line on stderr says so where that is much of a step.
     """
-    steps, begun = self._steps, self._begun
-    seconds = time.monotonic() - begun if begun is not None else 0.0
-    mine = np.array([self._waited / seconds if seconds else 0.0, self._arrivals / (steps + 1)])
+    steps, seconds = self._steps, self._newest - (self._begun or 0.0)
+    mine = np.array([self._waited / max(seconds, 1e-9), self._arrivals / (steps + 1)])
     self._reset()
     if not steps:
       return {}

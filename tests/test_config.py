@@ -13,6 +13,7 @@ from mtface.config import (
   source,
   task,
   to_steps,
+  with_defaults,
 )
 from mtface.errors import UserError
 from tests.tiny import get_config
@@ -119,6 +120,16 @@ def test_what_cannot_work_is_named(field, value, words):
     check(config, devices=8)
   assert str(error.value).startswith(f'config.{field}')
   assert words in str(error.value)
+
+
+def test_runs_of_before_a_field_came_get_its_default():
+  config = get_config()
+  del config['mesh'], config['arguments']
+  del config.optimizer['clip'], config.evaluation['checkpoints']
+  config = with_defaults(config)
+  check_fields(config, 'x')
+  assert (config.mesh.fsdp, config.optimizer.clip, config.evaluation.checkpoints) == (1, 0.0, ('last',))
+  assert config.arguments.to_dict() == {}
 
 
 def test_every_field_must_be_there():

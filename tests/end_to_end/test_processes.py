@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -107,16 +108,15 @@ def test_several_processes_measure_what_one_does(one, two, tiny_data, tmp_path):
 def test_large_parameters_may_be_sharded(one, tiny_data, tmp_path):
   sharded = run(tmp_path / 'x', tiny_data, 2, 4, '--config.mesh.fsdp=4', '--config.mesh.shard_from=500')
   for (_, name, x), (_, _, y) in zip(losses(one), losses(sharded), strict=True):
-    assert math.isclose(x, y, rel_tol=1e-5), (name, x, y)
-  found, expected = (Evaluator(folder / 'run', tiny_data)._restore(50) for folder in (sharded, one))
-  for a, b in zip(*(np.concatenate([np.ravel(x) for x in leaves(tree)]) for tree in (found, expected)), strict=False):
-    assert math.isclose(a, b, rel_tol=1e-2, abs_tol=1e-4)
-
-
-def leaves(state):
-  import jax
-
-  return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+    assert math.isclose(x, y, rel_tol=1e-4), (name, x, y)  # other sums than without: they round differently
+  # What was written by shards is read whole.
+  weights = [
+    np.concatenate(
+      [np.ravel(leaf) for leaf in jax.tree.leaves(Evaluator(folder / 'run', tiny_data)._restore(50).params)]
+    )
+    for folder in (sharded, one)
+  ]
+  assert np.linalg.norm(weights[0] - weights[1]) < 1e-4 * np.linalg.norm(weights[1])
 
 
 def wait_for_step(folder, step, started):
@@ -146,8 +146,6 @@ def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on_as_if_nothing_had_
 
 
 def assert_equal_states(folder, expected, data_dir):
-  import jax
-
   a, b = (jax.device_get(Evaluator(x / 'run', data_dir)._restore(50)) for x in (folder, expected))
   jax.tree.map(np.testing.assert_array_equal, a, b)
 

@@ -1,0 +1,54 @@
+"""The loop's own clock, with the clocks replaced."""
+
+import pytest
+
+from mtface import health as module
+from mtface import process
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  """A clock that only moves when told."""
+
+  class Clock:
+    now = 100.0
+
+    def monotonic(self):
+      return self.now
+
+    time = monotonic
+
+  clock = Clock()
+  monkeypatch.setattr(module, 'time', clock)
+  return clock
+
+
+def run(health, clock, waits, works):
+  """Steps that wait for their batch and then work for so many seconds; the first wait is not a step's."""
+
+  def batches():
+    for wait in waits:
+      clock.now += wait
+      yield {}
+
+  for work, _ in zip(works, health.waiting(batches()), strict=False):
+    clock.now += work
+
+
+def test_waiting_is_told_from_working(clock):
+  health = module.Health()
+  run(health, clock, waits=[50, 1, 1, 1], works=[3, 3, 3, 3])
+  # From batch to batch three times 3 s of work and 1 s of waiting; the first batch was waited for before there was any step.
+  values = health.read()
+  assert values == {'health/step_seconds': pytest.approx(4), 'health/input_wait': pytest.approx(1 / 4)}
+  assert health.read() == {}, 'nothing since'
+
+
+def test_the_process_that_comes_last_is_named(monkeypatch, capsys):
+  monkeypatch.setattr(process, 'count', 3)
+  arrivals = {0: (0.0, 10.0), 1: (0.0, 10.1), 2: (0.7, 10.9)}
+  values = module._compare(module.np.array(list(arrivals.values())), step=2.0)
+  assert values == {'health/input_wait': 0.7, 'health/last_process': 2.0, 'health/last_lag': pytest.approx(0.9)}
+  assert 'straggler: process 2 of 3 begins its steps 0.90 s after the first one' in capsys.readouterr().err
+  module._compare(module.np.array([(0.0, 10.0), (0.0, 10.1)]), step=2.0)
+  assert capsys.readouterr().err == '', 'a twentieth of a step is nothing'
