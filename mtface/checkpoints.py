@@ -368,7 +368,7 @@ def write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
 
 def _write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   path = workdir / CONFIG_FILE
-  text = {'config': json.loads(config.to_json_best_effort()), 'versions': _versions()}
+  text = {'config': json.loads(config.to_json_best_effort()), 'versions': versions()}
   if path.exists():
     before = flat(read_config(workdir).to_dict())
     now = flat(ml_collections.ConfigDict(text['config']).to_dict())
@@ -409,7 +409,8 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
   return config
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+  """Of the packages that a run depends on."""
   found = {}
   for package in _PACKAGES:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):

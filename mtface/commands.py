@@ -174,6 +174,16 @@ def report(args: Args, _: Sequence[str]) -> None:
     print(f'picture: {path}')
 
 
+def doctor(args: Args, _: Sequence[str]) -> None:
+  """Examines a machine or a cluster: devices, mesh, speed of collectives and of the workdir's file system, versions."""
+  from mtface.config import experiment
+  from mtface.doctor import doctor as examine
+
+  join(args, experiment())
+  for line in examine(pathlib.Path(args.workdir).expanduser() if args.workdir else None, args.fsdp):
+    process.say(line)
+
+
 @dataclasses.dataclass(frozen=True)
 class Command:
   """A command: its function, the flags that it takes, and whether other words may stand beside them."""
@@ -196,6 +206,7 @@ COMMANDS: dict[str, Command] = {
   'compare': Command(compare, ('workdirs',)),
   'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'configs', 'over')),
   'table': Command(table, ('workdirs',), takes_names=True),
+  'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
   'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on')),
 }
 
@@ -220,10 +231,11 @@ FLAG_HELP = {
   'coordinator': 'be one of several processes: HOST:PORT of process 0',
   'processes': 'how many processes there are',
   'process': 'which one this is, from 0',
+  'fsdp': 'devices that share large parameters, as config.mesh.fsdp (default 1)',
   'configs': 'configs to train and measure, with commas, as in sang2017:A1,sang2017:A2,fold=1',
   'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
 }
-_INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None}
+_INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None, 'fsdp': 1}
 _LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [], 'beam_options': None}
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
 _SWITCHES['distributed'] = False
