@@ -23,10 +23,10 @@ from mtface.data.mixing import make_mixture
 from mtface.data.sources import Source
 from mtface.models.network import make_network
 from mtface.optim import make_optimizer
-from mtface.sharding import everywhere, make_mesh, place, shared
+from mtface.sharding import everywhere, make_mesh, place
 from mtface.step import make_step, new_state, new_tally
 from mtface.tasks import get_task
-from mtface.train import prepare
+from mtface.train import jit_state_step, prepare
 
 STAND_IN_SIZES = {'genki4k': 3000, 'fer2013': 28709, 'utkface': 17780}
 
@@ -91,12 +91,7 @@ def main() -> None:
     gather = loader_rate((source[k] for k in range(10**9)), batch_size, args.seconds / 2)
     loaded = to_devices(load_batches(source, 0, 10**9), mesh)
     loader = loader_rate(loaded, batch_size, args.seconds)
-    step = jax.jit(
-      make_step(network, optimizer, tasks, config, {}),
-      in_shardings=(everywhere(mesh), everywhere(mesh), shared(mesh)),
-      out_shardings=everywhere(mesh),
-      donate_argnums=0,
-    )
+    step = jit_state_step(make_step(network, optimizer, tasks, config, {}), mesh, everywhere(mesh))
     state = place(new_state(params, stats, optimizer), everywhere(mesh))
     tally = place(new_tally(tasks), everywhere(mesh))
     trained, compiling = step_rate(step, state, tally, next(loaded), batch_size, args.seconds)

@@ -145,9 +145,15 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
 
 
 def jit_step(run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any) -> StepFunction:
-  """The training step for a mesh: the state lies as `shardings` say, the batch is shared. The state that goes in is given up."""
+  """The run's training step on a mesh, see `jit_state_step`."""
+  step = make_step(run.network, optimizer, run.tasks, run.config, class_weights(run.config, run))
+  return jit_state_step(step, mesh, shardings)
+
+
+def jit_state_step(step: StepFunction, mesh: Mesh, shardings: Any) -> StepFunction:
+  """A training step for a mesh: the state lies as `shardings` say, the batch is shared. The state that goes in is given up."""
   return jax.jit(
-    make_step(run.network, optimizer, run.tasks, run.config, class_weights(run.config, run)),
+    step,
     in_shardings=(shardings, everywhere(mesh), shared(mesh)),
     out_shardings=(shardings, everywhere(mesh)),
     donate_argnums=0,

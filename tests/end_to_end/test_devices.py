@@ -2,11 +2,11 @@
 
 import json
 import math
-import re
 
 import numpy as np
 import pytest
 
+from benchmarks.communication import collectives
 from tests.command import TINY, python
 
 
@@ -70,22 +70,13 @@ def test_checkpoints_of_one_device_are_read_on_eight(runs):
     np.testing.assert_array_equal(found[name], expected[name])
 
 
-COLLECTIVE = re.compile(
-  r'= (\(?\w+\[.*?) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\('
-)
-
-
-def elements(shape):
-  return sum(math.prod(int(n) for n in dims.split(',') if n) for dims in re.findall(r'\[([\d,]*)\]', shape))
-
-
 def test_images_and_activations_stay_where_they_are(runs):
-  found = COLLECTIVE.findall((runs / 'eight' / 'step.hlo').read_text())
-  assert {name for _, name in found} == {'all-reduce'}, found
+  found = collectives((runs / 'eight' / 'step.hlo').read_text())
+  assert set(found) == {'all-reduce'}, found
   weights = sum(array.size for name, array in state(runs / 'eight' / 'state.npz').items() if name.startswith('.params'))
   # Gradients once (of the fast convolutions before their transform, 16/9 as many), four numbers a channel of batch norm, the tally.
   # The first layer's activations alone are 16 x 16 x 16 x 4 = 16,384.
-  assert weights < sum(elements(shape) for shape, _ in found) < weights + 16_000
+  assert weights < found['all-reduce'][1] / 4 < weights + 16_000
 
 
 def test_bfloat16_stays_near_float32(runs):
