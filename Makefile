@@ -6,7 +6,7 @@ DEMO := demo
 # The versions that the project was measured with; other Pythons take what the ranges in pyproject.toml allow.
 PINS := $(wildcard constraints-py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt)
 
-.PHONY: help setup demo test test-beam lint bench clean
+.PHONY: help setup demo test test-beam test-cluster lint bench clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -45,10 +45,15 @@ test: setup lint  ## lint, types and all tests
 test-beam: .venv-beam/.ready  ## builds sets with Apache Beam on this machine, in an environment of its own
 	.venv-beam/bin/python -m pytest tests/beam
 
+# State and jobs of the cluster lie in a folder of its own; `run` ends it whatever the tests do.
+test-cluster: setup  ## tests on a real Slurm, started here and stopped again (Debian packages slurm-wlm and munge; installed as root if missing)
+	tests/cluster/slurm.sh install
+	MTFACE_SLURM_DIR=$$(mktemp -d) MTFACE_TEST_CLUSTER=1 tests/cluster/slurm.sh run $(BIN)/python -m pytest tests/cluster
+
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy mtface
+	$(BIN)/mypy mtface launch
 
 bench: setup  ## images/s of the loader and of the train step
 	$(BIN)/python benchmarks/throughput.py
