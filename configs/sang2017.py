@@ -34,7 +34,7 @@ def get_config(arg=None):
     arg,
     'configs/sang2017.py',
     first='row',
-    row=Option('A2', tuple(f'{letter}{number}' for letter in GENDER for number in LOSSES)),
+    row=Option('A2', tuple(letter + number for letter in GENDER for number in sorted(LOSSES))),
     gender=Option('paper', ('paper', 'utkface')),
     cross=Option(True),
     fold=Option(0, tuple(range(FOLDS))),

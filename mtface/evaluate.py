@@ -202,9 +202,10 @@ def evaluate(
   if not names:
     raise UserError('--on: the run names no evaluation sets; give some, e.g. --on=genki4k/gray48:train')
   sources = {name: evaluator.source(name) for name in names}
+  heads = {text: evaluator.head(text, selection, re_estimate) for text, selection in selections.items()}
   rows = []
   for text, selection in selections.items():
-    head = evaluator.head(text, selection, re_estimate)
+    head = heads[text]
     measured = _measured(before, head, sources) if skip_measured and not predictions else {}
     networks = None  # which are loaded for the first set that needs them
     for name, source in sources.items():

@@ -83,7 +83,7 @@ def test_bfloat16_stays_near_float32(runs):
   one, half = metrics(runs / 'one'), json.loads((runs / 'one' / 'bfloat16.json').read_text())
   losses = np.array([[line['train/loss'] for line in run] for run in (one, half)])
   assert (losses[0] != losses[1]).any(), 'the option does something'
-  np.testing.assert_allclose(losses[1, 0], losses[0, 0], rtol=0.02)  # bfloat16 has three digits
+  np.testing.assert_allclose(losses[1, 0], losses[0, 0], rtol=0.03)  # bfloat16 has three digits, the net 16 layers
   np.testing.assert_allclose(losses[1].mean(), losses[0].mean(), rtol=0.05)
   with np.load(runs / 'one' / 'bfloat16.npz') as arrays:
     assert all(np.isfinite(arrays[name]).all() for name in arrays)
