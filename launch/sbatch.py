@@ -144,7 +144,7 @@ rank='trap : TERM USR1; "$@"; code=$?
 step=
 warned=
 caught=
-trap 'warned=1 caught=1; [ -z "$step" ] || :' USR1
+trap 'warned=1 caught=1; [ -z "$step" ] || kill -USR1 "$step"' USR1
 trap 'caught=1' TERM
 
 run() {{

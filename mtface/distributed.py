@@ -52,7 +52,8 @@ def start(place: Place, settings: ConfigDict) -> None:
     settings: `config.distributed`: `start_timeout` and `heartbeat` in seconds.
 
   Raises:
-    UserError: the place is incomplete and cannot be detected, or the coordinator was not reached in time.
+    UserError: the place is incomplete, and cannot be detected. Where the others do not come in time this process ends: one of them may have
+      been killed, and another start may find them.
   """
   given = (place.coordinator, place.processes, place.process)
   if any(x is not None for x in given) and None in given:
@@ -72,12 +73,17 @@ def start(place: Place, settings: ConfigDict) -> None:
       heartbeat_timeout_seconds=settings.heartbeat,
       shutdown_timeout_seconds=settings.heartbeat,
     )
-  except (RuntimeError, ValueError) as error:
-    where = place.coordinator or 'the coordinator that the scheduler names'
+  except ValueError as error:
     raise UserError(
-      f'{where}: the processes did not come together in {settings.start_timeout} s ({str(error).splitlines()[0]}); start all of them, '
-      'and check that the address can be reached from each (config.distributed.start_timeout is the time they have)'
+      f'--distributed: no scheduler that JAX knows has started this process ({str(error).splitlines()[0]}); in a bare script, give '
+      '--coordinator, --processes and --process'
     ) from error
+  except RuntimeError as error:
+    where = place.coordinator or 'the coordinator that the scheduler names'
+    leave_lost(
+      f'the processes did not come together at {where} in {settings.start_timeout} s: {str(error).splitlines()[0]}; that address must be '
+      'reached from each, and config.distributed.start_timeout is the time they have'
+    )
   process.be(jax.process_index(), jax.process_count())
   if process.index:
     _watch_coordinator(settings.heartbeat)

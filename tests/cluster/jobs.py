@@ -20,7 +20,7 @@ from tests.command import ROOT, TINY, Result, python
 from tests.launch.stand_in import chain, read_state
 
 STAND_IN, MTFACE = 'stand-in', 'mtface'
-STAND_IN_STEPS = 100
+STAND_IN_STEPS = 200  # ten seconds
 MTFACE_STEPS = 800
 
 

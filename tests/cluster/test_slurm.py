@@ -10,7 +10,11 @@ from tests.command import ROOT, TINY, python
 from tests.launch.stand_in import chain, notes, read_state
 
 pytestmark = pytest.mark.timeout(900)  # a loaded machine trains slowly
-FOLDS = ('--module=tests.launch.stand_in', f'--config={ROOT}/tests/tiny_folds.py', '--env=STAND_IN_STEPS=60')
+FOLDS = (
+  '--module=tests.launch.stand_in',
+  f'--config={ROOT}/tests/tiny_folds.py',
+  f'--env=STAND_IN_STEPS={STAND_IN_STEPS}',
+)
 
 
 def check_end(runs, cluster, workdir, number, restarts):
@@ -124,13 +128,12 @@ def test_folds_as_an_array_and_their_gathering(cluster, tmp_path):
   array, gather = submit(*FOLDS, '--crossval', '--folds=4', f'--workdir={tmp_path}')
   wait_for(lambda: len(list(tmp_path.glob('fold*/starts.jsonl'))) == 4, 'all folds run')
   assert cluster.job(gather)['JobState'] == 'PENDING'
-  time.sleep(1)
   # The last task's job has the number of the array; by that number all of its tasks would be requeued.
   for task in (1, 3):
     cluster.run('scancel', '--signal=TERM', f'{array}_{task}')
   assert cluster.ended(gather)['JobState'] == 'COMPLETED', read_log(tmp_path)
   folds = json.loads((tmp_path / 'crossval.json').read_text())
-  assert folds == {f'fold{k}of4': {'step': 60, 'value': chain(60)} for k in range(4)}
+  assert folds == {f'fold{k}of4': {'step': STAND_IN_STEPS, 'value': chain(STAND_IN_STEPS)} for k in range(4)}
   starts = [len(notes(tmp_path / f'fold{k}of4', 'starts')) for k in range(4)]
   assert starts == [1, 2, 1, 2], 'only those that were stopped started again'
 

@@ -259,7 +259,7 @@ def test_a_task_of_an_array_is_requeued_by_its_own_number(bash):
 
 
 def test_the_early_warning_is_passed_on(bash):
-  process = bash.start('--config=demo', '--evaluate', WAIT='1')
+  process = bash.start('--config=demo', WAIT='1')
   while not (bash.folder / 'environment').exists():
     time.sleep(0.05)
   time.sleep(0.2)
