@@ -9,7 +9,7 @@ import pathlib
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -216,8 +216,9 @@ def checked_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     UserError: there is no such config or field, or a value that cannot work.
   """
   config = config_files.load_config(name)
-  for item in overrides:
-    _check_override(config, item)
+  if incomplete := next((item for item in overrides if '=' not in item), None):
+    raise UserError(f'{incomplete}: expected {incomplete}=VALUE')
+  config_files.check_overrides(config, overrides)
   values = Args()
   argv = ['launch', *overrides]
   with flag_errors():
@@ -233,15 +234,3 @@ def check_processes(job: Job, processes: int) -> None:
     raise UserError(f'{processes} processes: expected at least 1')
   if job.settings is not None:
     check(job.settings, processes)
-
-
-def _check_override(config: ConfigDict, item: str) -> None:
-  flag, equals, _ = item.partition('=')
-  if not equals:
-    raise UserError(f'{item}: expected {item}=VALUE')
-  group: Any = config
-  for name in flag.split('.')[1:]:
-    if not isinstance(group, ConfigDict) or name not in group:
-      have = ', '.join(group) if isinstance(group, ConfigDict) else 'none'
-      raise UserError(f'{flag}: there is no field {name!r}; the fields here are: {have}')
-    group = group[name]

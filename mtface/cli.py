@@ -78,23 +78,12 @@ def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tupl
   argv = ['mtface', *rest]
   try:
     if config is not None:  # its overrides, --config.FIELD=VALUE
-      _check_fields_exist(config, rest)
+      config_files.check_overrides(config, rest)
       config_flags.DEFINE_config_dict('config', config, flag_values=args, sys_argv=argv)
     return args, args(argv)[1:]
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     message = ' '.join(str(error).split()).strip('"')
     raise UserError(f'{message} (`mtface {command} --help` lists the flags)') from error
-
-
-def _check_fields_exist(config: ConfigDict, arguments: Sequence[str]) -> None:
-  """ml_collections' own message for a field that is not there names neither the flag nor the fields that are."""
-  for flag in (item.partition('=')[0] for item in arguments if item.startswith('--config.')):
-    group: Any = config
-    for name in flag.split('.')[1:]:
-      if not isinstance(group, ConfigDict) or name not in group:
-        have = ', '.join(group) if isinstance(group, ConfigDict) else 'none'
-        raise UserError(f'{flag}: there is no field {name!r}; the fields here are: {have}')
-      group = group[name]
 
 
 def main(argv: Sequence[str] | None = None) -> Any:

@@ -7,8 +7,9 @@ import importlib.util
 import inspect
 import pathlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -111,3 +112,17 @@ def _line_of(error: Exception, path: pathlib.Path) -> str:
     return f'{path}:{error.lineno}'
   lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
   return f'{path}:{lines[-1]}' if lines else str(path)
+
+
+def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
+  """Raises a `UserError` for a --config.FIELD among the arguments that the config has not.
+
+  ml_collections' own message names neither the flag nor the fields that there are.
+  """
+  for flag in (item.partition('=')[0] for item in arguments if item.startswith('--config.')):
+    group: Any = config
+    for name in flag.split('.')[1:]:
+      if not isinstance(group, ConfigDict) or name not in group:
+        have = ', '.join(group) if isinstance(group, ConfigDict) else 'none'
+        raise UserError(f'{flag}: there is no field {name!r}; the fields here are: {have}')
+      group = group[name]
