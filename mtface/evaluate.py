@@ -13,6 +13,7 @@ A selection of checkpoints is one word:
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 import re
@@ -92,7 +93,8 @@ class Evaluator:
   def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike):
     self.workdir, self.data_dir = pathlib.Path(workdir).expanduser(), data_dir
     self.config = read_config(self.workdir)
-    self.mesh: Mesh = make_mesh(self.config.mesh.fsdp)
+    # Perhaps on fewer devices than it was trained on.
+    self.mesh: Mesh = make_mesh(math.gcd(self.config.mesh.fsdp, jax.device_count()))
     check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
     self.run: Run = prepare(self.config, data_dir)
     self.checkpoints = Checkpoints(self.workdir)

@@ -69,11 +69,12 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
     health = Health()
     with open_log(workdir, start) as log, open_progress(start, run.steps, config.batch_size) as bar:
       empty = place(new_tally(run.tasks), everywhere(mesh))
-      tally = empty
+      tally = after = empty
       unread: Tally | None = None
       for step, batch in enumerate(health.waiting(batches), start + 1):
-        before = tally
-        state, tally = train_step(state, tally, batch)
+        before = after
+        state, after = train_step(state, tally, batch)
+        tally = after
         before.steps.block_until_ready()  # one step runs, one waits: enough to keep the device busy, and memory bounded
         stopping = bool(before.stop) and step < run.steps
         bar.advance(step)
