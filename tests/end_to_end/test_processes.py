@@ -158,8 +158,9 @@ def test_when_one_is_killed_the_others_end_at_once_and_say_why(two, tiny_data, t
   killed = time.monotonic()
   code, err = ended([started[1 - rank]], SECONDS)[0]
   assert time.monotonic() - killed < SECONDS
-  # When process 0 dies, JAX's own abort (SIGABRT) may come first; launchers start both again.
-  assert code == 76 or (rank == 0 and code == -signal.SIGABRT), err
+  # JAX's own abort (SIGABRT) may come first: at once when process 0 dies, or after the heartbeat when a host waits for another one
+  # outside of a collective. Launchers start both again.
+  assert code in (76, -signal.SIGABRT), err
   if code == 76:
     assert f'process {1 - rank} of 2' in err
     assert 'another process was lost' in err
