@@ -18,6 +18,14 @@ from mtface.errors import UserError
 from mtface.tasks import get_task
 
 LOSS_OVER = ('all', 'labelled')  # see `losses.reduce_terms`
+MODELS: dict[str, dict[str, Any]] = {  # the fields of each network; their defaults are the published network
+  'bknet': {
+    'width': 1.0,  # factor on all channel counts
+    'join': False,  # MBKNet's join of the first and the last block
+    'dropout': 0.5,
+    'init': 'gaussian',  # gaussian (std 0.01, as published) | he
+  },
+}
 
 
 def experiment() -> ConfigDict:
@@ -33,14 +41,7 @@ def experiment() -> ConfigDict:
       'image_shape': (48, 48, 1),  # height, width in pixels, channels; what the sources must have
       'batch_size': 128,  # global, over all devices
       'duration': '10 epochs',
-      'model': {
-        'name': 'bknet',
-        'width': 1.0,  # factor on all channel counts
-        'join': False,  # MBKNet's join of the first and the last block
-        'dropout': 0.5,
-        'init': 'gaussian',  # gaussian (std 0.01, as published) | he
-        'dtype': 'float32',  # of the computation: float32 | bfloat16
-      },
+      'model': model('bknet'),
       'augment': {
         'pad': 4,  # pixels: random crop after padding this much on each side
         'flip': True,
@@ -82,6 +83,11 @@ def experiment() -> ConfigDict:
       },
     }
   )
+
+
+def model(name: str, **changes: Any) -> ConfigDict:
+  """The fields of a network of `MODELS`, and `dtype`, that of the computation: float32 | bfloat16."""
+  return ConfigDict({'name': name} | MODELS[name] | {'dtype': 'float32'} | changes)
 
 
 def task(loss: str = 'softmax_cross_entropy', weight: float = 1.0, class_weights: str = 'none') -> ConfigDict:
@@ -262,11 +268,15 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
 
 def check_fields(config: ConfigDict, where: str) -> None:
   """Raises a `UserError` that begins with `where` for a field of `experiment()`, `task()` or `source()` that is missing."""
-  wanted = [name for name in flat(experiment().to_dict()) if name != 'arguments']
   have = flat(config.to_dict())
-  for group, default in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
+  default, network = experiment(), have.get('model.name', 'bknet')
+  if network not in MODELS:
+    raise UserError(f'{where}.model.name {network!r} is unknown; there are {", ".join(MODELS)}')
+  default.model = model(network)
+  wanted = [name for name in flat(default.to_dict()) if name != 'arguments']
+  for group, fields in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
     names = dict.fromkeys(name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.'))
-    wanted = [name for name in wanted if name != group] + [f'{group}.{name}.{key}' for name in names for key in default]
+    wanted = [name for name in wanted if name != group] + [f'{group}.{name}.{key}' for name in names for key in fields]
   missing = [name for name in wanted if name not in have]
   if missing:
     raise UserError(

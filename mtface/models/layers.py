@@ -56,6 +56,7 @@ class BatchNorm(nnx.Module):
   Attributes:
     scale, bias: [features], trained.
     mean, var: [features], running averages: momentum * old + (1 - momentum) * batch (biased variance).
+    frozen: in training, use the running averages too, and leave them as they are (`network.freeze`).
   """
 
   def __init__(
@@ -73,12 +74,13 @@ class BatchNorm(nnx.Module):
     self.mean = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
     self.var = nnx.BatchStat(jnp.ones((features,), jnp.float32))
     self.momentum, self.epsilon, self.dtype = momentum, epsilon, dtype
+    self.frozen = False
 
   def __call__(self, x: jax.Array, train: bool, *, relu: bool = False) -> jax.Array:
     """Normalises x, and applies ReLU if asked to: one pass less over memory than a ReLU of its own."""
     x = x.astype(self.dtype or jnp.result_type(x, jnp.bfloat16))
     scale, bias = self.scale[...], self.bias[...]
-    if not train:
+    if self.frozen or not train:
       return _normalise(x, self.mean[...], self.var[...], scale, bias, self.epsilon, relu)
     y, mean, var = batch_norm(x, scale, bias, self.epsilon, relu)
     for running, batch in ((self.mean, mean), (self.var, var)):

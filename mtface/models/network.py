@@ -45,6 +45,10 @@ class Network:
     """{task: [B, C]}, with running statistics and no dropout."""
     return nnx.merge(self.graph, params, stats)(images, train=False)
 
+  def features(self, params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+    """What all heads see, [B, D] (the penultimate features), with running statistics."""
+    return nnx.merge(self.graph, params, stats).features(images, train=False)
+
 
 def make_network(
   config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int
