@@ -60,12 +60,13 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
     on=args.on,
     re_estimate=args.re_estimate_statistics,
     predictions=args.predictions,
+    stage=args.stage,
   )
   process.say(results_table(rows))
   if args.sheet:
     from mtface.report.sheet import write_sheets
 
-    for path in write_sheets(workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on):
+    for path in write_sheets(workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on, args.stage):
       print(f'picture: {path}')
   process.say(f'results: {workdir / RESULTS_FILE}')
 
@@ -134,7 +135,9 @@ def compare(args: Args, _: Sequence[str]) -> None:
 
 def sweep(args: Args, _: Sequence[str]) -> None:
   """Measures every checkpoint of a run on every set; or trains and measures a grid: --configs=demo --over='seed=0,1'."""
+  from mtface.checkpoints import read_config
   from mtface.results import results_table
+  from mtface.stages import stage_folder, stage_of
   from mtface.sweep import sweep_checkpoints, sweep_configs
 
   workdir = workdir_flag(args)
@@ -146,8 +149,9 @@ def sweep(args: Args, _: Sequence[str]) -> None:
     return
   if args.over:
     raise UserError('--over: varies fields of configs; name them with --configs')
-  print(results_table(sweep_checkpoints(workdir, data_dir(args), args.on)))
-  print(f'results: {workdir}/sweep/sweep.csv, .json, .md and .png')
+  print(results_table(sweep_checkpoints(workdir, data_dir(args), args.on, args.stage)))
+  folder = stage_folder(workdir, stage_of(read_config(workdir), args.stage)[0])
+  print(f'results: {folder}/sweep/sweep.csv, .json, .md and .png')
 
 
 def table(args: Args, names: Sequence[str]) -> None:
@@ -169,8 +173,8 @@ def report(args: Args, _: Sequence[str]) -> None:
   from mtface.report.sheet import write_galleries
 
   workdir = workdir_flag(args)
-  print(f'picture: {draw_curves(workdir)}')
-  for path in write_galleries(workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on):
+  print(f'picture: {draw_curves(workdir, args.stage)}')
+  for path in write_galleries(workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on, args.stage):
     print(f'picture: {path}')
 
 
@@ -200,14 +204,15 @@ COMMANDS: dict[str, Command] = {
   'params': Command(params, ('config',)),
   'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
   'evaluate': Command(
-    evaluate, ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', *_PLACE)
+    evaluate,
+    ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', 'stage', *_PLACE),
   ),
   'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)),
   'compare': Command(compare, ('workdirs',)),
-  'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'configs', 'over')),
+  'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),
   'table': Command(table, ('workdirs',), takes_names=True),
   'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
-  'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on')),
+  'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
 }
 
 FLAG_HELP = {
@@ -224,6 +229,7 @@ FLAG_HELP = {
   're_estimate_statistics': 'for average:K: measure batch-norm statistics anew on training samples (otherwise they are averaged too)',
   'sheet': 'also draw a sheet of faces with labels and predictions for each set',
   'predictions': 'also write what the networks say of each image, as CSV',
+  'stage': 'of a run with stages: which one (default: the last)',
   'folds': 'number of folds (default 4)',
   'fold': 'do this fold only, 0 to folds - 1: for jobs side by side',
   'gather': 'only put together the folds that are done',
@@ -239,6 +245,7 @@ _INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None, 'fsdp
 _LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [], 'beam_options': None}
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
 _SWITCHES['distributed'] = False
+_TEXTS = {'stage': ''}
 
 
 def define_flags(values: Args, names: Sequence[str]) -> None:
@@ -252,7 +259,7 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
     elif name in _LISTS:
       flags.DEFINE_list(name, _LISTS[name], text, flag_values=values)
     elif name != 'config':
-      flags.DEFINE_string(name, None, text, flag_values=values)
+      flags.DEFINE_string(name, _TEXTS.get(name), text, flag_values=values)
 
 
 # --- Flags to values ----------------------------------------------------------------------------------------------------------------

@@ -90,6 +90,22 @@ def summarize(task: tasks.Task, totals: Counts) -> dict[str, Any]:
   return _summarize_multi_label(host) if task.multi_label else _summarize_single_label(task, host)
 
 
+def expected_value(probabilities: np.ndarray, values: np.ndarray, top: int) -> np.ndarray:
+  """The mean of the `top` most probable values, weighted by their probabilities (Savchenko 2021, eq. 1).
+
+  Args:
+    probabilities: [N, C], of each class.
+    values: [C], what the classes stand for, such as years.
+    top: L, from 1 (the most probable value) to C (the mean of the distribution).
+
+  Returns:
+    float64 [N], in the unit of the values.
+  """
+  classes = np.argsort(-probabilities, axis=1, kind='stable')[:, :top]
+  weights = np.take_along_axis(probabilities, classes, axis=1).astype(np.float64)
+  return np.sum(weights * np.asarray(values)[classes], axis=1) / weights.sum(axis=1)
+
+
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
   """Returns Wilson's score interval (low, high) of a proportion; (0, 1), which says nothing, for n = 0.
 

@@ -39,7 +39,7 @@ def write_results(workdir: pathlib.Path, name: str, rows: Sequence[Row]) -> None
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-  return row['checkpoint'], row['source'], row['task']
+  return row.get('stage'), row['checkpoint'], row['source'], row['task']
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

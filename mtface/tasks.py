@@ -147,6 +147,9 @@ _ALL = (
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
+# Tasks that another one answers too, with the scores of these of its classes (Savchenko 2021, section 2.2: 8 emotions scored on 7).
+VIEWS: dict[str, tuple[str, tuple[int, ...]]] = {'emotion7': ('emotion8', tuple(range(len(_EMOTION7))))}
+
 
 def identity_task(num_subjects: int) -> Task:
   """Returns the single-label task of telling `num_subjects` people apart; its classes are '0', '1', ..."""
@@ -156,11 +159,15 @@ def identity_task(num_subjects: int) -> Task:
 def get_task(name: str) -> Task:
   """Returns the task called `name`; 'identity:N' is the identity of one of N people (VGGFace2's training set: 9131).
 
+  'identity' alone is that of nobody knows how many, without classes: enough to read labels by, not to make a head of.
+
   Raises:
     UserError: no task has this name, or the N of 'identity:N' is not a whole number of at least 2.
   """
   if name in TASKS:
     return TASKS[name]
+  if name == 'identity':
+    return identity_task(0)
   prefix, _, number = name.partition(':')
   if prefix != 'identity':
     raise errors.UserError(f"task '{name}' is unknown; expected one of {', '.join(TASKS)}, identity:N")

@@ -234,3 +234,11 @@ def test_counts_of_a_sharded_batch():
     [sys.executable, '-c', textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False
   )
   assert result.stdout == 'done on 8\n', result.stderr
+
+
+def test_expected_value_by_hand():
+  # Savchenko 2021, eq. 1: ages 10, 20, 30, 40.
+  chances, years = np.array([[0.1, 0.4, 0.2, 0.3], [0.7, 0.1, 0.1, 0.1]]), np.array([10.0, 20.0, 30.0, 40.0])
+  by_top = {1: (20, 10), 2: ((20 * 0.4 + 40 * 0.3) / 0.7, (10 * 0.7 + 20 * 0.1) / 0.8), 4: (27, 16)}
+  for top, expected in by_top.items():
+    np.testing.assert_allclose(metrics.expected_value(chances, years, top), expected)

@@ -135,7 +135,7 @@ def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], folds: int) -
   columns = []
   for task in tasks:
     labels = arrays[f'labels.{task}']
-    if labels.ndim == 1 and get_task(task).num_classes <= _MOST_STRATUM_CLASSES:
+    if labels.ndim == 1 and 0 < get_task(task).num_classes <= _MOST_STRATUM_CLASSES:
       columns.append(np.where(arrays[f'mask.{task}'], labels, -1))
   strata = np.zeros(len(arrays['images']), np.int64)
   if columns:
@@ -234,7 +234,7 @@ def _groups(images: np.ndarray, subjects: Sequence[str]) -> np.ndarray:
 
 def _check_labels(task: Task, columns: dict[str, np.ndarray], what: str) -> None:
   labels, mask = columns[f'labels.{task.name}'], columns[f'mask.{task.name}']
-  top = 2 if task.multi_label else task.num_classes
+  top = 2 if task.multi_label else task.num_classes or np.iinfo(np.int32).max
   bad = np.argwhere(mask & ((labels < 0) | (labels >= top)))
   if len(bad):
     where = columns['image_ids'][bad[0][0]]
