@@ -39,7 +39,7 @@ class Frame(NamedTuple):
     image: RGB uint8 [H, W, 3], turned upright if the container says so.
   """
 
-  index: int
+  index: int  # type: ignore[assignment]  # tuples have a method of this name
   seconds: float
   image: np.ndarray
 
