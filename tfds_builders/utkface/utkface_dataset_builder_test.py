@@ -97,7 +97,7 @@ def test_mtcnn_crops(tmp_path):
   path = build_set('utkface/rgb64_mtcnn', raw, tmp_path)
   records, notes = by_id(path), read_summary(path)['notes']
   found, none = (records[name.removesuffix('.chip.jpg')] for name in NAMES[:2])
-  left, top, right, bottom = found['attributes']['box']
+  left, _, right, _ = found['attributes']['box']
   assert 40 < left < 80 < 120 < right < 160  # 1.3 times 62 wide, around 100
   assert found['image'].shape == (64, 64, 3)
   np.testing.assert_array_equal(none['attributes']['box'], [0, 0, 200, 200])
