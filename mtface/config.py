@@ -105,7 +105,7 @@ def model(name: str, **changes: Any) -> ConfigDict:
 
 
 def task(
-  loss: str = 'softmax_cross_entropy', weight: float = 1.0, class_weights: str = 'none', classes: int = 0, top: int = 1
+  loss: str = 'softmax_cross_entropy', weight: float = 1.0, class_weights: str = 'none', top: int = 1
 ) -> ConfigDict:
   """What is asked of one task.
 
@@ -113,15 +113,14 @@ def task(
     loss: a name in `losses.TERMS`.
     weight: mu_t of the total loss.
     class_weights: none, or balanced (Savchenko 2021, eq. 2: from the counts of the training sources).
-    classes: of `identity`: how many people; 0 for all other tasks.
     top: of ages: the prediction is the mean of so many of the most probable years (Savchenko 2021, eq. 1); 1 is the most probable.
   """
-  return ConfigDict({'loss': loss, 'weight': weight, 'class_weights': class_weights, 'classes': classes, 'top': top})
+  return ConfigDict({'loss': loss, 'weight': weight, 'class_weights': class_weights, 'top': top})
 
 
 def tasks_of(config: ConfigDict) -> dict[str, Task]:
   """The tasks of `config.tasks` by name."""
-  return {name: get_task(f'{name}:{entry.classes}' if entry.classes else name) for name, entry in config.tasks.items()}
+  return {name: get_task(name) for name in config.tasks}
 
 
 def source(name: str, *tasks: str) -> ConfigDict:
@@ -278,8 +277,6 @@ def check(config: ConfigDict, devices: int) -> None:
     raise UserError('config: no tasks or no sources to train on')
   values = flat(config.to_dict())
   for name, known in tasks_of(config).items():
-    if not known.num_classes:
-      raise UserError(f'config.tasks.{name}.classes: 0; {name} needs to know how many people there are')
     _check_number(f'tasks.{name}.weight', values, 'at least 0', lambda x: 0 <= x < math.inf)
     most = known.num_classes if known.values else 1
     _check_number(f'tasks.{name}.top', values, f'from 1 to {most} for {name}', range(1, most + 1).__contains__)

@@ -167,7 +167,7 @@ def test_a_config_without_tasks():
 
 def test_tasks_and_sources():
   assert task('multiclass_squared_hinge', 2.0).to_dict() == {
-    'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none', 'classes': 0, 'top': 1
+    'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none', 'top': 1
   }  # fmt: skip
   assert source('a/b:train', 'smile', 'gender').to_dict() == {'name': 'a/b:train', 'tasks': ('smile', 'gender')}
 
