@@ -39,7 +39,7 @@ from mtface.optim import make_optimizer
 from mtface.predictions import write_predictions
 from mtface.progress import progress
 from mtface.results import Row, read_results, write_results
-from mtface.scoring import Scorer, Scores, comparable, measure
+from mtface.scoring import FeatureExtractor, Scorer, Scores, comparable, measure
 from mtface.sharding import everywhere, make_mesh, place, state_shardings
 from mtface.step import new_state
 from mtface.train import Run, prepare
@@ -99,6 +99,7 @@ class Evaluator:
     self.run: Run = prepare(self.config, data_dir)
     self.checkpoints = Checkpoints(self.workdir)
     self.scorer = Scorer(self.run.network, self.run.tasks, self.mesh, self.config.evaluation.batch_size)
+    self.extractor = FeatureExtractor(self.run.network, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
     self._margins = [task for task in self.run.tasks if self.config.tasks[task].loss in losses.MARGINS]
 
