@@ -214,6 +214,10 @@ COMMANDS: dict[str, Command] = {
     feature_commands.classify, (*_RUN, 'train', 'test', 'task', 'classifiers', 'l2', 'trees', 'seed')
   ),
   'identify': Command(feature_commands.identify, (*_RUN, 'on', 'people', 'repeats', 'seed')),
+  'video': Command(
+    feature_commands.video,
+    (*_RUN, 'train', 'test', 'level', 'boxes', 'task', 'classifiers', 'trees', 'seed'),
+  ),
 }
 
 FLAG_HELP = {
@@ -242,8 +246,10 @@ FLAG_HELP = {
   'train': 'what classifiers are fitted to: a source, as in utkface/rgb224:train',
   'test': 'what they are measured on',
   'task': 'the task of the labels, as in ethnicity5; the network need not predict it',
-  'classifiers': 'some of svm, forest, knn, linear, with commas (default all)',
+  'classifiers': 'some of svm, forest, knn, linear, with commas (default all; video: svm,forest)',
   'l2': 'scale feature vectors to length 1 before (default yes; --nol2)',
+  'level': 'clip (default: the largest face of each frame) or group (all faces)',
+  'boxes': 'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
   'trees': 'of a random forest (default 1000)',
   'seed': 'of whatever is drawn (default 0)',
   'people': 'a file of names, one a line: only these people take part',

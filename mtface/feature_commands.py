@@ -60,6 +60,29 @@ def identify(args: Args, _: Sequence[str]) -> None:
   print(f'results: {workdir / IDENTIFY_FILE}')
 
 
+def video(args: Args, _: Sequence[str]) -> None:
+  """Classifies clips by their faces.   mtface video --train=FOLDER --test=FOLDER, with FOLDER/<class>/<clip>.avi, or sources"""
+  from mtface.classify import Settings
+  from mtface.classify_clips import VIDEO_FILE, classify_clips, video_table
+  from mtface.clips import Reading
+  from mtface.commands import data_dir, workdir_flag
+
+  workdir = workdir_flag(args)
+  rows = classify_clips(
+    workdir,
+    data_dir(args),
+    checkpoint=_checkpoint(args),
+    train=_given(args, 'train', 'a folder of clips, or a source of clips'),
+    test=_given(args, 'test', 'a folder of clips, or a source of clips'),
+    reading=Reading(args.level or 'clip', args.boxes or 'detect'),
+    task=args.task,
+    classifiers=args.classifiers,
+    settings=Settings(trees=args.trees, seed=args.seed),
+  )
+  print(video_table(rows))
+  print(f'results: {workdir / VIDEO_FILE}')
+
+
 def _checkpoint(args: Args) -> str:
   """--checkpoint, one; last where none is given."""
   if len(args.checkpoint) > 1:

@@ -116,7 +116,7 @@ def write_features(
 def _write(workdir: pathlib.Path, checkpoint: str, source: Source, network: FeatureNetwork) -> pathlib.Path:
   arrays = {'features': network.of(source, f'features of {source.name}'), 'image_ids': source.image_ids}
   arrays['subjects'] = subjects(source)
-  for kind, fields in (('labels', source.labels), ('mask', source.mask), ('attributes', _attributes(source))):
+  for kind, fields in (('labels', source.labels), ('mask', source.mask), ('attributes', attributes(source))):
     arrays |= {f'{kind}/{name}': values for name, values in fields.items()}
   path = workdir / 'features' / file_name(checkpoint) / f'{file_name(source.name)}.npz'
   with replaced(path) as partial, partial.open('wb') as file:
@@ -131,7 +131,8 @@ def subjects(source: Source) -> np.ndarray:
   return np.full(len(source), '') if found is None else found
 
 
-def _attributes(source: Source) -> dict[str, np.ndarray]:
+def attributes(source: Source) -> dict[str, np.ndarray]:
+  """{name: [N, ...]}: what else a source's records say."""
   return getattr(source, 'attributes', {})
 
 
