@@ -54,15 +54,30 @@ def write_prepared(
     shards: number of files a split; None leaves it to TFDS.
     salt: TFDS orders records by a hash of their keys; another salt is another order.
   """
+  drawn = {
+    split: fake_source(split, size, tasks, seed=seed + i, shape=shape) for i, (split, size) in enumerate(splits.items())
+  }
+  return write_sources(data_dir, name, drawn, subjects=subjects, shards=shards, salt=salt)
+
+
+def write_sources(
+  data_dir: str | os.PathLike,
+  name: str,
+  drawn: Mapping[str, Source],
+  *,
+  subjects: int = 0,
+  shards: int | None = None,
+  salt: str = '',
+) -> pathlib.Path:
+  """The same with the images and labels of sources, one for each split."""
   import tensorflow_datasets as tfds
 
   from tfds_builders.base import FaceConfig, face_features
 
   set_name, config_name = name.split('/')
+  first = next(iter(drawn.values()))
+  tasks, shape = list(first.labels), first.image_shape
   config = FaceConfig(name=config_name, size=shape[0], channels=shape[2])
-  drawn = {
-    split: fake_source(split, size, tasks, seed=seed + i, shape=shape) for i, (split, size) in enumerate(splits.items())
-  }
 
   class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A set that is drawn, not read."""
@@ -72,7 +87,7 @@ def write_prepared(
     BUILDER_CONFIGS = (config,)
 
     def _info(self):
-      return tfds.core.DatasetInfo(builder=self, features=face_features(config, list(tasks), subject=bool(subjects)))
+      return tfds.core.DatasetInfo(builder=self, features=face_features(config, tasks, subject=bool(subjects)))
 
     def _split_generators(self, _):
       return {split: self._generate_examples(source) for split, source in drawn.items()}
