@@ -21,7 +21,7 @@ from mtface.data.names import SourceName
 from mtface.data.sources import Source
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection
-from mtface.features import FeatureNetwork, any_source, l2_normalized, subjects
+from mtface.features import FeatureNetwork, any_source, l2_normalized
 from mtface.progress import warn
 from mtface.results import Row, markdown_table, percent, write_rows
 from mtface.tasks import Task, get_task
@@ -164,14 +164,14 @@ def classify(
   evaluator, selection = Evaluator(workdir, data_dir), Selection.parse(checkpoint)
   sources = [any_source(evaluator, name, flag) for flag, name in (('--train', train), ('--test', test))]
   check_apart(*sources)
-  known = [_labelled(source, kind) for source in sources]
+  known = [_labelled(source, task) for source in sources]
   head = evaluator.head(checkpoint, selection)
   network = FeatureNetwork(evaluator, selection)
   vectors = [network.of(source, f'features of {source.name}') for source in known]
   if settings.l2:
     vectors = [l2_normalized(x) for x in vectors]
-  labels = [source.labels[kind.name] for source in known]
-  head |= {'train': sources[0].name, 'test': sources[1].name, 'task': kind.name}
+  labels = [source.labels[task] for source in known]
+  head |= {'train': sources[0].name, 'test': sources[1].name, 'task': task}
   head |= dataclasses.asdict(settings) | {'features': network.size, 'n_train': len(known[0])}
   rows = []
   for name in classifiers or CLASSIFIERS:
@@ -182,13 +182,13 @@ def classify(
   return rows
 
 
-def _labelled(source: Source, task: Task) -> Source:
+def _labelled(source: Source, task: str) -> Source:
   """The faces of a source with a label of `task`."""
-  if task.name not in source.labels:
-    raise UserError(f'--task={task.name}: {source.name} has no such labels; it has {", ".join(source.labels)}')
-  if not source.mask[task.name].any():
-    raise UserError(f'--task={task.name}: no face of {source.name} is labelled; name another part of the set')
-  return source.take(np.flatnonzero(source.mask[task.name]))
+  if task not in source.labels:
+    raise UserError(f'--task={task}: {source.name} has no such labels; it has {", ".join(source.labels)}')
+  if not source.mask[task].any():
+    raise UserError(f'--task={task}: no face of {source.name} is labelled; name another part of the set')
+  return source.take(np.flatnonzero(source.mask[task]))
 
 
 def check_apart(train: Source, test: Source) -> None:
@@ -206,7 +206,7 @@ def check_apart(train: Source, test: Source) -> None:
     raise UserError(
       f'--test={test.name}: {shared:,} of its {len(test):,} faces are in --train={train.name} too; take another split or fold'
     )
-  people = set(subjects(train)) & set(subjects(test)) - {''}
+  people = set(train.subjects) & set(test.subjects) - {''}
   if people:
     warn(f'{len(people):,} people are both in {train.name} and in {test.name}')
 

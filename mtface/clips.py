@@ -20,9 +20,9 @@ from mtface.data.sources import Source
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator
 from mtface.faces import crop
-from mtface.features import FeatureNetwork, any_source, attributes, l2_normalized
+from mtface.features import FeatureNetwork, any_source, l2_normalized
 from mtface.progress import progress, warn
-from mtface.tasks import Task, get_task
+from mtface.tasks import get_task
 from mtface.video import LEVELS, new_moments
 
 ENDINGS = ('.avi', '.mp4', '.mov', '.mkv')
@@ -165,23 +165,22 @@ def source_clips(source: Source, level: str, task: str | None) -> ClipSet:
   Raises:
     UserError: it has no clips, no such labels, different labels in one clip, or several faces a frame at the level `clip`.
   """
-  found = attributes(source)
+  found = source.attributes
   missing = [name for name in ('clip', 'frame', 'faces') if name not in found]
   if missing:
     raise UserError(f'{source.name}: has no attributes {", ".join(missing)}; expected a set of clips, such as afew')
-  kind = _task_of(source, task)
-  order = np.flatnonzero(source.mask[kind.name])
+  task = _task_of(source, task)
+  order = np.flatnonzero(source.mask[task])
   order = order[np.lexsort((found['frame'][order], found['clip'][order]))]
   if not len(order):
-    raise UserError(f'{source.name}: no clip is labelled for {kind.name}; name another part of the set')
+    raise UserError(f'{source.name}: no clip is labelled for {task}; name another part of the set')
   starts = np.flatnonzero(np.r_[True, found['clip'][order][1:] != found['clip'][order][:-1]])
-  clips = tuple(_source_clip(source, rows, kind, level) for rows in np.split(order, starts[1:]))
-  return ClipSet(source.name, kind.classes, clips, source)
+  clips = tuple(_source_clip(source, rows, task, level) for rows in np.split(order, starts[1:]))
+  return ClipSet(source.name, get_task(task).classes, clips, source)
 
 
-def _task_of(source: Source, name: str | None) -> Task:
-  tasks = [get_task(task) for task in source.labels]
-  of_clips = [task for task in tasks if not task.multi_label and name in (None, task.name)]
+def _task_of(source: Source, name: str | None) -> str:
+  of_clips = [task for task in source.labels if not get_task(task).multi_label and name in (None, task)]
   if len(of_clips) != 1:
     raise UserError(
       f'--task{f"={name}" if name else " is missing"}: {source.name} has the labels {", ".join(source.labels)}; name one task of one class'
@@ -189,13 +188,11 @@ def _task_of(source: Source, name: str | None) -> Task:
   return of_clips[0]
 
 
-def _source_clip(source: Source, rows: np.ndarray, task: Task, level: str) -> Clip:
-  found = attributes(source)
-  name, labels = str(found['clip'][rows[0]]), source.labels[task.name][rows]
+def _source_clip(source: Source, rows: np.ndarray, task: str, level: str) -> Clip:
+  found = source.attributes
+  name, labels = str(found['clip'][rows[0]]), source.labels[task][rows]
   if (labels != labels[0]).any():
-    raise UserError(
-      f'{source.name}: frames of the clip {name} have different labels of {task.name}; build the set again'
-    )
+    raise UserError(f'{source.name}: frames of the clip {name} have different labels of {task}; build the set again')
   rows = rows[found['faces'][rows] > 0]
   frames = found['frame'][rows]
   if level == 'clip' and len(np.unique(frames)) < len(frames):
@@ -205,7 +202,7 @@ def _source_clip(source: Source, rows: np.ndarray, task: Task, level: str) -> Cl
     for row, frame in zip(rows, frames, strict=True):
       yield int(frame), source.gather(row)
 
-  return Clip(name, task.classes[labels[0]], faces)
+  return Clip(name, get_task(task).classes[labels[0]], faces)
 
 
 def describe(clips: ClipSet, network: FeatureNetwork, level: str) -> Described:

@@ -114,26 +114,18 @@ def write_features(
 
 
 def _write(workdir: pathlib.Path, checkpoint: str, source: Source, network: FeatureNetwork) -> pathlib.Path:
-  arrays = {'features': network.of(source, f'features of {source.name}'), 'image_ids': source.image_ids}
-  arrays['subjects'] = subjects(source)
-  for kind, fields in (('labels', source.labels), ('mask', source.mask), ('attributes', attributes(source))):
+  arrays = {
+    'features': network.of(source, f'features of {source.name}'),
+    'image_ids': source.image_ids,
+    'subjects': source.subjects,
+  }
+  for kind, fields in (('labels', source.labels), ('mask', source.mask), ('attributes', source.attributes)):
     arrays |= {f'{kind}/{name}': values for name, values in fields.items()}
   path = workdir / 'features' / file_name(checkpoint) / f'{file_name(source.name)}.npz'
   with replaced(path) as partial, partial.open('wb') as file:
     np.savez(file, **arrays)  # type: ignore[arg-type]  # one of its own arguments is a bool
   process.say(f'{path}: {len(source):,} faces, {network.size} features each')
   return path
-
-
-def subjects(source: Source) -> np.ndarray:
-  """text [N]: who is in a source's pictures; empty where that is unknown."""
-  found = getattr(source, 'subjects', None)
-  return np.full(len(source), '') if found is None else found
-
-
-def attributes(source: Source) -> dict[str, np.ndarray]:
-  """{name: [N, ...]}: what else a source's records say."""
-  return getattr(source, 'attributes', {})
 
 
 def l2_normalized(vectors: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from mtface.data.sources import Source
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection
-from mtface.features import FeatureNetwork, any_source, l2_normalized, subjects
+from mtface.features import FeatureNetwork, any_source, l2_normalized
 from mtface.results import Row, markdown_table, percent, write_rows
 
 IDENTIFY_FILE = 'identify.json'
@@ -67,9 +67,8 @@ def people_of(source: Source) -> np.ndarray:
   Raises:
     UserError: the source knows neither.
   """
-  found = subjects(source)
-  if (found != '').any():
-    return found
+  if (source.subjects != '').any():
+    return source.subjects
   for task, labels in source.labels.items():
     if task.partition(':')[0] == 'identity':
       return np.where(source.mask[task], labels.astype(str), '')

@@ -47,8 +47,9 @@ def test_available_lists_every_builder_in_the_package():
   expected = {path.parent.name for path in folder.glob('*/*_dataset_builder.py')}
   found = build_lib.available()
   assert set(found) == expected
-  assert found['genki4k'] == found['utkface'] == ['gray48', 'rgb224']
-  assert found['fer2013'] == ['gray48']
+  assert found['genki4k'] == ['gray48', 'rgb224']
+  assert found['utkface'] == ['gray48', 'rgb64', 'rgb96', 'rgb224', 'rgb64_mtcnn', 'rgb224_mtcnn']
+  assert found['fer2013'] == ['gray48', 'rgb64', 'rgb96', 'rgb224']
 
 
 def test_every_builder_has_the_files_that_tfds_reads():
@@ -66,7 +67,7 @@ def test_every_builder_has_the_files_that_tfds_reads():
   ('name', 'words'),
   [
     ('celebb', ["'celebb'", 'genki4k/gray48', 'fer2013/gray48', 'utkface/rgb224']),
-    ('fer2013/rgb224', ["'rgb224'", 'fer2013', 'gray48']),
+    ('fer2013/rgb32', ["'rgb32'", 'fer2013', 'gray48']),
     ('', ['genki4k/gray48']),
   ],
 )

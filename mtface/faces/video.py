@@ -21,7 +21,7 @@ os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 import cv2
 
 from mtface import errors
-from mtface.faces import detect
+from mtface.faces import crop, detect
 
 # Fewer than this share of the frames that the container promises: the file is damaged. Sound files miss a few: decoders drop frames at
 # either end that lean on others, and some containers state a length only, of which the number is an estimate.
@@ -111,16 +111,6 @@ def faces_of(image: np.ndarray, min_face: int = 20) -> list[detect.Detection]:
   return [face for face in found if face.box[0] < inside[0] and face.box[1] < inside[1]]
 
 
-def overlap(one: Box, other: Box) -> float:
-  """Returns the area that two boxes share over the area that they cover together: 0 to 1."""
-  width = min(one[2], other[2]) - max(one[0], other[0])
-  height = min(one[3], other[3]) - max(one[1], other[1])
-  if width <= 0 or height <= 0:
-    return 0.0
-  area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-  return width * height / (area - width * height)
-
-
 def follow(faces: Sequence[detect.Detection], before: Box | None) -> detect.Detection | None:
   """Returns the main face of a frame: the largest, but the one of the frame before as long as it is nearly as large.
 
@@ -138,4 +128,4 @@ def follow(faces: Sequence[detect.Detection], before: Box | None) -> detect.Dete
     return None
   near = [face for face in faces if 2 * face.area >= faces[0].area] if before else []
   # max takes the first of equals, which is the largest.
-  return max(near, key=lambda face: overlap(face.box, before), default=faces[0]) if before else faces[0]
+  return max(near, key=lambda face: crop.overlap(face.box, before), default=faces[0]) if before else faces[0]

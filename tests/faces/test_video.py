@@ -108,20 +108,6 @@ def test_faces_of_a_frame_are_all_faces_the_largest_first():
   assert [face.box[0] // 200 for face in video.faces_of(np.hstack([small, large]), min_face=150)] == [1]
 
 
-@pytest.mark.parametrize(
-  ('one', 'other', 'expected'),
-  [
-    ((0, 0, 10, 10), (0, 0, 10, 10), 1.0),
-    ((0, 0, 10, 10), (5, 0, 15, 10), 50 / 150),
-    ((0, 0, 10, 10), (2, 2, 4, 4), 4 / 100),
-    ((0, 0, 10, 10), (10, 0, 20, 10), 0.0),
-    ((0, 0, 10, 10), (20, 20, 30, 30), 0.0),
-  ],
-)
-def test_overlap(one, other, expected):
-  assert video.overlap(one, other) == video.overlap(other, one) == pytest.approx(expected)
-
-
 def face(left, side):
   return detect.Detection((left, 0, left + side, side), 0.9, np.zeros((5, 2), np.float32))
 
