@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 from ml_collections import ConfigDict
 
-from mtface import config_files, process
+from mtface import config_files, feature_commands, process
 from mtface.errors import UserError
 
 Args = flags.FlagValues
@@ -198,6 +198,7 @@ class Command:
 
 
 _PLACE = ('distributed', 'coordinator', 'processes', 'process')
+_RUN = ('workdir', 'data_dir', 'checkpoint')
 COMMANDS: dict[str, Command] = {
   'build': Command(build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True),
   'describe': Command(describe, ('config', 'data_dir')),
@@ -213,6 +214,15 @@ COMMANDS: dict[str, Command] = {
   'table': Command(table, ('workdirs',), takes_names=True),
   'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
   'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
+  'features': Command(feature_commands.features, (*_RUN, 'on')),
+  'classify': Command(
+    feature_commands.classify, (*_RUN, 'train', 'test', 'task', 'classifiers', 'l2', 'trees', 'seed')
+  ),
+  'identify': Command(feature_commands.identify, (*_RUN, 'on', 'people', 'repeats', 'seed')),
+  'video': Command(
+    feature_commands.video,
+    (*_RUN, 'train', 'test', 'level', 'boxes', 'task', 'classifiers', 'trees', 'seed'),
+  ),
 }
 
 FLAG_HELP = {
@@ -239,12 +249,25 @@ FLAG_HELP = {
   'process': 'which one this is, from 0',
   'fsdp': 'devices that share large parameters, as config.mesh.fsdp (default 1)',
   'configs': 'configs to train and measure, with commas, as in sang2017:A1,sang2017:A2,fold=1',
+  'train': 'what classifiers are fitted to: a source, as in utkface/rgb224:train',
+  'test': 'what they are measured on',
+  'task': 'the task of the labels, as in ethnicity5; the network need not predict it',
+  'classifiers': 'some of svm, forest, knn, linear, with commas (default all; video: svm,forest)',
+  'l2': 'scale feature vectors to length 1 before (default yes; --nol2)',
+  'level': 'clip (default: the largest face of each frame) or group (all faces)',
+  'boxes': 'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
+  'trees': 'of a random forest (default 1000)',
+  'seed': 'of whatever is drawn (default 0)',
+  'people': 'a file of names, one a line: only these people take part',
+  'repeats': 'how many random galleries (default 10)',
   'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
 }
 _INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None, 'fsdp': 1}
+_INTEGERS |= {'trees': 1000, 'seed': 0, 'repeats': 10}
 _LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [], 'beam_options': None}
+_LISTS['classifiers'] = []
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
-_SWITCHES['distributed'] = False
+_SWITCHES |= {'distributed': False, 'l2': True}
 _TEXTS = {'stage': ''}
 
 

@@ -38,7 +38,7 @@ from mtface.optim import make_optimizer
 from mtface.predictions import write_predictions
 from mtface.progress import progress
 from mtface.results import Row, read_results, write_results
-from mtface.scoring import Scorer, Scores, add_views, comparable, measure, with_views
+from mtface.scoring import FeatureExtractor, Scorer, Scores, add_views, comparable, measure, with_views
 from mtface.sharding import everywhere, make_mesh, place, state_shardings
 from mtface.stages import MAIN, stage_folder, stage_of
 from mtface.step import new_state
@@ -101,6 +101,7 @@ class Evaluator:
     self.checkpoints = Checkpoints(self.workdir, self.stage)
     self.tasks = with_views(self.run.tasks)  # what its scores say something of
     self.scorer = Scorer(self.run.network, self.run.tasks, self.mesh, self.config.evaluation.batch_size)
+    self.extractor = FeatureExtractor(self.run.network, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
     self._margins = [task for task in self.run.tasks if self.config.tasks[task].loss in losses.MARGINS]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from mtface.sharding import everywhere, shared
 from mtface.tasks import VIEWS, Task, get_task
 
 Scores = dict[str, np.ndarray]
+T = TypeVar('T')
 
 
 class Scorer:
@@ -50,6 +51,42 @@ class Scorer:
     if pending is not None:
       _collect(found, pending)
     return {name: np.concatenate(parts)[: len(source)] for name, parts in found.items()}
+
+
+class FeatureExtractor:
+  """Runs a network up to what its heads see. One compilation serves every checkpoint, and every set of the same image shape."""
+
+  def __init__(self, network: Network, mesh: Mesh, batch_size: int):
+    self.batch_size = batch_size
+    self._sharding = shared(mesh)
+
+    def run(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+      return network.features(params, stats, scale_images(images)).astype(jax.numpy.float32)
+
+    self._run = jax.jit(run, out_shardings=everywhere(mesh))
+
+  def size(self, params: Params, stats: Stats, image_shape: Sequence[int]) -> int:
+    """D, the length of a feature vector; nothing is computed."""
+    images = jax.ShapeDtypeStruct((self.batch_size, *image_shape), np.uint8)
+    return jax.eval_shape(self._run, params, stats, images).shape[1]
+
+  def stream(
+    self, params: Params, stats: Stats, batches: Iterable[tuple[np.ndarray, T]]
+  ) -> Iterator[tuple[np.ndarray, T]]:
+    """(features float32 [b, D], tag) for each (images uint8 [b, H, W, C], tag), in order; b is at most the batch size.
+
+    It holds two batches: while one runs on the devices, the next is made.
+    """
+    pending: tuple[jax.Array, int, T] | None = None
+    for images, tag in batches:
+      short = np.zeros((self.batch_size - len(images), *images.shape[1:]), np.uint8)
+      filled = np.concatenate([images, short])
+      running = self._run(params, stats, jax.make_array_from_callback(filled.shape, self._sharding, filled.__getitem__))
+      if pending is not None:
+        yield np.asarray(pending[0])[: pending[1]], pending[2]
+      pending = running, len(images), tag
+    if pending is not None:
+      yield np.asarray(pending[0])[: pending[1]], pending[2]
 
 
 def _collect(found: dict[str, list[np.ndarray]], scores: Mapping[str, jax.Array]) -> None:

@@ -41,6 +41,7 @@ def write_prepared(
   attributes: Mapping[str, tuple[Any, Callable[[int], Any]]] | None = None,
   shards: int | None = None,
   salt: str = '',
+  draw: Callable[[str, int], Source] | None = None,
 ) -> pathlib.Path:
   """Writes `data_dir`/`name`/1.0.0 as a builder would, with TFDS and the builders' own features; returns its folder.
 
@@ -55,6 +56,7 @@ def write_prepared(
     attributes: name -> its feature, and what it is of the i-th sample.
     shards: number of files a split; None leaves it to TFDS.
     salt: TFDS orders records by a hash of their keys; another salt is another order.
+    draw: makes the samples of (split, number of samples); None: `fake_source`.
   """
   import tensorflow_datasets as tfds
 
@@ -63,7 +65,8 @@ def write_prepared(
   set_name, config_name = name.split('/')
   config = FaceConfig(name=config_name, size=shape[0], channels=shape[2])
   drawn = {
-    split: fake_source(split, size, tasks, seed=seed + i, shape=shape) for i, (split, size) in enumerate(splits.items())
+    split: draw(split, size) if draw else fake_source(split, size, tasks, seed=seed + i, shape=shape)
+    for i, (split, size) in enumerate(splits.items())
   }
 
   features = {key: feature for key, (feature, _) in (attributes or {}).items()}

@@ -85,12 +85,13 @@ def test_age_groups_are_named_after_their_members():
 def test_get_task():
   assert tasks.get_task('smile') is tasks.TASKS['smile']
   identity = tasks.get_task('identity:9131')
-  assert (identity.name, identity.num_classes, identity.label_shape) == ('identity', 9131, ())
-  of_unknown_many = tasks.get_task('identity')
-  assert (of_unknown_many.name, of_unknown_many.num_classes, of_unknown_many.label_shape) == ('identity', 0, ())
+  assert (identity.name, identity.kind, identity.num_classes) == ('identity:9131', 'identity', 9131)
+  assert tasks.get_task('smile').kind == 'smile'
 
 
-@pytest.mark.parametrize('name', ['smiles', '', 'smile:2', 'identity:', 'identity:x', 'identity:1', 'identity:-3'])
+@pytest.mark.parametrize(
+  'name', ['smiles', '', 'smile:2', 'identity', 'identity:', 'identity:x', 'identity:1', 'identity:-3']
+)
 def test_get_task_errors_are_one_line_with_a_remedy(name):
   with pytest.raises(errors.UserError) as error:
     tasks.get_task(name)
