@@ -25,6 +25,27 @@ MODELS: dict[str, dict[str, Any]] = {  # the fields of each network; their defau
     'dropout': 0.5,
     'init': 'gaussian',  # gaussian (std 0.01, as published) | he
   },
+  'mobilenet': {
+    'width': 1.0,
+    'dropout': 0.0,  # before each last layer
+    'age_hidden': (),  # widths of layers before the last one of tasks with years
+    'input': 'half',  # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation, as most imported weights expect
+  },
+  'efficientnet': {  # mtface/models/efficientnet.py has the widths and depths of B0 to B7
+    'width': 1.0,
+    'depth': 1.0,  # factor on the blocks of each stage
+    'dropout': 0.2,
+    'drop_path': 0.2,  # greatest rate of stochastic depth
+    'age_hidden': (),
+    'input': 'half',
+  },
+  'rexnet': {
+    'width': 1.5,  # RexNet-150
+    'dropout': 0.2,
+    'drop_path': 0.0,
+    'age_hidden': (),
+    'input': 'half',
+  },
 }
 
 

@@ -19,12 +19,15 @@ from ml_collections import ConfigDict
 
 from mtface.errors import UserError
 from mtface.models.bknet import BKNet
+from mtface.models.efficientnet import EfficientNet
+from mtface.models.mobilenet import MobileNet
+from mtface.models.rexnet import RexNet
 from mtface.tasks import Task
 
 Params = dict[str, Any]
 Stats = dict[str, Any]
 
-MODELS = {'bknet': BKNet}
+MODELS = {'bknet': BKNet, 'mobilenet': MobileNet, 'efficientnet': EfficientNet, 'rexnet': RexNet}
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 HEADS = ('branches', 'heads')  # where a network keeps what belongs to one task
 
@@ -145,4 +148,4 @@ def check_patterns(patterns: Iterable[str], names: Iterable[str], field: str) ->
 
 def is_batch_norm(path: str) -> bool:
   """Whether a parameter's path lies in a batch normalisation (papers leave these out of their counts)."""
-  return '/norms/' in f'/{path}/'
+  return not {'norm', 'norms'}.isdisjoint(path.split('/'))
