@@ -48,7 +48,7 @@ def stages_of(config: ConfigDict) -> dict[str, ConfigDict]:
         f'config.stages: {name!r} is not described in config.stage, which has {", ".join(config.stage) or "none"}'
       )
     found[name] = _merged(config, name)
-    before = found[name].start.weights.removeprefix(EARLIER)
+    before = found[name].start.weights.removeprefix(EARLIER).partition('@')[0]
     if found[name].start.weights.startswith(EARLIER) and before not in list(found)[:-1]:
       raise UserError(f'config.stage.{name}.start.weights: {before!r} is no stage before this one')
   return found

@@ -1,9 +1,9 @@
 """Where a stage's weights come from: `config.start`.
 
-    ''                       they are drawn
-    stage:NAME               the end of a stage before, in the same workdir
-    WORKDIR[@last|best|STEP] another run's last stage
-    FILE.safetensors, .pth   a file of weights (mtface/models/weights.py)
+    ''                          they are drawn
+    stage:NAME[@last|best|STEP] a stage before, in the same workdir
+    WORKDIR[@last|best|STEP]    another run's last stage
+    FILE.safetensors, .pth, .pt a file of weights (mtface/models/weights.py), whose classifier is left behind
 
 All parameters and statistics are taken over but those that match `start.fresh`, and the heads of tasks that the weights do not know, which
 are drawn. Heads of tasks that the stage does not train are left behind. Anything else that is on one side only is an error.
@@ -25,10 +25,13 @@ from mtface.checkpoints import Checkpoints, read_config
 from mtface.config import tasks_of
 from mtface.errors import UserError
 from mtface.models.network import HEADS, Params, Stats, abstract_network, by_path, matches, path_name
+from mtface.models.weights import Imported, import_weights
 from mtface.optim import make_optimizer
 from mtface.sharding import everywhere, make_mesh
 from mtface.stages import EARLIER, stage_of
 from mtface.step import TrainState, new_state
+
+SUFFIXES = ('.safetensors', '.pth', '.pt')
 
 
 def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats) -> tuple[Params, Stats]:
@@ -41,7 +44,14 @@ def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, sta
   if not text:
     return params, stats
   if text.startswith(EARLIER):
-    found = saved_weights(workdir, text.removeprefix(EARLIER))
+    stage, _, step = text.removeprefix(EARLIER).partition('@')
+    found = saved_weights(workdir, stage, step or 'last')
+  elif text.endswith(SUFFIXES):
+    imported = import_weights(
+      text, config.model, list(tasks_of(config).values()), config.image_shape, classifier='leave'
+    )
+    process.say(f'weights: {text}: {len(imported.found):,} arrays; drawn: {", ".join(imported.kept) or "none"}')
+    return _imported(imported, params, stats, config.start.fresh)
   else:
     folder, _, step = text.partition('@')
     found = saved_weights(pathlib.Path(folder).expanduser(), '', step or 'last')
@@ -98,6 +108,18 @@ def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
   return jax.tree_util.tree_map_with_path(
     lambda path, x: x if path_name(path) in drawn else theirs[path_name(path)], own
   )
+
+
+def _imported(imported: Imported, params: Params, stats: Stats, fresh: Sequence[str]) -> tuple[Params, Stats]:
+  """The drawn weights under those of a file, but for the parameters that are to be fresh."""
+
+  def chosen(own: Any, part: Any) -> Any:
+    there = by_path(part)
+    return jax.tree_util.tree_map_with_path(
+      lambda path, x: x if matches(fresh, path_name(path)) else there.get(path_name(path), x), own
+    )
+
+  return chosen(params, imported.params), chosen(stats, imported.stats)
 
 
 def _head(name: str) -> str:

@@ -77,7 +77,7 @@ def import_weights(
   _, params, stats = abstract_network(model, tasks, image_shape)
   shapes = _flat(params) | _flat(stats)
   if notes.get('format') == 'mtface':
-    if classifier is not None:
+    if classifier not in (None, 'leave'):
       raise UserError(
         f'{path}: has its heads by the names of their tasks; classifier={classifier!r} is for files of timm'
       )
