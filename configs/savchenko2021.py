@@ -112,7 +112,9 @@ def _attributes(sets, changes):
 
 def _emotion(emotions, sets, changes):
   training = {name: (data, (emotions,)) for name, (data, _) in sets['emotion'].items()}
-  test = {name: (data, tuple({emotions, 'emotion7'})) for name, (data, _) in sets['emotion_test'].items()}
+  test = {
+    name: (data, tuple(dict.fromkeys((emotions, 'emotion7')))) for name, (data, _) in sets['emotion_test'].items()
+  }
   return _stage({emotions: task(class_weights='balanced')}, training, test, changes)
 
 
@@ -135,8 +137,8 @@ PAPER = {
   'identity_test': {'vggface2': ('vggface2/rgb224:test', ('identity:9131',))},
   'attributes': {
     # "300K frontal cropped facial images from IMDB-Wiki", in proportion to the two sets' sizes; nobody on two sides
-    'imdb': ('imdb/rgb224:train[take=264243,seed=0]', AGES),
-    'wiki': ('wiki/rgb224:train[take=35757,seed=0]', AGES),
+    'imdb': ('imdb/rgb224:train[take=264251,seed=0]', AGES),
+    'wiki': ('wiki/rgb224:train[take=35749,seed=0]', AGES),
     'utkface': ('utkface/rgb224:train[take=20149,seed=0]', ('ethnicity5',)),
   },
   'attributes_test': {'utkface': ('utkface/rgb224:train[take=3555,after=20149,seed=0]', ATTRIBUTES)},

@@ -170,7 +170,7 @@ SIZES = {'full': 1.0, 'small': 0.25, 'smoke': 0.125}  # of all channel counts
 
 def use_size(config: ConfigDict, size: str) -> None:
   """`full`: as published; `small`: a quarter of the channels; `smoke`: an eighth of them and 20 steps, to see that everything runs."""
-  config.model.width = SIZES[size]
+  config.model.width *= SIZES[size]
   if size == 'smoke':
     config.duration, config.checkpoint.every, config.log_every = '20 steps', '2 steps', '2 steps'
 
