@@ -11,7 +11,11 @@ import tensorflow_datasets as tfds
 from mtface import errors, tasks
 from tfds_builders import base, clips
 
-SPLITS = {'train': ('Train_AFEW', 'Train'), 'validation': ('Val_AFEW', 'Val')}  # the releases differ in the names
+# Releases, and people's ways to unpack them, differ.
+SPLITS = {
+  'train': ('Train_AFEW', 'Train', 'Train/Train_AFEW'),
+  'validation': ('Val_AFEW', 'Val', 'Val/Val_AFEW'),
+}
 ENDINGS = ('.avi', '.mp4')
 
 
