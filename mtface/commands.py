@@ -71,6 +71,18 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
   process.say(f'results: {workdir / RESULTS_FILE}')
 
 
+def export(args: Args, _: Sequence[str]) -> None:
+  """Writes a network as safetensors: for timm (--format=timm), or all of it (mtface).   mtface export --workdir=... --to=FILE"""
+  from mtface.export import export_network
+
+  selection = args.checkpoint or ['last']
+  if len(selection) != 1 or not args.to:
+    raise UserError('export: takes one --checkpoint, and the file to write as --to=FILE.safetensors')
+  workdir = workdir_flag(args)
+  export_network(workdir, data_dir(args), selection[0], args.to, format=args.format, classifier=args.classifier)
+  print(f'weights: {args.to}')
+
+
 def params(args: Args, _: Sequence[str]) -> None:
   """Prints a config's parameter table and count."""
   from mtface.describe import parameter_report
@@ -208,6 +220,7 @@ COMMANDS: dict[str, Command] = {
     evaluate,
     ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', 'stage', *_PLACE),
   ),
+  'export': Command(export, ('workdir', 'data_dir', 'checkpoint', 'format', 'classifier', 'to')),
   'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)),
   'compare': Command(compare, ('workdirs',)),
   'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),
@@ -235,6 +248,9 @@ FLAG_HELP = {
   'overwrite': 'build again what is already built',
   'beam_options': "convert with Apache Beam (pip install 'mtface[beam]'), with these options of its runner, with commas",
   'checkpoint': "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's evaluation.checkpoints)",
+  'format': 'timm (a backbone for PyTorch, default) or mtface (every array of any network)',
+  'classifier': "the task whose head becomes timm's classifier (default: none)",
+  'to': 'the file to write, FILE.safetensors',
   'on': "sets to measure on: names of the run's config.evaluation.sets (default: all), or sources such as fer2013/gray48:private_test",
   're_estimate_statistics': 'for average:K: measure batch-norm statistics anew on training samples (otherwise they are averaged too)',
   'sheet': 'also draw a sheet of faces with labels and predictions for each set',
@@ -268,7 +284,7 @@ _LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [
 _LISTS['classifiers'] = []
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
 _SWITCHES |= {'distributed': False, 'l2': True}
-_TEXTS = {'stage': ''}
+_TEXTS = {'stage': '', 'format': 'timm'}
 
 
 def define_flags(values: Args, names: Sequence[str]) -> None:

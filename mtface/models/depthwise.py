@@ -77,7 +77,8 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Ar
   images = _images_at_a_time(batch, w * c)
 
   def add_row(step: jax.Array, totals: list[jax.Array], i: jax.Array) -> list[jax.Array]:
-    first, row = step // h * images, step % h
+    first: jax.Array | int = step // h * images if images < batch else 0  # a sharded axis is not to be sliced
+    row = step % h
     down = lax.dynamic_slice(dy, (first, row, 0, 0), (images, 1, w, c))[:, 0].astype(jnp.float32)
     across = (images, 1, padded.shape[2], c)
     up = lax.dynamic_slice(padded, (first, row * stride + i, 0, 0), across)[:, 0].astype(jnp.float32)
