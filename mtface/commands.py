@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -258,10 +259,20 @@ FLAG_HELP = {
 }
 _INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None, 'fsdp': 1}
 _INTEGERS |= {'trees': 1000, 'seed': 0, 'repeats': 10}
-_LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [], 'beam_options': None}
+_LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'workdirs': [], 'beam_options': None}
 _LISTS['classifiers'] = []
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
 _SWITCHES |= {'distributed': False, 'l2': True}
+
+
+class _SourceParser(flags.ArgumentParser):
+  """Sources with commas between them; those in brackets are their own, as in wiki/gray48:train[take=3000,seed=0]."""
+
+  def parse(self, argument: str | list[str]) -> list[str]:
+    """The sources, as a list."""
+    if isinstance(argument, list):  # the default
+      return argument
+    return [name.strip() for name in re.split(r',(?![^\[]*\])', argument) if name.strip()]
 
 
 def define_flags(values: Args, names: Sequence[str]) -> None:
@@ -272,6 +283,8 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
       flags.DEFINE_bool(name, _SWITCHES[name], text, flag_values=values)
     elif name in _INTEGERS:
       flags.DEFINE_integer(name, _INTEGERS[name], text, flag_values=values)
+    elif name == 'on':
+      flags.DEFINE(_SourceParser(), name, [], text, flag_values=values)
     elif name in _LISTS:
       flags.DEFINE_list(name, _LISTS[name], text, flag_values=values)
     elif name != 'config':
