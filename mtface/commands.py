@@ -214,7 +214,7 @@ COMMANDS: dict[str, Command] = {
   'classify': Command(
     feature_commands.classify, (*_RUN, 'train', 'test', 'task', 'classifiers', 'l2', 'trees', 'seed')
   ),
-  'identify': Command(feature_commands.identify, (*_RUN, 'on', 'people', 'repeats', 'seed')),
+  'identify': Command(feature_commands.identify, (*_RUN, 'on', 'repeats', 'seed')),
   'video': Command(
     feature_commands.video,
     (*_RUN, 'train', 'test', 'level', 'boxes', 'task', 'classifiers', 'trees', 'seed'),
@@ -253,7 +253,6 @@ FLAG_HELP = {
   'boxes': 'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
   'trees': 'of a random forest (default 1000)',
   'seed': 'of whatever is drawn (default 0)',
-  'people': 'a file of names, one a line: only these people take part',
   'repeats': 'how many random galleries (default 10)',
   'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
 }
