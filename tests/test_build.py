@@ -86,6 +86,12 @@ def test_unknown_names_list_what_there_is(tmp_path, name, words):
     ('genki4k', 'labels.txt and files/', 'https://inc.ucsd.edu/mplab/398/'),
     ('fer2013', 'fer2013.csv', 'https://www.kaggle.com/'),
     ('utkface', '*.chip.jpg', 'https://susanqq.github.io/UTKFace/'),
+    ('lfw', 'NAME/NAME_0001.jpg', 'http://vis-www.cs.umass.edu/lfw/'),
+    ('vggface2', 'identity_meta.csv', 'https://github.com/ox-vgg/vgg_face2'),
+    ('affectnet', 'training.csv', 'http://mohammadmahoor.com/affectnet/'),
+    ('fairface', 'fairface_label_train.csv', 'https://github.com/joojs/fairface'),
+    ('afew', 'Train_AFEW/Angry/', 'https://users.cecs.anu.edu.au/~few_group/AFEW.html'),
+    ('vgaf', 'Train_labels.txt', 'https://sites.google.com/view/emotiw2020'),
   ],
 )
 def test_a_wrong_manual_dir_says_what_was_looked_for_and_where_it_is_to_be_had(tmp_path, name, looked_for, source):

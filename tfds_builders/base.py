@@ -33,6 +33,7 @@ __all__ = [
   'FaceBuilder',
   'FaceConfig',
   'LeftOut',
+  'encode_jpeg',
   'face_features',
   'gray48',
   'rgb64',
@@ -90,7 +91,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     """Returns the function that turns an item into faces; it can be pickled, and runs in other processes."""
 
   def images_in(self, item: Any) -> int:
-    """Returns how many images an item is, for the progress display."""
+    """Returns how many images an item is, for the progress display; 0 if that is not known beforehand."""
     return 1
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path | None:
@@ -162,7 +163,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   ) -> Iterator[tuple[str, Any]]:
     results = (self._by_parts if self.RESUMABLE else self._in_memory)(split, items, convert)
     outcomes = itertools.chain.from_iterable(results)
-    for outcome in progress(outcomes, f'{self.info.full_name} {split}', sum(map(self.images_in, items))):
+    for outcome in progress(outcomes, f'{self.info.full_name} {split}', sum(map(self.images_in, items)) or None):
       self._count(split, outcome)
       if isinstance(outcome, Face):
         yield outcome.image_id, self._form.record(outcome)

@@ -46,14 +46,18 @@ def features() -> dict[str, Any]:
   return {'box': box, 'confidence': tfds.features.Scalar(np.float32)}
 
 
-def cut_out(image: np.ndarray, *, size: int, channels: int, place: Box | None = None) -> CutOut:
+def cut_out(
+  image: np.ndarray, *, size: int, channels: int, place: Box | None = None, fallback: Box | None = None
+) -> CutOut:
   """Returns the main face of an RGB uint8 [H, W, 3] picture without margin.
 
-  With `place`, the face that is there (`detect.find_main_face`). Where none is found: `place`, or else the central square.
+  With `place`, the face that is there (`detect.find_main_face`). Where none is found: `fallback`, without which it is `place`,
+  without which it is the central square.
   """
   found = detect.find_main_face(image, place)
   face = found.face
-  box = crop.clip_box(face.box if face else place or crop.central_square(*image.shape[:2]), *image.shape[:2])
+  instead = fallback or place or crop.central_square(*image.shape[:2])
+  box = crop.clip_box(face.box if face else instead, *image.shape[:2])
   return CutOut(
     crop.crop_face(image, box, size, channels),
     crop.move_landmarks(face.landmarks, box, size) if face else None,

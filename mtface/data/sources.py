@@ -258,7 +258,7 @@ def _columns(
   columns['image_ids'] = np.array(ids)
   columns['subjects'] = np.array(subjects)
   columns |= {f'{_ATTRIBUTE}{key}': np.array(values) for key, values in attributes.items()}
-  columns['groups'] = _groups(columns['images'], subjects)
+  columns['groups'] = _groups(columns['images'], attributes.get('clip', subjects))
   for task in [key.removeprefix('labels.') for key in columns if key.startswith('labels.')]:
     _check_labels(task, columns, what)
   return columns
@@ -269,7 +269,7 @@ def _dtype(key: str) -> type:
 
 
 def _groups(images: np.ndarray, subjects: Sequence[str]) -> np.ndarray:
-  """text [M]: what must not be parted by folds: a subject's images, and copies of one image."""
+  """text [M]: what must not be parted by folds: a subject's images (or a clip's), and copies of one image."""
   import hashlib
 
   hashes = [hashlib.blake2b(image.tobytes(), digest_size=12).hexdigest() for image in images]

@@ -124,8 +124,7 @@ def follow(faces: Sequence[detect.Detection], before: Box | None) -> detect.Dete
   Returns:
     None if there are no faces.
   """
-  if not faces:
-    return None
-  near = [face for face in faces if 2 * face.area >= faces[0].area] if before else []
-  # max takes the first of equals, which is the largest.
-  return max(near, key=lambda face: crop.overlap(face.box, before), default=faces[0]) if before else faces[0]
+  if not faces or before is None:
+    return faces[0] if faces else None
+  near = [face for face in faces if 2 * face.area >= faces[0].area]
+  return max(near, key=lambda face: crop.overlap(face.box, before))  # of equals the first one, which is the largest

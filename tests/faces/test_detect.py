@@ -80,6 +80,8 @@ def test_a_face_is_looked_for_in_its_place(monkeypatch):
   elsewhere, inside, tiny = at(45, 50), at(2, 36), at(10, 5)
   fake_detectors(monkeypatch, [elsewhere, inside, tiny], [])
   assert detect.find_main_face(image, place) == detect.MainFace(inside, others=2)
+  fake_detectors(monkeypatch, [at(-25, 90), inside], [])  # one larger than its place, though its middle is there
+  assert detect.find_main_face(image, place) == detect.MainFace(inside, others=1)
   fake_detectors(monkeypatch, [elsewhere], [elsewhere, inside, at(10, 5, 0.95)])
   assert detect.find_main_face(image, place).face.confidence == 0.95  # the most probable one of those that are there
   assert detect.find_main_face(image, place).second_look

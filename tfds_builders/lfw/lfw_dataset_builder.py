@@ -103,7 +103,7 @@ class Builder(base.FaceBuilder):
       f'this copy does not hold {PEOPLE:,} people, so that their numbers are not known: masked',
     )
     about = detected.notes_with('the middle half of the photograph', 'the one in the middle')
-    return (unknown, *(() if self.builder_config.center else about))
+    return (() if self.builder_config.least > 1 else (unknown,)) + (() if self.builder_config.center else about)
 
   def attributes(self) -> dict[str, Any]:
     """Photographs of this person; whether the person is listed; what the detector said, in pixels of the photograph."""
