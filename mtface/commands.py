@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -231,7 +232,7 @@ COMMANDS: dict[str, Command] = {
   'classify': Command(
     feature_commands.classify, (*_RUN, 'train', 'test', 'task', 'classifiers', 'l2', 'trees', 'seed')
   ),
-  'identify': Command(feature_commands.identify, (*_RUN, 'on', 'people', 'repeats', 'seed')),
+  'identify': Command(feature_commands.identify, (*_RUN, 'on', 'repeats', 'seed')),
   'video': Command(
     feature_commands.video,
     (*_RUN, 'train', 'test', 'level', 'boxes', 'task', 'classifiers', 'trees', 'seed'),
@@ -274,17 +275,26 @@ FLAG_HELP = {
   'boxes': 'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
   'trees': 'of a random forest (default 1000)',
   'seed': 'of whatever is drawn (default 0)',
-  'people': 'a file of names, one a line: only these people take part',
   'repeats': 'how many random galleries (default 10)',
   'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
 }
 _INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None, 'fsdp': 1}
 _INTEGERS |= {'trees': 1000, 'seed': 0, 'repeats': 10}
-_LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [], 'beam_options': None}
+_LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'workdirs': [], 'beam_options': None}
 _LISTS['classifiers'] = []
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
 _SWITCHES |= {'distributed': False, 'l2': True}
 _TEXTS = {'stage': '', 'format': 'timm'}
+
+
+class _SourceParser(flags.ArgumentParser):
+  """Sources with commas between them; those in brackets are their own, as in wiki/gray48:train[take=3000,seed=0]."""
+
+  def parse(self, argument: str | list[str]) -> list[str]:
+    """The sources, as a list."""
+    if isinstance(argument, list):  # the default
+      return argument
+    return [name.strip() for name in re.split(r',(?![^\[]*\])', argument) if name.strip()]
 
 
 def define_flags(values: Args, names: Sequence[str]) -> None:
@@ -295,6 +305,8 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
       flags.DEFINE_bool(name, _SWITCHES[name], text, flag_values=values)
     elif name in _INTEGERS:
       flags.DEFINE_integer(name, _INTEGERS[name], text, flag_values=values)
+    elif name == 'on':
+      flags.DEFINE(_SourceParser(), name, [], text, flag_values=values)
     elif name in _LISTS:
       flags.DEFINE_list(name, _LISTS[name], text, flag_values=values)
     elif name != 'config':

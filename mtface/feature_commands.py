@@ -52,7 +52,6 @@ def identify(args: Args, _: Sequence[str]) -> None:
     data_dir(args),
     checkpoint=_checkpoint(args),
     on=args.on,
-    people=args.people,
     repeats=args.repeats,
     seed=args.seed,
   )

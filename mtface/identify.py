@@ -3,15 +3,14 @@
 Rank-1 identification: the people with at least two pictures; of each one random picture makes the gallery, all others are probes. A
 probe is named after the picture of the gallery whose features are nearest by the cosine. That is repeated with other galleries. The
 protocol is that of Best-Rowden et al. 2014 (the paper's [13]) as the paper words it; its 596 people of LFW are those who are in
-YouTube Faces too, which `people` says.
+YouTube Faces too, `lfw/rgb224:train[ytf=1]`.
 """
 
 from __future__ import annotations
 
 import os
-import pathlib
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from mtface.features import FeatureNetwork, any_source, l2_normalized
 from mtface.results import Row, markdown_table, percent, write_rows
 
 IDENTIFY_FILE = 'identify.json'
-_KEY = ('checkpoint', 'source', 'people_file', 'repeats', 'seed')
+_KEY = ('checkpoint', 'source', 'repeats', 'seed')
 _SIMILARITIES = 2**24  # computed at once, 64 MiB
 
 
@@ -77,28 +76,10 @@ def people_of(source: Source) -> np.ndarray:
   )
 
 
-def read_people(path: str | os.PathLike) -> list[str]:
-  """The names in a text file, one a line.
-
-  Raises:
-    UserError: it cannot be read as text, or names nobody.
-  """
-  try:
-    names = [line.strip() for line in pathlib.Path(path).expanduser().read_text().splitlines() if line.strip()]
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'--people={path}: cannot be read ({error}); expected a text file, one name a line') from error
-  if not names:
-    raise UserError(f'--people={path}: names nobody; expected a text file, one name a line')
-  return names
-
-
-def with_two_pictures(people: np.ndarray, only: Collection[str] | None = None) -> np.ndarray:
-  """int [M]: the pictures of all who have at least two, and are in `only` if it is given."""
+def with_two_pictures(people: np.ndarray) -> np.ndarray:
+  """int [M]: the pictures of all who have at least two; `people` is text [N], empty where unknown."""
   names, index, count = np.unique(people, return_inverse=True, return_counts=True)
-  usable = (count >= 2) & (names != '')
-  if only is not None:
-    usable &= np.isin(names, list(only))
-  return np.flatnonzero(usable[index])
+  return np.flatnonzero(((count >= 2) & (names != ''))[index])
 
 
 def identify(
@@ -107,7 +88,6 @@ def identify(
   *,
   checkpoint: str,
   on: Sequence[str] = (),
-  people: str | None = None,
   repeats: int = 10,
   seed: int = 0,
 ) -> list[Row]:
@@ -118,12 +98,11 @@ def identify(
     data_dir: of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
     on: sources (or some of the run's evaluation sets) that know who is in their pictures.
-    people: a file of names, one a line: only these take part.
     repeats: galleries, at least 2 for a deviation.
     seed: of the galleries.
 
   Returns:
-    One row a source: `checkpoint`, `steps`, `checksums`, `source`, `people_file`, `repeats`, `seed`, `subjects`, `images`, `probes` (of
+    One row a source: `checkpoint`, `steps`, `checksums`, `source`, `repeats`, `seed`, `subjects`, `images`, `probes` (of
     one gallery), `accuracies` of the repeats, and their `mean` and sample deviation `std`.
   """
   if repeats < 2:
@@ -131,11 +110,10 @@ def identify(
   if seed < 0:
     raise UserError(f'--seed={seed}: expected 0 or more')
   if not on:
-    raise UserError('--on is missing: name sources that know who is in their pictures, as in --on=lfw/rgb224:all')
-  only = read_people(people) if people else None
+    raise UserError('--on is missing: name sources that know who is in their pictures, as in --on=lfw/rgb224:train')
   evaluator, selection = Evaluator(workdir, data_dir), Selection.parse(checkpoint)
-  chosen = [_pictures(any_source(evaluator, name), only) for name in on]
-  head = evaluator.head(checkpoint, selection) | {'people_file': people, 'repeats': repeats, 'seed': seed}
+  chosen = [_pictures(any_source(evaluator, name)) for name in on]
+  head = evaluator.head(checkpoint, selection) | {'repeats': repeats, 'seed': seed}
   network = FeatureNetwork(evaluator, selection)
   rows = []
   for source, who in chosen:
@@ -145,15 +123,12 @@ def identify(
   return rows
 
 
-def _pictures(source: Source, only: Collection[str] | None) -> tuple[Source, np.ndarray]:
+def _pictures(source: Source) -> tuple[Source, np.ndarray]:
   """The pictures of a source that take part, and who is in them."""
   people = people_of(source)
-  take = with_two_pictures(people, only)
+  take = with_two_pictures(people)
   if len(np.unique(people[take])) < 2:
-    raise UserError(
-      f'{source.name}: fewer than two people{" of --people" if only is not None else ""} have two pictures or more; '
-      'take a larger part of the set'
-    )
+    raise UserError(f'{source.name}: fewer than two people have two pictures or more; take a larger part of the set')
   return source.take(take), people[take]
 
 
