@@ -282,6 +282,7 @@ def main() -> None:
   args.steps = args.steps or 2 * SAVE_EVERY * (args.kills + 1)
   folder = pathlib.Path(args.folder or tempfile.mkdtemp(prefix='mtface-chaos-'))
   logging.set_verbosity(logging.ERROR)
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))  # and its ranks with it
   with contextlib.redirect_stdout(sys.stderr):
     write_tiny(folder / 'data')
   expected = Chaotic(folder / 'undisturbed', folder / 'data', args)
