@@ -15,8 +15,8 @@ weights=FILE: the ImageNet weights that the paper starts from (timm's, mtface/mo
 scratch. `scratch=True` leaves the identity out altogether, for comparison: emotion from drawn weights, as long as both stages together.
 data=paper|local: the paper's sets (VGGFace2, IMDB-WIKI, UTKFace, AffectNet) at 224 pixels; or, to be had without asking, LFW's
 158 people with ten photographs, UTKFace, FER-2013 (7 classes), at 64 pixels; then no figure is comparable with the paper's.
-recipe=published|fast: the paper's, or ours for a few hundred thousand samples on a CPU: no SAM (which doubles the work), a one-cycle rate, up
-to 0.003 for drawn weights and heads and 0.001 for all weights after that, and emotions without class weights.
+recipe=published|fast: the paper's, or ours for a few hundred thousand samples on a CPU: no SAM (which doubles the work), a one-cycle rate,
+up to 0.003 for drawn weights and heads and 0.001 for all weights after that, and emotions without class weights.
 size=full|small|smoke: see `config.use_size`.
 
 Where the paper leaves room: it gives no batch size (64 here), no size of the age head's "several new layers" (none here), and no weights of

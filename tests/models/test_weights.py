@@ -189,7 +189,7 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / name).write_bytes(b'\x10\0\0\0\0\0\0\0{')
   with pytest.raises(UserError, match='is no whole safetensors file'):
     weights.read_torch(tmp_path / 'cut.safetensors')
-  with pytest.raises(UserError, match='are read from .safetensors, .pth and .pt'):
+  with pytest.raises(UserError, match=r'are read from \.safetensors, \.pth and \.pt'):
     weights.read_torch(tmp_path / 'model.onnx')
 
 
@@ -213,6 +213,6 @@ def test_what_cannot_be_written(tmp_path):
     weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields, format='onnx')
   with pytest.raises(UserError, match='only timm has a classifier'):
     weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields, format='mtface', classifier='smile')
-  with pytest.raises(UserError, match='the folder .* is not there'):
+  with pytest.raises(UserError, match=r'the folder .* is not there'):
     weights.export_weights(params, stats, tmp_path / 'none' / 'a.safetensors', fields, format='mtface')
   assert list(tmp_path.iterdir()) == []
