@@ -6,7 +6,7 @@ DEMO := demo
 # The versions that the project was measured with; other Pythons take what the ranges in pyproject.toml allow.
 PINS := $(wildcard constraints-py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt)
 
-.PHONY: help setup demo test test-beam test-parity test-cluster lint bench clean
+.PHONY: help setup demo test test-beam test-parity test-cluster lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -68,6 +68,9 @@ lint: setup  ## ruff and mypy
 
 bench: setup  ## images/s of the loader and of the train step
 	$(BIN)/python benchmarks/throughput.py
+
+bench-latency: .venv-parity/.ready  ## milliseconds an image of each backbone, in JAX and in onnxruntime
+	.venv-parity/bin/python benchmarks/latency.py
 
 clean:  ## removes the environments and the demo
 	rm -rf $(VENV) .venv-beam .venv-parity $(DEMO)

@@ -14,7 +14,8 @@ def random_network(name, tasks, shape, seed=0, **fields):
   network, params, stats = abstract_network(model(name, **fields), [get_task(t) for t in tasks], shape)
   rng = np.random.default_rng(seed)
   draw = lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32)  # noqa: E731
-  return network, jax.tree.map(draw, params), jax.tree.map(lambda x: 1 + draw(x) ** 2, stats)
+  params, stats = jax.tree.map(draw, params), jax.tree.map(lambda x: 1 + draw(x) ** 2, stats)
+  return network, *jax.tree.map(jnp.asarray, (params, stats))
 
 
 def shapes(name, tasks=(), shape=(224, 224, 3), **fields):

@@ -33,26 +33,21 @@ def test_blocks_are_those_of_the_papers_table():
   np.testing.assert_allclose(rates, 0.2 * np.arange(16) / 16)
 
 
-@pytest.fixture(scope='module')
-def tiny():
-  return random_network('efficientnet', ['smile'], (32, 32, 3), width=0.1, depth=0.5, drop_path=0.9, dropout=0.0)
-
-
-def test_stochastic_depth_is_drawn_in_training_alone(tiny):
-  network, params, stats = tiny
+def test_stochastic_depth_is_drawn_from_the_key():
+  fields = {'width': 0.1, 'depth': 0.33, 'drop_path': 0.9, 'dropout': 0.0}  # stage 5 has a block that adds its input
+  network, params, stats = random_network('efficientnet', ['smile'], (32, 32, 3), **fields)
   x = images(8, 32, 32, 3)
   train = jax.jit(network.train_scores)
   one, other, same = (np.asarray(train(params, stats, x, jax.random.key(k))[0]['smile']) for k in (0, 1, 0))
   np.testing.assert_array_equal(one, same)
   assert (one != other).any()
-  scores = jax.jit(network.scores)
-  repeated = scores(params, stats, jax.numpy.concatenate([x[:1]] * 8))['smile']
-  np.testing.assert_allclose(repeated, np.broadcast_to(repeated[:1], (8, 2)), rtol=1e-5)
 
 
-def test_bfloat16_computes_and_gives_float32(tiny):
-  network, params, stats = random_network(
-    'efficientnet', ['smile'], (32, 32, 3), width=0.1, depth=0.1, dtype='bfloat16'
-  )
-  assert str(jax.eval_shape(network.scores, params, stats, images(2, 32, 32, 3))['smile'].dtype) == 'float32'
-  assert np.isfinite(np.asarray(jax.jit(network.scores)(params, stats, images(2, 32, 32, 3))['smile'])).all()
+def test_bfloat16_computes_and_gives_float32():
+  fields = {'width': 0.1, 'depth': 0.1, 'dtype': 'bfloat16'}
+  network, params, stats = random_network('efficientnet', ['smile'], (32, 32, 3), **fields)
+  x = images(2, 32, 32, 3)
+  scores = jax.jit(network.scores)(params, stats, x)['smile']
+  assert str(scores.dtype) == 'float32'
+  assert np.isfinite(np.asarray(scores)).all()
+  assert 'bf16[2,1,1,128]' in str(jax.make_jaxpr(network.scores)(params, stats, x))  # the last map

@@ -80,7 +80,7 @@ def test_timms_format_is_exact_there_and_back(name, tmp_path):
   assert found.kept == ('heads/gender/scores/bias', 'heads/gender/scores/kernel')
   whole = weights.overlaid(params, found.params)
   weights.export_weights(whole, found.stats, two, model(name, **FIELDS[name]), classifier='smile')
-  assert one.read_bytes() == two.read_bytes()
+  assert same(safetensors.numpy.load_file(one), safetensors.numpy.load_file(two))
 
 
 def test_names_are_timms():
@@ -112,10 +112,7 @@ def test_a_classifier_is_given_to_a_head_or_left_but_never_guessed(exported):
   with pytest.raises(UserError, match=r"has a classifier of 2 classes \(classifier.weight\); name the head .* 'leave'"):
     imported(path)
   left = imported(path, classifier=weights.LEAVE)
-  assert left.left == ('classifier.weight', 'classifier.bias') or set(left.left) == {
-    'classifier.weight',
-    'classifier.bias',
-  }
+  assert set(left.left) == {'classifier.weight', 'classifier.bias'}
   assert list(left.params) == ['trunk']
   to_smile = imported(path, classifier='smile')  # both have two classes
   np.testing.assert_array_equal(
@@ -123,7 +120,7 @@ def test_a_classifier_is_given_to_a_head_or_left_but_never_guessed(exported):
   )
   with pytest.raises(UserError, match=r"classifier 'age': the network has no such head; it has gender, smile"):
     imported(path, classifier='age')
-  with pytest.raises(UserError, match=r'heads/emotion7/scores/kernel 8x2|heads/emotion7/scores/.* not '):
+  with pytest.raises(UserError, match=r'heads/emotion7/scores/kernel 128x2, not 128x7'):
     imported(path, tasks=['emotion7'], classifier='emotion7')
   with pytest.raises(UserError, match=r'has hidden layers'):
     imported(path, tasks=['age_years'], classifier='age_years', age_hidden=(4,), **SMALL)
@@ -171,12 +168,8 @@ def test_heads_of_our_format_are_taken_by_name(tmp_path):
   assert set(found.left) == {'heads/emotion7/scores/bias', 'heads/emotion7/scores/kernel'}
   with pytest.raises(UserError, match=r"classifier='smile' is for files of timm"):
     imported(path, classifier='smile')
-
-  def spoil(tensors):
-    tensors.pop('heads/smile/scores/bias')
-
   tensors = safetensors.numpy.load_file(path)
-  spoil(tensors)
+  del tensors['heads/smile/scores/bias']
   safetensors.numpy.save_file(tensors, path, {'format': 'mtface'})
   with pytest.raises(UserError, match=r'it lacks heads/smile/scores/bias$'):
     imported(path, tasks=['smile', 'gender'])
