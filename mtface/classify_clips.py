@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from mtface.tasks import Task
 
 VIDEO_FILE = 'video.json'
 _READING, _SETTINGS = Reading(), Settings()
-_KEY = ('checkpoint', 'train', 'test', 'task', 'level', 'boxes', 'classifier', 'trees', 'seed')
+_KEY = ('checkpoint', 'train', 'test', 'task', 'level', 'boxes', 'every', 'classifier', 'trees', 'seed')
 
 
 def classify_clips(
@@ -51,8 +52,8 @@ def classify_clips(
     settings: see there; `l2` is always on here.
 
   Returns:
-    One row for each classifier: `checkpoint`, `steps`, `checksums`, `train`, `test`, `task`, `level`, `boxes`, `classifier`, `trees`,
-    `seed`, `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and `damaged_train`; the test clips
+    One row for each classifier: `checkpoint`, `steps`, `checksums`, `train`, `test`, `task`, `level`, `boxes`, `every`, `classifier`,
+    `trees`, `seed`, `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and `damaged_train`; the test clips
     `no_face_test` (which count) and `damaged_test` (which do not); `accuracy_with_face`, of the test clips that have one; `seconds`, `low`,
     `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
   """
@@ -64,7 +65,7 @@ def classify_clips(
   head = evaluator.head(checkpoint, selection)
   network = FeatureNetwork(evaluator, selection)
   found = [describe(clips, network, reading.level) for clips in sets]
-  head |= {'train': sets[0].name, 'test': sets[1].name, 'task': task, 'level': reading.level, 'boxes': reading.boxes}
+  head |= {'train': sets[0].name, 'test': sets[1].name, 'task': task} | dataclasses.asdict(reading)
   head |= {'trees': settings.trees, 'seed': settings.seed, 'features': 4 * network.size}
   rows = []
   for name in names:

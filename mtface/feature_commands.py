@@ -73,7 +73,7 @@ def video(args: Args, _: Sequence[str]) -> None:
     checkpoint=_checkpoint(args),
     train=_given(args, 'train', 'a folder of clips, or a source of clips'),
     test=_given(args, 'test', 'a folder of clips, or a source of clips'),
-    reading=Reading(args.level or 'clip', args.boxes or 'detect'),
+    reading=Reading(args.level or 'clip', args.boxes or 'detect', args.every),
     task=args.task,
     classifiers=args.classifiers,
     settings=Settings(trees=args.trees, seed=args.seed),
