@@ -230,7 +230,8 @@ FLAG_HELP = {
   'manual_dir': "the folder of the raw download, in its owner's layout (docs/datasets.md)",
   'overwrite': 'build again what is already built',
   'beam_options': "convert with Apache Beam (pip install 'mtface[beam]'), with these options of its runner, with commas",
-  'checkpoint': "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's evaluation.checkpoints)",
+  'checkpoint': "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's evaluation.checkpoints); "
+  'features are of one, no ensemble (default last)',
   'on': "sets to measure on: names of the run's config.evaluation.sets (default: all), or sources such as fer2013/gray48:private_test",
   're_estimate_statistics': 'for average:K: measure batch-norm statistics anew on training samples (otherwise they are averaged too)',
   'sheet': 'also draw a sheet of faces with labels and predictions for each set',
