@@ -16,6 +16,7 @@ import os
 import pathlib
 import shutil
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -33,11 +34,13 @@ from mtface.config import check_fields, flat, with_defaults
 from mtface.distributed import is_loss
 from mtface.errors import UserError
 from mtface.progress import warn
+from mtface.stages import MAIN
 
 CONFIG_FILE = 'config.json'
 # Fields that a resumed run may change without becoming another run: it may go on on other machines.
 _FREELY_CHANGED = ('log_every', 'mesh.fsdp', 'mesh.shard_from', 'distributed.start_timeout', 'distributed.heartbeat')
 _NO_SCORE = -1.0
+_SEAL = 'seal'  # in the metrics of a checkpoint: their own checksum
 _EXTRA = 'extra'  # in the metrics of a checkpoint that is there only to go on from
 _STEP_DIGITS = 9
 _DAMAGED: dict[str, float] = {}  # stands for metrics that cannot be read
@@ -45,11 +48,11 @@ _PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'num
 
 
 class Checkpoints:
-  """The checkpoints of a workdir, by step."""
+  """The checkpoints of one stage in a workdir, by step."""
 
-  def __init__(self, workdir: str | os.PathLike, *, keep_last: int | None = None):
-    """Opens `workdir/checkpoints/main`; `keep_last` (None: read only) is how many are kept besides the best one."""
-    self.folder = pathlib.Path(workdir).expanduser().absolute() / 'checkpoints' / 'main'
+  def __init__(self, workdir: str | os.PathLike, stage: str = MAIN, *, keep_last: int | None = None):
+    """Opens `workdir/checkpoints/STAGE`; `keep_last` (None: read only) is how many are kept besides the best one."""
+    self.folder = pathlib.Path(workdir).expanduser().absolute() / 'checkpoints' / stage
     self._read_only = keep_last is None
     if self._read_only and not self.folder.is_dir():
       raise UserError(f'{self.folder}: no checkpoints are here; train first, or pass the --workdir of a run')
@@ -57,7 +60,8 @@ class Checkpoints:
       if not self._read_only:
         self._set_aside_without_scores()
       handlers = {'state': ocp.StandardCheckpointHandler()}
-      self._manager = ocp.CheckpointManager(self.folder, options=_options(keep_last), item_handlers=handlers)
+      with _quiet('absl'):  # which would print what it cannot read of _CHECKPOINT_METADATA, and does not need
+        self._manager = ocp.CheckpointManager(self.folder, options=_options(keep_last), item_handlers=handlers)
 
   def save(
     self,
@@ -80,6 +84,7 @@ class Checkpoints:
     scores = dict(metrics or {}) | {'best': _NO_SCORE if best is None else best, 'checksum': checksum(state)}
     if extra:
       scores[_EXTRA] = 1.0
+    scores[_SEAL] = _seal(scores)
     with _as_user_errors(self.folder):
       self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=scores, force=True)
 
@@ -145,7 +150,10 @@ class Checkpoints:
         if is_loss(error):
           raise
         damage.append(_first_line(error).partition('. See full')[0])
-    if not damage and self._scores(step).get('checksum') not in (None, checksum(state)):
+    scores = self._scores(step)
+    if not damage and scores is _DAMAGED:
+      damage = ['its metrics cannot be read']
+    if not damage and scores.get('checksum') not in (None, checksum(state)):
       damage = ['its checksum is wrong']  # tensorstore keeps none of its own: a changed byte would go unnoticed
     if damage:
       raise DamagedCheckpointError(
@@ -205,10 +213,8 @@ class Checkpoints:
     """The metrics that were saved with a checkpoint."""
     try:
       scores = json.loads((self.folder / f'{step:0{_STEP_DIGITS}}' / 'metrics' / 'metrics').read_text())
-      return scores if isinstance(scores, dict) else _DAMAGED
-    except FileNotFoundError:
-      return {}
-    except (OSError, ValueError):
+      return scores if scores.get(_SEAL) in (None, _seal(scores)) else _DAMAGED
+    except (OSError, ValueError, TypeError, AttributeError):
       return _DAMAGED
 
 
@@ -238,6 +244,11 @@ class _LastRegular(preservation_policy.PreservationPolicy):
     regular = [i for i, info in enumerate(checkpoints) if not (info.metrics or {}).get(_EXTRA)]
     kept = {*regular[-self.count :], len(checkpoints) - 1}
     return [i in kept for i in range(len(checkpoints))]
+
+
+def steps_of(workdir: pathlib.Path, stage: str) -> list[int]:
+  """Steps of a stage that have a committed checkpoint, damaged or not, oldest first."""
+  return _steps_in(workdir / 'checkpoints' / stage)
 
 
 def _steps_in(folder: pathlib.Path) -> list[int]:
@@ -280,15 +291,26 @@ def _without_echoes() -> Iterator[list[str]]:
   """
   damage: list[str] = []
   hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-  logger = logging.getLogger('asyncio')
-  level = logger.level
-  logger.setLevel(logging.CRITICAL)
   try:
-    yield damage
+    with _quiet('asyncio', 'absl'), warnings.catch_warnings():
+      warnings.simplefilter('ignore', RuntimeWarning)  # coroutines that were never awaited
+      yield damage
+      gc.collect()
   finally:
-    gc.collect()
-    logger.setLevel(level)
     sys.unraisablehook = _without_late_echoes(hook) if damage else hook
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+  """Loggers that say nothing in the block."""
+  before = {name: logging.getLogger(name).level for name in names}
+  for name in names:
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    for name, level in before.items():
+      logging.getLogger(name).setLevel(level)
 
 
 def _without_late_echoes(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -301,6 +323,11 @@ class DamagedCheckpointError(UserError):
 
 def _score(metrics: Any) -> float:
   return float(metrics.get('best', _NO_SCORE))
+
+
+def _seal(scores: dict[str, float]) -> int:
+  """The checksum of metrics: a changed digit of a score would make another checkpoint the best one."""
+  return zlib.crc32(repr(sorted((name, float(x)) for name, x in scores.items() if name != _SEAL)).encode())
 
 
 def _first_line(error: Exception) -> str:

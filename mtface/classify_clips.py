@@ -28,6 +28,7 @@ def classify_clips(
   data_dir: str | os.PathLike,
   *,
   checkpoint: str,
+  stage: str = '',
   train: str,
   test: str,
   reading: Reading = _READING,
@@ -44,6 +45,7 @@ def classify_clips(
     workdir: of a trained run.
     data_dir: of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
+    stage: of the run; '' is the last one.
     train: a folder of clips (FOLDER/<class>/<clip>.avi) or a source of clips.
     test: another one, of the same classes.
     reading: the level, and how faces are found in a folder's clips.
@@ -52,14 +54,14 @@ def classify_clips(
     settings: see there; `l2` is always on here.
 
   Returns:
-    One row for each classifier: `checkpoint`, `steps`, `checksums`, `train`, `test`, `task`, `level`, `boxes`, `every`, `classifier`,
-    `trees`, `seed`, `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and `damaged_train`; the test clips
-    `no_face_test` (which count) and `damaged_test` (which do not); `accuracy_with_face`, of the test clips that have one; `seconds`, `low`,
-    `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
+    One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `train`, `test`, `task`, `level`, `boxes`,
+    `every`, `classifier`, `trees`, `seed`, `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and
+    `damaged_train`; the test clips `no_face_test` (which count) and `damaged_test` (which do not); `accuracy_with_face`, of the test clips
+    that have one; `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
   """
   names = list(classifiers) or ['svm', 'forest']
   check_classifiers(names)
-  evaluator, selection = Evaluator(workdir, data_dir), Selection.parse(checkpoint)
+  evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
   sets = [load_clips(evaluator, text, flag, reading, task) for flag, text in (('train', train), ('test', test))]
   check_clip_sets(*sets)
   head = evaluator.head(checkpoint, selection)

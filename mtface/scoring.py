@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import jax
@@ -16,7 +17,7 @@ from mtface.data.sources import Source
 from mtface.models.network import Network, Params, Stats
 from mtface.progress import progress
 from mtface.sharding import everywhere, shared
-from mtface.tasks import Task
+from mtface.tasks import VIEWS, Task, get_task
 
 Scores = dict[str, np.ndarray]
 T = TypeVar('T')
@@ -93,6 +94,18 @@ def _collect(found: dict[str, list[np.ndarray]], scores: Mapping[str, jax.Array]
     parts.append(np.asarray(scores[name]))
 
 
+def with_views(tasks: Mapping[str, Task]) -> dict[str, Task]:
+  """The tasks, and those that one of them answers too (`tasks.VIEWS`)."""
+  views = {view: get_task(view) for view, (task, _) in VIEWS.items() if task in tasks and view not in tasks}
+  return dict(tasks) | views
+
+
+def add_views(scores: Scores, tasks: Mapping[str, Task]) -> Scores:
+  """The scores, and those of the views among `tasks`: columns of another task's."""
+  views = {view: scores[VIEWS[view][0]][:, VIEWS[view][1]] for view in tasks if view not in scores}
+  return scores | views
+
+
 def comparable(tasks: Mapping[str, Task], scores: Scores, margins: Sequence[str] = ()) -> Scores:
   """What may be averaged over networks, float64: probabilities, or for the tasks in `margins` the scores as they are.
 
@@ -123,12 +136,31 @@ def mean_losses(terms: Mapping[str, Callable[..., Any]], scores: Scores, source:
 
 
 def measure(
-  tasks: Mapping[str, Task], scores: Scores, source: Source, *, threshold: float = 0.0
+  tasks: Mapping[str, Task],
+  scores: Scores,
+  source: Source,
+  *,
+  threshold: float = 0.0,
+  tops: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
-  """{task: summary} for the tasks that the source labels (see `metrics.summarize`); `threshold` is 0.5 for probabilities."""
+  """{task: summary} for the tasks that the source labels (see `metrics.summarize`).
+
+  Args:
+    tasks: by name.
+    scores: {task: [N, C]}.
+    source: of N samples.
+    threshold: 0.5 for probabilities.
+    tops: {task: over how many of the most probable years an age is the mean}; where that is more than 1, `scores` are probabilities, `mae`
+      is that of this mean, and `mae_most_probable` that of the most probable year.
+  """
   found = {}
   for name, task in tasks.items():
     if name in source.labels and source.labelled(name).any():
       counts = metrics.counts(task, scores[name], source.labels[name], source.mask[name], threshold=threshold)
       found[name] = metrics.summarize(task, counts)
+      if tops.get(name, 1) > 1 and task.values:
+        known, top = source.mask[name], tops[name]
+        ages = metrics.expected_value(scores[name][known], np.asarray(task.values), top)
+        years = np.asarray(task.values)[source.labels[name][known]]
+        found[name] |= {'mae': float(np.mean(np.abs(ages - years))), 'mae_most_probable': found[name]['mae']}
   return found

@@ -35,6 +35,11 @@ class Task:
       raise ValueError(f'{self.name}: {len(self.values)} values for {len(self.classes)} classes')
 
   @property
+  def kind(self) -> str:
+    """What prepared sets call the label: the name, but `identity` for identity:158."""
+    return self.name.partition(':')[0]
+
+  @property
   def num_classes(self) -> int:
     """C, the number of scores of the task's head."""
     return len(self.classes)
@@ -155,10 +160,13 @@ _ALL = (
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
+# Tasks that another one answers too, with the scores of these of its classes (Savchenko 2021, section 2.2: 8 emotions scored on 7).
+VIEWS: dict[str, tuple[str, tuple[int, ...]]] = {'emotion7': ('emotion8', tuple(range(len(_EMOTION7))))}
+
 
 def identity_task(num_subjects: int) -> Task:
-  """Returns the single-label task of telling `num_subjects` people apart; its classes are '0', '1', ..."""
-  return Task('identity', tuple(str(i) for i in range(num_subjects)))
+  """Returns the single-label task identity:N of telling `num_subjects` people apart; its classes are '0', '1', ..."""
+  return Task(f'identity:{num_subjects}', tuple(str(i) for i in range(num_subjects)))
 
 
 def get_task(name: str) -> Task:

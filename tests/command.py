@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -50,3 +51,10 @@ def start(*arguments: object, devices: int | None = None, cwd: pathlib.Path = RO
     env['XLA_FLAGS'] = f'{env.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'.strip()
   command = [sys.executable, '-m', *map(str, arguments)]
   return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def free_port() -> int:
+  """A TCP port that nothing listens on now."""
+  with socket.socket() as found:
+    found.bind(('localhost', 0))
+    return found.getsockname()[1]

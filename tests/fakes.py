@@ -89,8 +89,8 @@ def write_prepared(
       for i, image_id in enumerate(source.image_ids):
         record = {'image': source.images[i], 'image_id': str(image_id)}
         record |= {
-          'labels': {get_task(t).name: source.labels[t][i].astype(np.int64) for t in tasks},
-          'mask': {get_task(t).name: source.mask[t][i] for t in tasks},
+          'labels': {get_task(t).kind: source.labels[t][i].astype(np.int64) for t in tasks},
+          'mask': {get_task(t).kind: source.mask[t][i] for t in tasks},
         }
         record |= {'subject': f'person {i % subjects}'} if subjects else {}
         record |= {'attributes': {key: value(i) for key, (_, value) in attributes.items()}} if attributes else {}

@@ -151,29 +151,6 @@ def data_files(workdir, step):
   return sorted((path for path in files if path.name != 'commit_success.txt'), key=lambda path: -path.stat().st_size)
 
 
-@pytest.mark.parametrize('how', ['flip', 'cut', 'empty', 'remove'])
-def test_damage_never_goes_unnoticed(written, tmp_path, how):
-  # tensorstore has no checksum of the numbers: without ours, a changed byte comes back as another weight.
-  found = set()
-  for number, file in enumerate(data_files(written, 3)[:4]):
-    workdir = shutil.copytree(written, tmp_path / str(number))
-    path = workdir / file.relative_to(written)
-    data = path.read_bytes()
-    middle = len(data) // 2
-    if how == 'remove':
-      path.unlink()
-    else:
-      path.write_bytes(
-        {'flip': data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :], 'cut': data[:middle]}.get(how, b'')
-      )
-    try:
-      assert_equal(Checkpoints(workdir).restore(3, state()), state(3))  # some files hold nothing that is needed
-    except DamagedCheckpointError as error:
-      assert str(error).startswith(f'{workdir}/checkpoints/main: checkpoint 3 is damaged (')
-      found.add(str(error))
-  assert len(found) >= 2, 'the two large arrays are in there'
-
-
 def test_damaged_ones_are_set_aside_and_the_one_before_is_used(copied, capsys):
   data_files(copied, 3)[0].write_bytes(b'')
   (copied / 'checkpoints/main/000000002/metrics/metrics').write_text('{"best"')

@@ -85,7 +85,8 @@ def test_age_groups_are_named_after_their_members():
 def test_get_task():
   assert tasks.get_task('smile') is tasks.TASKS['smile']
   identity = tasks.get_task('identity:9131')
-  assert (identity.name, identity.num_classes, identity.label_shape) == ('identity', 9131, ())
+  assert (identity.name, identity.kind, identity.num_classes) == ('identity:9131', 'identity', 9131)
+  assert tasks.get_task('smile').kind == 'smile'
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ def face_features(
   """
   features: dict[str, Any] = {'image': _image_feature(config), 'image_id': tfds.features.Text()}
   labelled = [tasks.get_task(name) for name in task_names]
-  features['labels'] = {task.name: _label_feature(task) for task in labelled}
-  features['mask'] = {task.name: tfds.features.Tensor(shape=task.label_shape, dtype=np.bool_) for task in labelled}
+  features['labels'] = {task.kind: _label_feature(task) for task in labelled}
+  features['mask'] = {task.kind: tfds.features.Tensor(shape=task.label_shape, dtype=np.bool_) for task in labelled}
   if subject:
     features['subject'] = tfds.features.Text()
   if landmarks:
@@ -119,12 +119,12 @@ class RecordForm:
   def record(self, face: Face) -> dict[str, Any]:
     """Returns a face as `face_features` declares it. What is not known is 0 under a mask of False."""
     labelled = [tasks.get_task(name) for name in self.task_names]
-    undeclared = set(face.labels) - {task.name for task in labelled}
+    undeclared = set(face.labels) - {task.kind for task in labelled}
     if undeclared:
       raise ValueError(f'{face.image_id}: labels for {sorted(undeclared)}, which {self.set_name} does not declare')
     record: dict[str, Any] = {'image': face.image, 'image_id': face.image_id}
-    record['labels'] = {task.name: _label_or_zero(task, face.labels.get(task.name)) for task in labelled}
-    record['mask'] = {task.name: _mask(task, face.labels.get(task.name)) for task in labelled}
+    record['labels'] = {task.kind: _label_or_zero(task, face.labels.get(task.kind)) for task in labelled}
+    record['mask'] = {task.kind: _mask(task, face.labels.get(task.kind)) for task in labelled}
     if self.subject:
       record['subject'] = face.subject or ''
     if self.landmarks:

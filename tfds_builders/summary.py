@@ -83,8 +83,8 @@ class Account:
   def add(self, split: str, face: Face) -> None:
     """Counts an image that is in the set."""
     self._records[split] += 1
-    counts = self._classes.setdefault(split, {t.name: np.zeros(t.num_classes, np.int64) for t in self._tasks})
-    labelled = self._labelled.setdefault(split, {t.name: 0 for t in self._tasks})
+    counts = self._classes.setdefault(split, {t.kind: np.zeros(t.num_classes, np.int64) for t in self._tasks})
+    labelled = self._labelled.setdefault(split, {t.kind: 0 for t in self._tasks})
     for name, label in face.labels.items():
       given = np.atleast_1d(label)
       labelled[name] += bool((given >= 0).any())
@@ -140,7 +140,7 @@ class Account:
     }
 
   def _class_counts(self, counts: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
-    return {t.name: dict(zip(t.classes, counts[t.name].tolist(), strict=True)) for t in self._tasks}
+    return {t.kind: dict(zip(t.classes, counts[t.kind].tolist(), strict=True)) for t in self._tasks}
 
   def _left_out_dict(self) -> dict[str, Any]:
     damaged = [

@@ -3,6 +3,7 @@
 genki4k/gray48:train                               a prepared set and one of its splits
 genki4k/gray48:train[fold!=0/4]                    three of four stratified folds (training)
 genki4k/gray48:train[fold=0/4]                     the fourth (test)
+lfw/rgb64_158:train[fold!=0/5,by=image]            folds of images, not of people: to learn who is who, everybody must be on both sides
 wiki/gray48:train[take=30000,seed=0]               30,000 faces drawn by a seed (training)
 wiki/gray48:train[take=4200,after=30000,seed=0]    4,200 of those that the draw of 30,000 left (test)
 utkface/rgb224:train[age_years=21-60]              those of which a label or an attribute is known and in a range
@@ -18,21 +19,22 @@ import re
 from mtface.errors import UserError
 
 _NAME = re.compile(r'^(?P<set>[\w\-]+(/[\w\-.]+)?):(?P<split>\w+)(\[(?P<part>[^\[\]]*)\])?$')
-_FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)$')
+_FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)(?P<by>,by=image)?$')
 _RANGE = re.compile(r'^(?!(?:fold|take|after|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$')
 _DRAW = re.compile(r'^take=(?P<take>\d+)(,after=(?P<after>\d+))?(,seed=(?P<seed>\d+))?$')
 
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-  """One of `of` stratified folds, or with `others` all but that one."""
+  """One of `of` stratified folds, or with `others` all but that one; `by_image` deals out images whoever they show."""
 
   index: int
   of: int
   others: bool = False
+  by_image: bool = False
 
   def __str__(self) -> str:
-    return f'fold{"!=" if self.others else "="}{self.index}/{self.of}'
+    return f'fold{"!=" if self.others else "="}{self.index}/{self.of}{",by=image" if self.by_image else ""}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,7 @@ class SourceName:
   def rotated(self, fold: int, folds: int) -> SourceName:
     """The same source in another round of a cross-validation: another fold, or a draw with another seed."""
     if isinstance(self.part, Fold):
-      return dataclasses.replace(self, part=Fold(fold, folds, self.part.others))
+      return dataclasses.replace(self, part=dataclasses.replace(self.part, index=fold, of=folds))
     if isinstance(self.part, Draw):
       return dataclasses.replace(self, part=dataclasses.replace(self.part, seed=fold))
     return self
@@ -107,7 +109,7 @@ def _parse_part(part: str, text: str) -> Fold | Draw:
     index, of = int(fold['index']), int(fold['of'])
     if not (of >= 2 and index < of):
       raise UserError(f'source {text!r}: fold {index}/{of} does not exist; folds are numbered 0 to N-1, N at least 2')
-    return Fold(index, of, fold['op'] == '!=')
+    return Fold(index, of, fold['op'] == '!=', bool(fold['by']))
   draw = _DRAW.match(part)
   if not draw:
     raise _not_a_name(text)

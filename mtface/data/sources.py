@@ -139,7 +139,7 @@ def _rows_of(name: SourceName, arrays: dict[str, np.ndarray], tasks: Sequence[st
   part, everyone = name.part, np.full(len(arrays['images']), True)
   inside = np.all([everyone, *(_is_in(limits, arrays) for limits in name.ranges)], axis=0)
   if isinstance(part, Fold):
-    return np.flatnonzero(inside & ((_folds_of(arrays, tasks, part.of) == part.index) != part.others))
+    return np.flatnonzero(inside & ((_folds_of(arrays, tasks, part) == part.index) != part.others))
   if isinstance(part, Draw):
     # Only faces with all labels of the set, so that every task's runs draw the same ones.
     labelled = [arrays[f'mask.{t}'].reshape(len(everyone), -1).any(axis=1) for t in tasks]
@@ -161,17 +161,22 @@ def _is_in(limits: Range, arrays: dict[str, np.ndarray]) -> np.ndarray:
   raise UserError(f'has no label or attribute {name!r} that is one number; it has {", ".join(sorted(numbers))}')
 
 
-def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], folds: int) -> np.ndarray:
-  """int [M]: the fold of every face. All labels of the set make the strata, so that every task sees the same folds."""
+def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], part: Fold) -> np.ndarray:
+  """int [M]: the fold of every face. All labels of the set make the strata, so that every task sees the same folds.
+
+  Folds by image are strata of who it is as well: everybody is in each of them, as far as their images go.
+  """
   columns = []
   for task in tasks:
-    labels = arrays[f'labels.{task}']
-    if labels.ndim == 1 and get_task(task).num_classes <= _MOST_STRATUM_CLASSES:
+    labels, kind = arrays[f'labels.{task}'], get_task(task)
+    few = kind.num_classes <= _MOST_STRATUM_CLASSES or (part.by_image and kind.kind == 'identity')
+    if labels.ndim == 1 and few:
       columns.append(np.where(arrays[f'mask.{task}'], labels, -1))
   strata = np.zeros(len(arrays['images']), np.int64)
   if columns:
     strata = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-  return stratified_folds(arrays['image_ids'], strata, folds, seed=FOLD_SEED, groups=arrays['groups'])
+  groups = _groups(arrays['images'], [''] * len(strata)) if part.by_image else arrays['groups']
+  return stratified_folds(arrays['image_ids'], strata, part.of, seed=FOLD_SEED, groups=groups)
 
 
 # --- Decoding and the cache ---------------------------------------------------------------------------------------------------------

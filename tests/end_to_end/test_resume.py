@@ -60,27 +60,6 @@ def test_a_finished_run_is_left_alone(mtface, tiny_data, run_copy):
   assert before == {path: path.stat().st_mtime_ns for path in run_copy.rglob('*') if path.is_file()}
 
 
-@pytest.mark.parametrize('damaged', [1, 2])
-def test_damaged_checkpoints_are_trained_again(tiny_data, tiny_run, undisturbed, run_copy, damaged):
-  folder = run_copy / 'checkpoints/main'
-  for step in (12, 8)[:damaged]:
-    (folder / f'{step:09d}/state/manifest.ocdbt').write_bytes(b'')
-  result = python('mtface', 'train', f'--config={TINY}', f'--workdir={run_copy}', f'--data_dir={tiny_data}')
-  assert result.code == 0, result.err
-  assert len(result.warnings) == damaged
-  assert 'Traceback' not in result.err, 'the threads that read the arrays have nothing to add'
-  assert_same_run(run_copy, tiny_run, undisturbed)
-  assert (folder / 'damaged-000000012').is_dir(), 'kept for whoever wants to look at it'
-
-
-def test_a_run_without_a_readable_checkpoint_does_not_begin_again(tiny_data, run_copy):
-  for file in run_copy.glob('checkpoints/main/*/state/manifest.ocdbt'):
-    file.write_bytes(b'')
-  error = python('mtface', 'train', f'--config={TINY}', f'--workdir={run_copy}', f'--data_dir={tiny_data}').error
-  assert 'checkpoint 12 is damaged' in error
-  assert f'remove {run_copy}/checkpoints/main to train from the beginning' in error
-
-
 def test_the_order_of_the_records_and_the_number_of_files_do_not_matter(
   mtface, tiny_data, tiny_run, undisturbed, tmp_path
 ):
