@@ -120,7 +120,7 @@ def test_features_of_a_stage_are_in_its_folder(mtface, run_copy, tiny_data, eval
   path.write_text(json.dumps(saved))
   for stage in ('first', 'second'):
     shutil.copytree(run_copy / 'checkpoints' / 'main', run_copy / 'checkpoints' / stage)
-  shutil.rmtree(run_copy / 'checkpoints' / 'first' / '12')
+  shutil.rmtree(run_copy / 'checkpoints' / 'first' / '000000012')
   source = any_source(evaluator, 'people')
   for flags, stage, step in ((['--stage=first'], 'first', '8'), ([], 'second', '12')):
     result = mtface('features', f'--workdir={run_copy}', f'--data_dir={tiny_data}', '--on=people', *flags)
