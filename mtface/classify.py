@@ -135,6 +135,7 @@ def classify(
   data_dir: str | os.PathLike,
   *,
   checkpoint: str,
+  stage: str = '',
   train: str,
   test: str,
   task: str,
@@ -147,6 +148,7 @@ def classify(
     workdir: of a trained run.
     data_dir: of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
+    stage: of the run; '' is the last one.
     train: a source (or one of the run's evaluation sets) that labels `task`.
     test: another one. It shares no face with `train`.
     task: a task of one class a face; the network need not predict it.
@@ -154,14 +156,15 @@ def classify(
     settings: see there.
 
   Returns:
-    One row for each classifier: `checkpoint`, `steps`, `checksums`, `train`, `test`, `task`, `classifier`, `l2`, `trees`, `seed`,
-    `features` (D), `n_train`, `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
+    One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `train`, `test`, `task`, `classifier`, `l2`,
+    `trees`, `seed`, `features` (D), `n_train`, `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of
+    `metrics.summarize`.
   """
   kind = get_task(task)
   check_classifiers(classifiers)
   if kind.multi_label:
     raise UserError(f'--task={task}: has several labels a face; classify takes a task of one, such as ethnicity5')
-  evaluator, selection = Evaluator(workdir, data_dir), Selection.parse(checkpoint)
+  evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
   sources = [any_source(evaluator, name, flag) for flag, name in (('--train', train), ('--test', test))]
   check_apart(*sources)
   known = [_labelled(source, task) for source in sources]

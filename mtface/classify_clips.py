@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from mtface.tasks import Task
 
 VIDEO_FILE = 'video.json'
 _READING, _SETTINGS = Reading(), Settings()
-_KEY = ('checkpoint', 'train', 'test', 'task', 'level', 'boxes', 'classifier', 'trees', 'seed')
+_KEY = ('checkpoint', 'train', 'test', 'task', 'level', 'boxes', 'every', 'classifier', 'trees', 'seed')
 
 
 def classify_clips(
@@ -27,6 +28,7 @@ def classify_clips(
   data_dir: str | os.PathLike,
   *,
   checkpoint: str,
+  stage: str = '',
   train: str,
   test: str,
   reading: Reading = _READING,
@@ -43,6 +45,7 @@ def classify_clips(
     workdir: of a trained run.
     data_dir: of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
+    stage: of the run; '' is the last one.
     train: a folder of clips (FOLDER/<class>/<clip>.avi) or a source of clips.
     test: another one, of the same classes.
     reading: the level, and how faces are found in a folder's clips.
@@ -51,20 +54,20 @@ def classify_clips(
     settings: see there; `l2` is always on here.
 
   Returns:
-    One row for each classifier: `checkpoint`, `steps`, `checksums`, `train`, `test`, `task`, `level`, `boxes`, `classifier`, `trees`,
-    `seed`, `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and `damaged_train`; the test clips
-    `no_face_test` (which count) and `damaged_test` (which do not); `accuracy_with_face`, of the test clips that have one; `seconds`, `low`,
-    `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
+    One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `train`, `test`, `task`, `level`, `boxes`,
+    `every`, `classifier`, `trees`, `seed`, `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and
+    `damaged_train`; the test clips `no_face_test` (which count) and `damaged_test` (which do not); `accuracy_with_face`, of the test clips
+    that have one; `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
   """
   names = list(classifiers) or ['svm', 'forest']
   check_classifiers(names)
-  evaluator, selection = Evaluator(workdir, data_dir), Selection.parse(checkpoint)
+  evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
   sets = [load_clips(evaluator, text, flag, reading, task) for flag, text in (('train', train), ('test', test))]
   check_clip_sets(*sets)
   head = evaluator.head(checkpoint, selection)
   network = FeatureNetwork(evaluator, selection)
   found = [describe(clips, network, reading.level) for clips in sets]
-  head |= {'train': sets[0].name, 'test': sets[1].name, 'task': task, 'level': reading.level, 'boxes': reading.boxes}
+  head |= {'train': sets[0].name, 'test': sets[1].name, 'task': task} | dataclasses.asdict(reading)
   head |= {'trees': settings.trees, 'seed': settings.seed, 'features': 4 * network.size}
   rows = []
   for name in names:

@@ -1,8 +1,8 @@
 """Where clips come from: folders of video files, or prepared sets whose records are the faces of frames.
 
 A folder is FOLDER/<class>/<clip>.avi (mp4, mov, mkv): faces are found frame by frame, cut out without a margin and brought to the
-network's size (Savchenko 2021, section 2.3). A source has the attributes `clip` (text), `frame` (int) and `faces` (0 in the one record
-that stands for a clip without a face).
+network's size (Savchenko 2021, section 2.3), as the builders of afew and vgaf do it. A source has the attributes `clip` (text), `frame`
+(int) and `faces`, which is 0 in the one record that stands for a clip without a face; that one's label is masked, and in `label`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mtface.data.names import SourceName
 from mtface.data.sources import Source
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator
-from mtface.faces import crop
+from mtface.faces import crop, video
 from mtface.features import FeatureNetwork, any_source, l2_normalized
 from mtface.progress import progress, warn
 from mtface.tasks import get_task
@@ -84,17 +84,21 @@ class Reading:
   """How faces are taken out of clips.
 
   Attributes:
-    level: `clip`: the largest face of each frame; `group`: all of them.
+    level: `clip`: the main face of each frame, see `video.follow`; `group`: all of them.
     boxes: `detect`: MTCNN finds the faces; `whole`: each frame is a face.
+    every: each `every`-th frame is looked at.
   """
 
   level: str = 'clip'
   boxes: str = 'detect'
+  every: int = 1
 
   def __post_init__(self) -> None:
     for flag, value, known in (('level', self.level, LEVELS), ('boxes', self.boxes, BOXES)):
       if value not in known:
         raise UserError(f'--{flag}={value}: expected {" or ".join(known)}')
+    if self.every < 1:
+      raise UserError(f'--every={self.every}: expected 1 (all frames) or more')
 
 
 def load_clips(evaluator: Evaluator, text: str, flag: str, reading: Reading, task: str | None) -> ClipSet:
@@ -146,15 +150,15 @@ def file_faces(path: pathlib.Path, *, size: int, channels: int, reading: Reading
   Raises:
     UserError: the file cannot be read to its end.
   """
-  from mtface.faces import video
-
-  for frame in video.frames(path):
+  before = None
+  for frame in video.frames(path, reading.every):
     height, width = frame.image.shape[:2]
-    if reading.boxes == 'whole':
-      boxes = [(0, 0, width, height)]
-    else:
+    boxes = [(0, 0, width, height)]
+    if reading.boxes == 'detect':
       found = video.faces_of(frame.image)
-      boxes = [face.box for face in (found if reading.level == 'group' else found[:1])]
+      main = video.follow(found, before)
+      before = main.box if main else before
+      boxes = [face.box for face in (found if reading.level == 'group' or not main else [main])]
     for box in boxes:
       yield frame.index, crop.crop_face(frame.image, box, size, channels)
 
@@ -170,12 +174,15 @@ def source_clips(source: Source, level: str, task: str | None) -> ClipSet:
   if missing:
     raise UserError(f'{source.name}: has no attributes {", ".join(missing)}; expected a set of clips, such as afew')
   task = _task_of(source, task)
-  order = np.flatnonzero(source.mask[task])
+  labels = np.where(source.mask[task], source.labels[task], -1)
+  if 'label' in found:
+    labels = np.where(found['faces'] == 0, found['label'], labels)
+  order = np.flatnonzero(labels >= 0)
   order = order[np.lexsort((found['frame'][order], found['clip'][order]))]
   if not len(order):
     raise UserError(f'{source.name}: no clip is labelled for {task}; name another part of the set')
   starts = np.flatnonzero(np.r_[True, found['clip'][order][1:] != found['clip'][order][:-1]])
-  clips = tuple(_source_clip(source, rows, task, level) for rows in np.split(order, starts[1:]))
+  clips = tuple(_source_clip(source, rows, labels[rows], task, level) for rows in np.split(order, starts[1:]))
   return ClipSet(source.name, get_task(task).classes, clips, source)
 
 
@@ -188,9 +195,10 @@ def _task_of(source: Source, name: str | None) -> str:
   return of_clips[0]
 
 
-def _source_clip(source: Source, rows: np.ndarray, task: str, level: str) -> Clip:
+def _source_clip(source: Source, rows: np.ndarray, labels: np.ndarray, task: str, level: str) -> Clip:
+  """The clip of these rows; `labels` int are theirs."""
   found = source.attributes
-  name, labels = str(found['clip'][rows[0]]), source.labels[task][rows]
+  name = str(found['clip'][rows[0]])
   if (labels != labels[0]).any():
     raise UserError(f'{source.name}: frames of the clip {name} have different labels of {task}; build the set again')
   rows = rows[found['faces'][rows] > 0]

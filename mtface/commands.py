@@ -211,7 +211,7 @@ class Command:
 
 
 _PLACE = ('distributed', 'coordinator', 'processes', 'process')
-_RUN = ('workdir', 'data_dir', 'checkpoint')
+_RUN = ('workdir', 'data_dir', 'checkpoint', 'stage')
 COMMANDS: dict[str, Command] = {
   'build': Command(build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True),
   'describe': Command(describe, ('config', 'data_dir')),
@@ -235,7 +235,7 @@ COMMANDS: dict[str, Command] = {
   'identify': Command(feature_commands.identify, (*_RUN, 'on', 'repeats', 'seed')),
   'video': Command(
     feature_commands.video,
-    (*_RUN, 'train', 'test', 'level', 'boxes', 'task', 'classifiers', 'trees', 'seed'),
+    (*_RUN, 'train', 'test', 'level', 'boxes', 'every', 'task', 'classifiers', 'trees', 'seed'),
   ),
 }
 
@@ -248,7 +248,8 @@ FLAG_HELP = {
   'manual_dir': "the folder of the raw download, in its owner's layout (docs/datasets.md)",
   'overwrite': 'build again what is already built',
   'beam_options': "convert with Apache Beam (pip install 'mtface[beam]'), with these options of its runner, with commas",
-  'checkpoint': "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's evaluation.checkpoints)",
+  'checkpoint': "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's evaluation.checkpoints); "
+  'features are of one, no ensemble (default last)',
   'format': 'timm (a backbone for PyTorch, default) or mtface (every array of any network)',
   'classifier': "the task whose head becomes timm's classifier (default: none)",
   'to': 'the file to write, FILE.safetensors',
@@ -271,15 +272,16 @@ FLAG_HELP = {
   'task': 'the task of the labels, as in ethnicity5; the network need not predict it',
   'classifiers': 'some of svm, forest, knn, linear, with commas (default all; video: svm,forest)',
   'l2': 'scale feature vectors to length 1 before (default yes; --nol2)',
-  'level': 'clip (default: the largest face of each frame) or group (all faces)',
+  'level': 'clip (default: the main face of each frame) or group (all faces)',
   'boxes': 'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
+  'every': 'in folders of clips: look at each N-th frame (default 1; the set vgaf has 5)',
   'trees': 'of a random forest (default 1000)',
   'seed': 'of whatever is drawn (default 0)',
   'repeats': 'how many random galleries (default 10)',
   'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
 }
 _INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None, 'fsdp': 1}
-_INTEGERS |= {'trees': 1000, 'seed': 0, 'repeats': 10}
+_INTEGERS |= {'trees': 1000, 'seed': 0, 'repeats': 10, 'every': 1}
 _LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'workdirs': [], 'beam_options': None}
 _LISTS['classifiers'] = []
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}

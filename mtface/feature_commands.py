@@ -16,7 +16,7 @@ def features(args: Args, _: Sequence[str]) -> None:
   from mtface.commands import data_dir, workdir_flag
   from mtface.features import write_features
 
-  write_features(workdir_flag(args), data_dir(args), _checkpoint(args), args.on)
+  write_features(workdir_flag(args), data_dir(args), _checkpoint(args), args.on, args.stage)
 
 
 def classify(args: Args, _: Sequence[str]) -> None:
@@ -30,6 +30,7 @@ def classify(args: Args, _: Sequence[str]) -> None:
     workdir,
     data_dir(args),
     checkpoint=_checkpoint(args),
+    stage=args.stage,
     train=_given(args, 'train', 'a source, as in utkface/rgb224:train'),
     test=_given(args, 'test', 'a source, as in utkface/rgb224:test'),
     task=_given(args, 'task', 'the task of the labels, as in ethnicity5'),
@@ -51,6 +52,7 @@ def identify(args: Args, _: Sequence[str]) -> None:
     workdir,
     data_dir(args),
     checkpoint=_checkpoint(args),
+    stage=args.stage,
     on=args.on,
     repeats=args.repeats,
     seed=args.seed,
@@ -71,9 +73,10 @@ def video(args: Args, _: Sequence[str]) -> None:
     workdir,
     data_dir(args),
     checkpoint=_checkpoint(args),
+    stage=args.stage,
     train=_given(args, 'train', 'a folder of clips, or a source of clips'),
     test=_given(args, 'test', 'a folder of clips, or a source of clips'),
-    reading=Reading(args.level or 'clip', args.boxes or 'detect'),
+    reading=Reading(args.level or 'clip', args.boxes or 'detect', args.every),
     task=args.task,
     classifiers=args.classifiers,
     settings=Settings(trees=args.trees, seed=args.seed),

@@ -6,6 +6,7 @@ The features are what all heads of the network see, its penultimate layer. Class
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -18,6 +19,7 @@ from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection
 from mtface.progress import progress
 from mtface.results import file_name, replaced
+from mtface.stages import stage_folder
 
 T = TypeVar('T')
 
@@ -90,9 +92,9 @@ def any_source(evaluator: Evaluator, name: str, flag: str = '--on') -> Source:
 
 
 def write_features(
-  workdir: pathlib.Path, data_dir: pathlib.Path, checkpoint: str, on: Sequence[str]
+  workdir: str | os.PathLike, data_dir: str | os.PathLike, checkpoint: str, on: Sequence[str], stage: str = ''
 ) -> list[pathlib.Path]:
-  """Writes `workdir`/features/<checkpoint>/<source>.npz for each source; returns the paths.
+  """Writes `workdir`/features/<checkpoint>/<source>.npz (of a stage: in its folder) for each source; returns the paths.
 
   Arrays: `features` float32 [N, D], `image_ids` text [N], `subjects` text [N] (empty: unknown), and with the names of records
   `labels/<task>` and `mask/<task>`, [N] or [N, C], for all tasks of the source, and `attributes/<name>`. None is a pickle.
@@ -102,18 +104,20 @@ def write_features(
     data_dir: of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
     on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
+    stage: of the run; '' is the last one.
   """
-  evaluator = Evaluator(workdir, data_dir)
+  evaluator = Evaluator(workdir, data_dir, stage)
   names = list(on) or list(evaluator.config.evaluation.sets)
   if not names:
     raise UserError('--on: the run names no evaluation sets; give some, e.g. --on=genki4k/gray48:train')
   selection = Selection.parse(checkpoint)
   sources = [any_source(evaluator, name) for name in names]  # what is wrong shows before the work
   network = FeatureNetwork(evaluator, selection)
-  return [_write(evaluator.workdir, checkpoint, source, network) for source in sources]
+  folder = stage_folder(evaluator.workdir, evaluator.stage) / 'features' / file_name(checkpoint)
+  return [_write(folder, source, network) for source in sources]
 
 
-def _write(workdir: pathlib.Path, checkpoint: str, source: Source, network: FeatureNetwork) -> pathlib.Path:
+def _write(folder: pathlib.Path, source: Source, network: FeatureNetwork) -> pathlib.Path:
   arrays = {
     'features': network.of(source, f'features of {source.name}'),
     'image_ids': source.image_ids,
@@ -121,7 +125,7 @@ def _write(workdir: pathlib.Path, checkpoint: str, source: Source, network: Feat
   }
   for kind, fields in (('labels', source.labels), ('mask', source.mask), ('attributes', source.attributes)):
     arrays |= {f'{kind}/{name}': values for name, values in fields.items()}
-  path = workdir / 'features' / file_name(checkpoint) / f'{file_name(source.name)}.npz'
+  path = folder / f'{file_name(source.name)}.npz'
   with replaced(path) as partial, partial.open('wb') as file:
     np.savez(file, **arrays)  # type: ignore[arg-type]  # one of its own arguments is a bool
   process.say(f'{path}: {len(source):,} faces, {network.size} features each')

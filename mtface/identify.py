@@ -87,6 +87,7 @@ def identify(
   data_dir: str | os.PathLike,
   *,
   checkpoint: str,
+  stage: str = '',
   on: Sequence[str] = (),
   repeats: int = 10,
   seed: int = 0,
@@ -97,13 +98,14 @@ def identify(
     workdir: of a trained run.
     data_dir: of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
+    stage: of the run; '' is the last one.
     on: sources (or some of the run's evaluation sets) that know who is in their pictures.
     repeats: galleries, at least 2 for a deviation.
     seed: of the galleries.
 
   Returns:
-    One row a source: `checkpoint`, `steps`, `checksums`, `source`, `repeats`, `seed`, `subjects`, `images`, `probes` (of
-    one gallery), `accuracies` of the repeats, and their `mean` and sample deviation `std`.
+    One row a source: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `source`, `repeats`, `seed`, `subjects`, `images`,
+    `probes` (of one gallery), `accuracies` of the repeats, and their `mean` and sample deviation `std`.
   """
   if repeats < 2:
     raise UserError(f'--repeats={repeats}: a deviation needs at least 2')
@@ -111,7 +113,7 @@ def identify(
     raise UserError(f'--seed={seed}: expected 0 or more')
   if not on:
     raise UserError('--on is missing: name sources that know who is in their pictures, as in --on=lfw/rgb224:train')
-  evaluator, selection = Evaluator(workdir, data_dir), Selection.parse(checkpoint)
+  evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
   chosen = [_pictures(any_source(evaluator, name)) for name in on]
   head = evaluator.head(checkpoint, selection) | {'repeats': repeats, 'seed': seed}
   network = FeatureNetwork(evaluator, selection)

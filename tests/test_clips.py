@@ -41,8 +41,8 @@ def frames_source(rows, task='emotion7', **changes):
   images = np.broadcast_to(brightness[:, None, None, None], (len(rows), 4, 4, 1)).astype(np.uint8)
   ids = np.array([f'{i:03d}' for i in range(len(rows))])
   source = Source(
-    'clips/gray4:train', images, np.arange(len(rows)), ids, {task: labels}, {task: labels >= 0},
-    attributes={'clip': clips, 'frame': frames, 'faces': faces},
+    'clips/gray4:train', images, np.arange(len(rows)), ids, {task: labels}, {task: (labels >= 0) & (faces > 0)},
+    attributes={'clip': clips, 'frame': frames, 'faces': faces, 'label': labels},
   )  # fmt: skip
   return dataclasses.replace(source, **changes)
 
@@ -50,7 +50,7 @@ def frames_source(rows, task='emotion7', **changes):
 ROWS = [
   *[('b', frame, 1, 10 * frame, 3) for frame in (0, 2, 10)],  # numbers of frames are no text: 10 comes last
   ('a', 7, 1, 50, 0),
-  ('dark', 0, 0, 0, 3),  # the black record of a clip without a face
+  ('dark', -1, 0, 0, 3),  # the black record of a clip without a face, whose label is masked
 ]
 
 
@@ -199,6 +199,7 @@ def test_sets_that_do_not_go_together(tmp_path):
     ({'train': None}, '--train is missing: name a folder of clips'),
     ({'train': 'nowhere'}, '--train=nowhere: is no folder of clips (FOLDER/<class>/<clip>.avi); source'),
     ({'level': 'frame'}, '--level=frame: expected clip or group'),
+    ({'every': 0}, '--every=0: expected 1 (all frames) or more'),
     ({'boxes': 'all'}, '--boxes=all: expected detect or whole'),
     ({'classifiers': 'net'}, "--classifiers: 'net' is unknown"),
     ({'train': 'tiny/people:train'}, 'tiny/people:train: has no attributes clip, frame, faces'),
@@ -219,12 +220,14 @@ def test_a_set_that_was_built(mtface, run_copy, tiny_data, tmp_path):
     source = fake_source(split, size, {'emotion7': 1.0}, shape=(16, 16, 1))
     happy = np.arange(size) // 5 % 2 == 1
     images = (source.images // 4 + 150 * happy[:, None, None, None]).astype(np.uint8)
-    return dataclasses.replace(source, images=images, labels={'emotion7': np.where(happy, 3, 0).astype(np.int32)})
+    labels = {'emotion7': np.where(happy, 3, 0).astype(np.int32)}
+    return dataclasses.replace(source, images=images, labels=labels, mask={'emotion7': np.arange(size) < 55})
 
   attributes = {
     'clip': (tfds.features.Text(), lambda i: f'clip {i // 5}'),
     'frame': (tfds.features.Scalar(np.int64), lambda i: i % 5),
     'faces': (tfds.features.Scalar(np.int64), lambda i: int(i < 55)),
+    'label': (tfds.features.Scalar(np.int64), lambda i: 3 * (i // 5 % 2)),
   }
   (tmp_path / 'tiny').symlink_to(tiny_data / 'tiny')
   splits = {'train': 60, 'test': 60}
@@ -243,3 +246,9 @@ def test_a_set_that_was_built(mtface, run_copy, tiny_data, tmp_path):
     'video', f'--workdir={run_copy}', f'--data_dir={tmp_path}', sources[0], sources[0].replace('train', 'test', 1)
   )
   assert '60 of its 60 faces are in --train' in same.error
+
+
+def test_each_third_frame(tmp_path):
+  write_video(tmp_path / 'a' / 'x.avi', greys(*range(0, 70, 10)))
+  clips = folder_clips(tmp_path, (8, 8, 1), Reading(boxes='whole', every=3))
+  assert [frame for frame, _ in clips.clips[0].faces()] == [0, 3, 6]

@@ -1,5 +1,9 @@
 """Features against the network run on all faces at once; what lies in the .npz files."""
 
+import json
+import shutil
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,7 +24,7 @@ def whole(evaluator, text, source):
   """The features by one call of the network, without batches."""
   ((params, stats),) = evaluator.networks(Selection.parse(text), re_estimate=False)
   images = scale_images(jnp.asarray(source.gather(np.arange(len(source)))))
-  return np.asarray(evaluator.run.network.features(params, stats, images))
+  return np.asarray(jax.jit(evaluator.run.network.features)(params, stats, images))
 
 
 @pytest.mark.parametrize('text', ['last', '4'])
@@ -106,3 +110,20 @@ def test_length_one():
 
 def test_a_fold_and_its_rest_have_different_files():
   assert file_name('a/b:t[fold=0/4]') != file_name('a/b:t[fold!=0/4]')
+
+
+def test_features_of_a_stage_are_in_its_folder(mtface, run_copy, tiny_data, evaluator):
+  # The tiny run as one of two stages, of which the first ended at step 8.
+  path = run_copy / 'config.json'
+  saved = json.loads(path.read_text())
+  saved['config'] |= {'stages': ['first', 'second'], 'stage': {'first': {}, 'second': {}}}
+  path.write_text(json.dumps(saved))
+  for stage in ('first', 'second'):
+    shutil.copytree(run_copy / 'checkpoints' / 'main', run_copy / 'checkpoints' / stage)
+  shutil.rmtree(run_copy / 'checkpoints' / 'first' / '000000012')
+  source = any_source(evaluator, 'people')
+  for flags, stage, step in ((['--stage=first'], 'first', '8'), ([], 'second', '12')):
+    result = mtface('features', f'--workdir={run_copy}', f'--data_dir={tiny_data}', '--on=people', *flags)
+    assert result.code == 0, result.err
+    with np.load(run_copy / 'stages' / stage / 'features' / 'last' / 'tiny_people_test.npz') as found:
+      np.testing.assert_allclose(found['features'], whole(evaluator, step, source), rtol=1e-4, atol=1e-5)

@@ -3,11 +3,12 @@
 import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtface.clips import Reading, describe, load_clips
+from mtface.clips import Reading, describe, file_faces, load_clips
 from mtface.config import experiment, source, task
 from mtface.data.augment import scale_images
 from mtface.evaluate import Evaluator, Selection
@@ -17,6 +18,8 @@ from mtface.train import train
 from tests.fakes import write_prepared
 from tests.moving_faces import EMOTIONS, in_a_scene, moving_face, stills
 from tests.videos import set_durations, write_video
+from tfds_builders import clips as prepared
+from tfds_builders.base import FaceConfig
 
 SIDE = 32
 SPLITS = {'train': range(20), 'test': range(100, 110)}  # people, of whom each shows all emotions
@@ -77,7 +80,7 @@ def by_hand(network, faces):
   """Features of faces, uint8 [n, H, W, C], by one call of the network; float64 [n, D]."""
   run = network.evaluator.run
   images = scale_images(jnp.asarray(np.stack(faces)))
-  return np.asarray(run.network.features(network._params, network._stats, images), np.float64)
+  return np.asarray(jax.jit(run.network.features)(network._params, network._stats, images), np.float64)
 
 
 def length_one(vector):
@@ -136,14 +139,17 @@ def test_descriptors_by_hand(network, tmp_path, level):
   write_video(tmp_path / 'a' / 'one.avi', in_a_scene([moving_face('happy', 5, 1, 96)]))
   reading = Reading(level)
   found = describe(load_clips(network.evaluator, str(tmp_path), 'train', reading, None), network, level)
-  of_frames = []
+  of_frames, main, left = [], [], 0
   for frame in video.frames(path):
     boxes = [face.box for face in video.faces_of(frame.image)]
     assert len(boxes) == 2, 'both faces are found'
     faces = [crop.crop_face(frame.image, box, SIDE, 1) for box in boxes]
     of_frames.append(by_hand(network, faces))
+    # The largest of the first frame, and then the one that stands where it stood.
+    left = left or boxes[0][0]
+    main.append(of_frames[-1][np.argmin([abs(box[0] - left) for box in boxes])])
   if level == 'clip':
-    expected = of_clip(np.stack([features[0] for features in of_frames]))  # the largest comes first
+    expected = of_clip(np.stack(main))
   else:
     pairs = np.stack([np.concatenate([f.mean(0), f.std(0)]) for f in of_frames])
     expected = length_one(np.concatenate([pairs.mean(0), pairs.std(0)]))
@@ -162,3 +168,18 @@ def test_a_varying_rate_does_no_harm(network, tmp_path):
   found = describe(load_clips(network.evaluator, str(tmp_path), 'train', Reading(boxes='whole'), None), network, 'clip')
   assert found.faces.tolist() == [5, 5]
   np.testing.assert_array_equal(*found.vectors)
+
+
+@pytest.mark.parametrize('level', ['clip', 'group'])
+def test_a_folders_faces_are_those_of_a_prepared_set(tmp_path, level):
+  two = in_a_scene([moving_face('happy', 3, 3, 96), moving_face('angry', 4, 3, 96)])
+  path = write_video(tmp_path / 'two.avi', two)
+  form = prepared.video_config(FaceConfig(name='gray32', size=SIDE, channels=1), every=2)
+  records = prepared.convert(
+    prepared.Clip('train/two', path, 3), config=form, task='emotion7', all_faces=level == 'group'
+  )
+  found = list(file_faces(path, size=SIDE, channels=1, reading=Reading(level, every=2)))
+  assert [frame for frame, _ in found] == [record.attributes['frame'] for record in records]
+  assert len(found) == (2 if level == 'clip' else 4)
+  for (_, face), record in zip(found, records, strict=True):
+    np.testing.assert_array_equal(face, record.image)
