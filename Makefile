@@ -46,9 +46,10 @@ test-beam: .venv-beam/.ready  ## builds sets with Apache Beam on this machine, i
 	.venv-beam/bin/python -m pytest tests/beam
 
 # State and jobs of the cluster lie in a folder of its own; `run` ends it whatever the tests do.
-test-cluster: setup  ## tests on a real Slurm, started here and stopped again (Debian packages slurm-wlm and munge; installed as root if missing)
+test-cluster: setup  ## tests on a real Slurm, started here and stopped again (Debian packages slurm-wlm and munge; installed as root if missing), and of 8 processes
 	tests/cluster/slurm.sh install
-	MTFACE_SLURM_DIR=$$(mktemp -d) MTFACE_TEST_CLUSTER=1 tests/cluster/slurm.sh run $(BIN)/python -m pytest tests/cluster
+	MTFACE_SLURM_DIR=$$(mktemp -d) MTFACE_TEST_CLUSTER=1 tests/cluster/slurm.sh run $(BIN)/python -m pytest tests/cluster \
+		'tests/end_to_end/test_processes.py::test_another_number_of_processes_goes_on_with_the_same_batches[8-1]'
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
