@@ -6,7 +6,7 @@ DEMO := demo
 # The versions that the project was measured with; other Pythons take what the ranges in pyproject.toml allow.
 PINS := $(wildcard constraints-py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt)
 
-.PHONY: help setup demo test test-beam test-cluster lint bench clean
+.PHONY: help setup demo test test-beam test-parity test-cluster lint bench clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -45,6 +45,17 @@ test: setup lint  ## lint, types and all tests
 test-beam: .venv-beam/.ready  ## builds sets with Apache Beam on this machine, in an environment of its own
 	.venv-beam/bin/python -m pytest tests/beam
 
+# PyTorch is large, and its build for CPUs lies with PyTorch itself; where that cannot be reached, TORCH_INDEX= takes PyPI's (with CUDA, 7 GB).
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+.venv-parity/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/pip install --quiet --upgrade pip
+	.venv-parity/bin/pip install --quiet $(addprefix --extra-index-url ,$(TORCH_INDEX)) --editable '.[test,parity]'
+	@touch $@
+
+test-parity: .venv-parity/.ready  ## compares the backbones with timm's, in PyTorch, in an environment of its own
+	.venv-parity/bin/python -m pytest tests/parity
+
 # State and jobs of the cluster lie in a folder of its own; `run` ends it whatever the tests do.
 test-cluster: setup  ## tests on a real Slurm, started here and stopped again (Debian packages slurm-wlm and munge; installed as root if missing), and of 8 processes
 	tests/cluster/slurm.sh install
@@ -60,4 +71,4 @@ bench: setup  ## images/s of the loader and of the train step
 	$(BIN)/python benchmarks/throughput.py
 
 clean:  ## removes the environments and the demo
-	rm -rf $(VENV) .venv-beam $(DEMO)
+	rm -rf $(VENV) .venv-beam .venv-parity $(DEMO)

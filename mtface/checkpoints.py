@@ -34,6 +34,7 @@ from mtface.config import check_fields, flat, with_defaults
 from mtface.distributed import is_loss
 from mtface.errors import UserError
 from mtface.progress import warn
+from mtface.stages import MAIN
 
 CONFIG_FILE = 'config.json'
 # Fields that a resumed run may change without becoming another run: it may go on on other machines.
@@ -47,11 +48,11 @@ _PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'num
 
 
 class Checkpoints:
-  """The checkpoints of a workdir, by step."""
+  """The checkpoints of one stage in a workdir, by step."""
 
-  def __init__(self, workdir: str | os.PathLike, *, keep_last: int | None = None):
-    """Opens `workdir/checkpoints/main`; `keep_last` (None: read only) is how many are kept besides the best one."""
-    self.folder = pathlib.Path(workdir).expanduser().absolute() / 'checkpoints' / 'main'
+  def __init__(self, workdir: str | os.PathLike, stage: str = MAIN, *, keep_last: int | None = None):
+    """Opens `workdir/checkpoints/STAGE`; `keep_last` (None: read only) is how many are kept besides the best one."""
+    self.folder = pathlib.Path(workdir).expanduser().absolute() / 'checkpoints' / stage
     self._read_only = keep_last is None
     if self._read_only and not self.folder.is_dir():
       raise UserError(f'{self.folder}: no checkpoints are here; train first, or pass the --workdir of a run')
@@ -243,6 +244,11 @@ class _LastRegular(preservation_policy.PreservationPolicy):
     regular = [i for i, info in enumerate(checkpoints) if not (info.metrics or {}).get(_EXTRA)]
     kept = {*regular[-self.count :], len(checkpoints) - 1}
     return [i in kept for i in range(len(checkpoints))]
+
+
+def steps_of(workdir: pathlib.Path, stage: str) -> list[int]:
+  """Steps of a stage that have a committed checkpoint, damaged or not, oldest first."""
+  return _steps_in(workdir / 'checkpoints' / stage)
 
 
 def _steps_in(folder: pathlib.Path) -> list[int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from mtface import config_files, process
+from mtface import config_files, feature_commands, process
 from mtface.errors import UserError
 
 Args = flags.FlagValues
@@ -60,14 +61,27 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
     on=args.on,
     re_estimate=args.re_estimate_statistics,
     predictions=args.predictions,
+    stage=args.stage,
   )
   process.say(results_table(rows))
   if args.sheet:
     from mtface.report.sheet import write_sheets
 
-    for path in write_sheets(workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on):
+    for path in write_sheets(workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on, args.stage):
       print(f'picture: {path}')
   process.say(f'results: {workdir / RESULTS_FILE}')
+
+
+def export(args: Args, _: Sequence[str]) -> None:
+  """Writes a network as safetensors: for timm (--format=timm), or all of it (mtface).   mtface export --workdir=... --to=FILE"""
+  from mtface.export import export_network
+
+  selection = args.checkpoint or ['last']
+  if len(selection) != 1 or not args.to:
+    raise UserError('export: takes one --checkpoint, and the file to write as --to=FILE.safetensors')
+  workdir = workdir_flag(args)
+  export_network(workdir, data_dir(args), selection[0], args.to, format=args.format, classifier=args.classifier)
+  print(f'weights: {args.to}')
 
 
 def params(args: Args, _: Sequence[str]) -> None:
@@ -134,7 +148,9 @@ def compare(args: Args, _: Sequence[str]) -> None:
 
 def sweep(args: Args, _: Sequence[str]) -> None:
   """Measures every checkpoint of a run on every set; or trains and measures a grid: --configs=demo --over='seed=0,1'."""
+  from mtface.checkpoints import read_config
   from mtface.results import results_table
+  from mtface.stages import stage_folder, stage_of
   from mtface.sweep import sweep_checkpoints, sweep_configs
 
   workdir = workdir_flag(args)
@@ -146,8 +162,9 @@ def sweep(args: Args, _: Sequence[str]) -> None:
     return
   if args.over:
     raise UserError('--over: varies fields of configs; name them with --configs')
-  print(results_table(sweep_checkpoints(workdir, data_dir(args), args.on)))
-  print(f'results: {workdir}/sweep/sweep.csv, .json, .md and .png')
+  print(results_table(sweep_checkpoints(workdir, data_dir(args), args.on, args.stage)))
+  folder = stage_folder(workdir, stage_of(read_config(workdir), args.stage)[0])
+  print(f'results: {folder}/sweep/sweep.csv, .json, .md and .png')
 
 
 def table(args: Args, names: Sequence[str]) -> None:
@@ -169,8 +186,8 @@ def report(args: Args, _: Sequence[str]) -> None:
   from mtface.report.sheet import write_galleries
 
   workdir = workdir_flag(args)
-  print(f'picture: {draw_curves(workdir)}')
-  for path in write_galleries(workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on):
+  print(f'picture: {draw_curves(workdir, args.stage)}')
+  for path in write_galleries(workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on, args.stage):
     print(f'picture: {path}')
 
 
@@ -194,20 +211,32 @@ class Command:
 
 
 _PLACE = ('distributed', 'coordinator', 'processes', 'process')
+_RUN = ('workdir', 'data_dir', 'checkpoint')
 COMMANDS: dict[str, Command] = {
   'build': Command(build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True),
   'describe': Command(describe, ('config', 'data_dir')),
   'params': Command(params, ('config',)),
   'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
   'evaluate': Command(
-    evaluate, ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', *_PLACE)
+    evaluate,
+    ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', 'stage', *_PLACE),
   ),
+  'export': Command(export, ('workdir', 'data_dir', 'checkpoint', 'format', 'classifier', 'to')),
   'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)),
   'compare': Command(compare, ('workdirs',)),
-  'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'configs', 'over')),
+  'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),
   'table': Command(table, ('workdirs',), takes_names=True),
   'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
-  'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on')),
+  'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
+  'features': Command(feature_commands.features, (*_RUN, 'on')),
+  'classify': Command(
+    feature_commands.classify, (*_RUN, 'train', 'test', 'task', 'classifiers', 'l2', 'trees', 'seed')
+  ),
+  'identify': Command(feature_commands.identify, (*_RUN, 'on', 'repeats', 'seed')),
+  'video': Command(
+    feature_commands.video,
+    (*_RUN, 'train', 'test', 'level', 'boxes', 'task', 'classifiers', 'trees', 'seed'),
+  ),
 }
 
 FLAG_HELP = {
@@ -220,10 +249,14 @@ FLAG_HELP = {
   'overwrite': 'build again what is already built',
   'beam_options': "convert with Apache Beam (pip install 'mtface[beam]'), with these options of its runner, with commas",
   'checkpoint': "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's evaluation.checkpoints)",
+  'format': 'timm (a backbone for PyTorch, default) or mtface (every array of any network)',
+  'classifier': "the task whose head becomes timm's classifier (default: none)",
+  'to': 'the file to write, FILE.safetensors',
   'on': "sets to measure on: names of the run's config.evaluation.sets (default: all), or sources such as fer2013/gray48:private_test",
   're_estimate_statistics': 'for average:K: measure batch-norm statistics anew on training samples (otherwise they are averaged too)',
   'sheet': 'also draw a sheet of faces with labels and predictions for each set',
   'predictions': 'also write what the networks say of each image, as CSV',
+  'stage': 'of a run with stages: which one (default: the last)',
   'folds': 'number of folds (default 4)',
   'fold': 'do this fold only, 0 to folds - 1: for jobs side by side',
   'gather': 'only put together the folds that are done',
@@ -233,12 +266,35 @@ FLAG_HELP = {
   'process': 'which one this is, from 0',
   'fsdp': 'devices that share large parameters, as config.mesh.fsdp (default 1)',
   'configs': 'configs to train and measure, with commas, as in sang2017:A1,sang2017:A2,fold=1',
+  'train': 'what classifiers are fitted to: a source, as in utkface/rgb224:train',
+  'test': 'what they are measured on',
+  'task': 'the task of the labels, as in ethnicity5; the network need not predict it',
+  'classifiers': 'some of svm, forest, knn, linear, with commas (default all; video: svm,forest)',
+  'l2': 'scale feature vectors to length 1 before (default yes; --nol2)',
+  'level': 'clip (default: the largest face of each frame) or group (all faces)',
+  'boxes': 'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
+  'trees': 'of a random forest (default 1000)',
+  'seed': 'of whatever is drawn (default 0)',
+  'repeats': 'how many random galleries (default 10)',
   'over': "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
 }
 _INTEGERS = {'folds': 4, 'fold': None, 'processes': None, 'process': None, 'fsdp': 1}
-_LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'on': [], 'workdirs': [], 'beam_options': None}
+_INTEGERS |= {'trees': 1000, 'seed': 0, 'repeats': 10}
+_LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'workdirs': [], 'beam_options': None}
+_LISTS['classifiers'] = []
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
-_SWITCHES['distributed'] = False
+_SWITCHES |= {'distributed': False, 'l2': True}
+_TEXTS = {'stage': '', 'format': 'timm'}
+
+
+class _SourceParser(flags.ArgumentParser):
+  """Sources with commas between them; those in brackets are their own, as in wiki/gray48:train[take=3000,seed=0]."""
+
+  def parse(self, argument: str | list[str]) -> list[str]:
+    """The sources, as a list."""
+    if isinstance(argument, list):  # the default
+      return argument
+    return [name.strip() for name in re.split(r',(?![^\[]*\])', argument) if name.strip()]
 
 
 def define_flags(values: Args, names: Sequence[str]) -> None:
@@ -249,10 +305,12 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
       flags.DEFINE_bool(name, _SWITCHES[name], text, flag_values=values)
     elif name in _INTEGERS:
       flags.DEFINE_integer(name, _INTEGERS[name], text, flag_values=values)
+    elif name == 'on':
+      flags.DEFINE(_SourceParser(), name, [], text, flag_values=values)
     elif name in _LISTS:
       flags.DEFINE_list(name, _LISTS[name], text, flag_values=values)
     elif name != 'config':
-      flags.DEFINE_string(name, None, text, flag_values=values)
+      flags.DEFINE_string(name, _TEXTS.get(name), text, flag_values=values)
 
 
 # --- Flags to values ----------------------------------------------------------------------------------------------------------------

@@ -15,9 +15,38 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtface.errors import UserError
-from mtface.tasks import get_task
+from mtface.tasks import Task, get_task
 
 LOSS_OVER = ('all', 'labelled')  # see `losses.reduce_terms`
+MODELS: dict[str, dict[str, Any]] = {  # the fields of each network; their defaults are the published network
+  'bknet': {
+    'width': 1.0,  # factor on all channel counts
+    'join': False,  # MBKNet's join of the first and the last block
+    'dropout': 0.5,
+    'init': 'gaussian',  # gaussian (std 0.01, as published) | he
+  },
+  'mobilenet': {
+    'width': 1.0,
+    'dropout': 0.0,  # before each last layer
+    'age_hidden': (),  # widths of layers before the last one of tasks with years
+    'input': 'half',  # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation, as most imported weights expect
+  },
+  'efficientnet': {  # mtface/models/efficientnet.py has the widths and depths of B0 to B7
+    'width': 1.0,
+    'depth': 1.0,  # factor on the blocks of each stage
+    'dropout': 0.2,
+    'drop_path': 0.2,  # greatest rate of stochastic depth
+    'age_hidden': (),
+    'input': 'half',
+  },
+  'rexnet': {
+    'width': 1.5,  # RexNet-150
+    'dropout': 0.2,
+    'drop_path': 0.0,
+    'age_hidden': (),
+    'input': 'half',
+  },
+}
 
 
 def experiment() -> ConfigDict:
@@ -27,20 +56,23 @@ def experiment() -> ConfigDict:
       'name': '',
       'arguments': {},  # those of the config file, by name; `mtface table` finds a paper's rows by them
       'seed': 0,  # of weights, order, augmentation and dropout
+      'stages': (),  # names of stages, in the order of training (mtface/stages.py); none: the config is the only one
+      'stage': {},  # name of a stage -> the fields that it changes, see `stage()`
+      'start': {
+        'weights': '',  # where they come from: stage:NAME | WORKDIR[@last|best|STEP] | a file (mtface/start.py); '': drawn
+        'fresh': (),  # patterns of parameters that are drawn all the same
+      },
+      'freeze': {
+        'params': (),  # patterns of parameters that stay as they are: regular expressions that their paths begin with, as in 'trunk'
+        'norms': 'running',  # batch norms that are frozen: by their running statistics, which stay | batch: as the others
+      },
       'tasks': {},  # task name -> see `task()`
       'sources': {},  # name of ours -> see `source()`; what is trained on
       'mixture': 'equal',  # equal | proportional | alternate (mtface/data/mixing.py)
       'image_shape': (48, 48, 1),  # height, width in pixels, channels; what the sources must have
       'batch_size': 128,  # global, over all devices
       'duration': '10 epochs',
-      'model': {
-        'name': 'bknet',
-        'width': 1.0,  # factor on all channel counts
-        'join': False,  # MBKNet's join of the first and the last block
-        'dropout': 0.5,
-        'init': 'gaussian',  # gaussian (std 0.01, as published) | he
-        'dtype': 'float32',  # of the computation: float32 | bfloat16
-      },
+      'model': model('bknet'),
       'augment': {
         'pad': 4,  # pixels: random crop after padding this much on each side
         'flip': True,
@@ -51,7 +83,9 @@ def experiment() -> ConfigDict:
         'l2': 0.0,  # lambda of lambda * ||W||^2
       },
       'optimizer': {
-        'momentum': 0.9,
+        'name': 'sgd',  # sgd | adam
+        'momentum': 0.9,  # of SGD; of Adam, beta1
+        'beta2': 0.999,  # of Adam
         'nesterov': False,
         'clip': 0.0,  # greatest norm of the gradient over all parameters; 0: no limit
         'schedule': 'exponential',  # exponential: rate * decay^(step / decay_steps) | one_cycle: up to rate and down to zero
@@ -59,6 +93,8 @@ def experiment() -> ConfigDict:
         'decay': 0.8,
         'decay_steps': 10000,
         'warmup': 0.25,  # one_cycle: share of the duration in which the rate rises
+        'factors': (),  # 'PATTERN=FACTOR' of the learning rate; the first pattern that a parameter's path begins with counts
+        'sam': 0.0,  # sharpness-aware minimisation: its radius rho; 0: off
       },
       'evaluation': {
         'checkpoints': ('last',),  # selections that are measured unless others are asked for (mtface/evaluate.py)
@@ -84,9 +120,28 @@ def experiment() -> ConfigDict:
   )
 
 
-def task(loss: str = 'softmax_cross_entropy', weight: float = 1.0, class_weights: str = 'none') -> ConfigDict:
-  """One task's loss (a name in `losses.TERMS`), its weight mu_t, and `class_weights`: none, or balanced (Savchenko 2021, eq. 2)."""
-  return ConfigDict({'loss': loss, 'weight': weight, 'class_weights': class_weights})
+def model(name: str, **changes: Any) -> ConfigDict:
+  """The fields of a network of `MODELS`, and `dtype`, that of the computation: float32 | bfloat16."""
+  return ConfigDict({'name': name} | MODELS[name] | {'dtype': 'float32'} | changes)
+
+
+def task(
+  loss: str = 'softmax_cross_entropy', weight: float = 1.0, class_weights: str = 'none', top: int = 1
+) -> ConfigDict:
+  """What is asked of one task.
+
+  Args:
+    loss: a name in `losses.TERMS`.
+    weight: mu_t of the total loss.
+    class_weights: none, or balanced (Savchenko 2021, eq. 2: from the counts of the training sources).
+    top: of ages: the prediction is the mean of so many of the most probable years (Savchenko 2021, eq. 1); 1 is the most probable.
+  """
+  return ConfigDict({'loss': loss, 'weight': weight, 'class_weights': class_weights, 'top': top})
+
+
+def tasks_of(config: ConfigDict) -> dict[str, Task]:
+  """The tasks of `config.tasks` by name."""
+  return {name: get_task(name) for name in config.tasks}
 
 
 def source(name: str, *tasks: str) -> ConfigDict:
@@ -115,7 +170,7 @@ SIZES = {'full': 1.0, 'small': 0.25, 'smoke': 0.125}  # of all channel counts
 
 def use_size(config: ConfigDict, size: str) -> None:
   """`full`: as published; `small`: a quarter of the channels; `smoke`: an eighth of them and 20 steps, to see that everything runs."""
-  config.model.width = SIZES[size]
+  config.model.width *= SIZES[size]
   if size == 'smoke':
     config.duration, config.checkpoint.every, config.log_every = '20 steps', '2 steps', '2 steps'
 
@@ -174,7 +229,17 @@ def _describe(options: dict[str, Option]) -> str:
 # Fields that came after the first runs were made.
 _LATER = (
   'evaluation.checkpoints',
+  'stages',
+  'stage',
+  'start.weights',
+  'start.fresh',
+  'freeze.params',
+  'freeze.norms',
+  'optimizer.name',
+  'optimizer.beta2',
   'optimizer.clip',
+  'optimizer.factors',
+  'optimizer.sam',
   'mesh.fsdp',
   'mesh.shard_from',
   'distributed.start_timeout',
@@ -212,6 +277,8 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'loss.l2': ('at least 0', lambda x: 0 <= x < math.inf),
   'optimizer.rate': ('more than 0', lambda x: 0 < x < math.inf),
   'optimizer.momentum': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
+  'optimizer.beta2': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
+  'optimizer.sam': ('at least 0', lambda x: 0 <= x < math.inf),
   'optimizer.clip': ('at least 0', lambda x: 0 <= x < math.inf),
   'optimizer.decay': ('more than 0 and at most 1', lambda x: 0 < x <= 1),
   'optimizer.decay_steps': ('at least 1', lambda x: x >= 1),
@@ -230,9 +297,10 @@ def check(config: ConfigDict, devices: int) -> None:
   if not config.tasks or not config.sources:
     raise UserError('config: no tasks or no sources to train on')
   values = flat(config.to_dict())
-  for name in config.tasks:
-    get_task(name)
+  for name, known in tasks_of(config).items():
     _check_number(f'tasks.{name}.weight', values, 'at least 0', lambda x: 0 <= x < math.inf)
+    most = known.num_classes if known.values else 1
+    _check_number(f'tasks.{name}.top', values, f'from 1 to {most} for {name}', range(1, most + 1).__contains__)
   for field, (words, holds) in _NUMBERS.items():
     _check_number(field, values, words, holds)
   if len(config.image_shape) != 3:
@@ -248,7 +316,7 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
   """The config of an older run: fields that came later get their defaults, which leave things as they were."""
   have, defaults = flat(config.to_dict()), flat(experiment().to_dict())
   for name in _LATER:
-    if name not in have:
+    if name not in have and name not in config:  # config.stage is there, and has names below it
       *groups, last = name.split('.')
       group = config
       for part in groups:
@@ -257,16 +325,22 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
       group[last] = tuple(defaults[name]) if isinstance(defaults[name], list) else defaults[name]
   if 'arguments' not in config:
     config.arguments = {}
+  for name, entry in config.tasks.items():
+    config.tasks[name] = task(**entry.to_dict())
   return config
 
 
 def check_fields(config: ConfigDict, where: str) -> None:
   """Raises a `UserError` that begins with `where` for a field of `experiment()`, `task()` or `source()` that is missing."""
-  wanted = [name for name in flat(experiment().to_dict()) if name != 'arguments']
   have = flat(config.to_dict())
-  for group, default in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
+  default, network = experiment(), have.get('model.name', 'bknet')
+  if network not in MODELS:
+    raise UserError(f'{where}.model.name {network!r} is unknown; there are {", ".join(MODELS)}')
+  default.model = model(network)
+  wanted = [name for name in flat(default.to_dict()) if name not in ('arguments', 'stage')]
+  for group, fields in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
     names = dict.fromkeys(name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.'))
-    wanted = [name for name in wanted if name != group] + [f'{group}.{name}.{key}' for name in names for key in default]
+    wanted = [name for name in wanted if name != group] + [f'{group}.{name}.{key}' for name in names for key in fields]
   missing = [name for name in wanted if name not in have]
   if missing:
     raise UserError(

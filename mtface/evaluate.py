@@ -18,11 +18,10 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -34,15 +33,16 @@ from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
 from mtface.models.layers import MOMENTUM
-from mtface.models.network import Params, Stats
+from mtface.models.network import Params, Stats, matches, path_name
 from mtface.optim import make_optimizer
 from mtface.predictions import write_predictions
 from mtface.progress import progress
 from mtface.results import Row, read_results, write_results
-from mtface.scoring import Scorer, Scores, comparable, measure
+from mtface.scoring import FeatureExtractor, Scorer, Scores, add_views, comparable, measure, with_views
 from mtface.sharding import everywhere, make_mesh, place, state_shardings
+from mtface.stages import MAIN, stage_folder, stage_of
 from mtface.step import new_state
-from mtface.train import Run, prepare
+from mtface.train import Run, prepare, still_parts
 
 Networks: TypeAlias = Sequence[tuple[Params, Stats]]
 _RE_ESTIMATION_SAMPLES = 20_000
@@ -90,15 +90,18 @@ class Selection:
 class Evaluator:
   """A trained run, ready to be measured: sources and networks are loaded once for any number of selections and sets."""
 
-  def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike):
+  def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike, stage: str = ''):
+    """Opens a stage of the run in `workdir`; '' is the last one."""
     self.workdir, self.data_dir = pathlib.Path(workdir).expanduser(), data_dir
-    self.config = read_config(self.workdir)
+    self.stage, self.config = stage_of(read_config(self.workdir), stage)
     # Perhaps on fewer devices than it was trained on.
     self.mesh: Mesh = make_mesh(math.gcd(self.config.mesh.fsdp, jax.device_count()))
     check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
     self.run: Run = prepare(self.config, data_dir)
-    self.checkpoints = Checkpoints(self.workdir)
+    self.checkpoints = Checkpoints(self.workdir, self.stage)
+    self.tasks = with_views(self.run.tasks)  # what its scores say something of
     self.scorer = Scorer(self.run.network, self.run.tasks, self.mesh, self.config.evaluation.batch_size)
+    self.extractor = FeatureExtractor(self.run.network, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
     self._margins = [task for task in self.run.tasks if self.config.tasks[task].loss in losses.MARGINS]
 
@@ -108,9 +111,9 @@ class Evaluator:
       entry = self.config.evaluation.sets.get(name)
       tasks = tuple(entry.tasks) or None if entry else None
       self._sets[name] = load_source(entry.name if entry else name, self.data_dir, tasks)
-      if not set(self._sets[name].labels) & set(self.run.tasks):
+      if not set(self._sets[name].labels) & set(self.tasks):
         raise UserError(
-          f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts {", ".join(self.run.tasks)}; '
+          f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts {", ".join(self.tasks)}; '
           'name a set with one of these'
         )
     return self._sets[name]
@@ -129,7 +132,8 @@ class Evaluator:
     """{task: [N, C]}: what the networks say on average, see `scoring.comparable`."""
     total: Scores = {}
     for params, stats in networks:
-      found = comparable(self.run.tasks, self.scorer.scores(params, stats, source, show=show), self._margins)
+      scores = add_views(self.scorer.scores(params, stats, source, show=show), self.tasks)
+      found = comparable(self.tasks, scores, self._margins)
       total = {task: total.get(task, 0.0) + values for task, values in found.items()}
     return {task: values / len(networks) for task, values in total.items()}
 
@@ -137,37 +141,46 @@ class Evaluator:
     """What a row of results says of a selection: its name, steps, and checksums of these steps' checkpoints."""
     label = text if re_estimate or selection.kind != 'average' else f'{text} (statistics averaged)'
     steps = selection.steps(self.checkpoints)
-    return {'checkpoint': label, 'steps': steps, 'checksums': [self.checkpoints.checksum(step) for step in steps]}
+    head = {'checkpoint': label, 'steps': steps, 'checksums': [self.checkpoints.checksum(step) for step in steps]}
+    return head if self.stage == MAIN else head | {'stage': self.stage}
 
   def _restore(self, step: int) -> Any:
     run = self.run
-    like = new_state(run.params, run.stats, make_optimizer(self.config.optimizer, run.steps))
+    optimizer = make_optimizer(self.config.optimizer, run.steps, self.config.freeze.params)
+    like = new_state(run.params, run.stats, optimizer)
     return self.checkpoints.restore(step, place(like, state_shardings(like, self.mesh, self.config.mesh.shard_from)))
 
   def _re_estimated(self, params: Params, stats: Stats) -> Stats:
     """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training samples, augmented as in training.
 
     A batch norm's update is new = m * old + (1 - m) * batch. Started from zeros, and again for each batch, new / (1 - m) is the
-    batch's own statistic.
+    batch's own statistic. One that is frozen keeps its old one.
     """
     config, run = self.config, self.run
     check_shareable(config.batch_size, self.mesh.size, 'batch_size')
     key = jax.random.key(config.seed)
-    zeros = jax.tree.map(jnp.zeros_like, stats)
 
-    def batch_statistics(params: Params, batch: dict[str, Any]) -> Stats:
+    def for_each(
+      function: Callable[[jax.Array, bool], Any], tree: Stats
+    ) -> Stats:  # of a statistic, and whether it is frozen
+      still = still_parts(config)
+      return jax.tree_util.tree_map_with_path(lambda path, x: function(x, matches(still, path_name(path))), tree)
+
+    start = for_each(lambda x, still: x if still else np.zeros_like(x), stats)
+
+    def batch_statistics(params: Params, start: Stats, batch: dict[str, Any]) -> Stats:
       images = scale_images(augment(batch['image'], batch['position'], key, **config.augment))
-      _, new = run.network.train_scores(params, zeros, images, key)
-      return jax.tree.map(lambda x: x / (1 - MOMENTUM), new)
+      _, new = run.network.train_scores(params, start, images, key)
+      return for_each(lambda x, still: x if still else x / (1 - MOMENTUM), new)
 
     compiled = jax.jit(batch_statistics, out_shardings=everywhere(self.mesh))
     steps = max(1, min(_RE_ESTIMATION_SAMPLES, run.mixture.epoch_size) // config.batch_size)
-    total: Any = jax.device_get(zeros)
+    total: Any = jax.tree.map(np.zeros_like, jax.device_get(stats))
     source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
     batches = to_devices(load_batches(source, 0, steps), self.mesh)
     for batch in progress(batches, 're-estimating batch norm', total=steps):
       arrays = {k: batch[k] for k in ('image', 'position')}
-      total = jax.tree.map(np.add, total, jax.device_get(compiled(params, arrays)))
+      total = jax.tree.map(np.add, total, jax.device_get(compiled(params, start, arrays)))
     return jax.tree.map(lambda x: (x / steps).astype(np.float32), total)
 
 
@@ -180,6 +193,7 @@ def evaluate(
   re_estimate: bool = True,
   predictions: bool = False,
   skip_measured: bool = False,
+  stage: str = '',
 ) -> list[Row]:
   """Measures checkpoints on sets, and adds the results to `workdir`/results.json as they come.
 
@@ -191,13 +205,14 @@ def evaluate(
     re_estimate: whether `average:K` re-estimates batch-norm statistics; if not, they are averaged like the weights.
     predictions: also write what the networks say of each image, see `mtface.predictions`.
     skip_measured: take rows of results.json that were measured on the very same checkpoints as they are.
+    stage: of the run; '' is the last one.
 
   Returns:
     One row for each selection, set and task: `checkpoint`, `steps`, `checksums` (of those steps' checkpoints), `set`, `source`, `task`,
-    `low`, `high` (95% Wilson interval of the accuracy), `seconds`, and all of `metrics.summarize`.
+    `low`, `high` (95% Wilson interval of the accuracy), `seconds`, and all of `metrics.summarize`; `stage`, where the run has stages.
   """
   before = read_results(pathlib.Path(workdir).expanduser())  # what is damaged is to show before the work, not after it
-  evaluator = Evaluator(workdir, data_dir)
+  evaluator = Evaluator(workdir, data_dir, stage)
   config = evaluator.config
   selections = {text: Selection.parse(text) for text in checkpoints or config.evaluation.checkpoints}
   names = list(on) or list(config.evaluation.sets)
@@ -236,8 +251,10 @@ def _measure_set(evaluator: Evaluator, networks: Networks, head: Row, write: boo
   found = evaluator.predictions(networks, source, show=f'{head["checkpoint"]} on {head["set"]}')
   seconds = round(time.monotonic() - start, 2)
   if write:
-    write_predictions(evaluator.workdir, head['checkpoint'], head['set'], evaluator.run.tasks, source, found)
-  summaries = measure(evaluator.run.tasks, found, source, threshold=0.5)
+    folder = stage_folder(evaluator.workdir, evaluator.stage)
+    write_predictions(folder, head['checkpoint'], head['set'], evaluator.tasks, source, found)
+  tops = {name: entry.top for name, entry in evaluator.config.tasks.items()}
+  summaries = measure(evaluator.tasks, found, source, threshold=0.5, tops=tops)
   return [
     head | {'seconds': seconds, 'task': task} | _interval(summary) | summary for task, summary in summaries.items()
   ]

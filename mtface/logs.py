@@ -35,6 +35,7 @@ class MetricsLog:
 
     self._path = workdir / METRICS_FILE
     with self._as_user_errors():
+      workdir.mkdir(parents=True, exist_ok=True)
       if self._path.exists():
         _keep_until(self._path, start)
       self._file: IO[str] = self._path.open('a', buffering=1)

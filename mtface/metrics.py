@@ -12,6 +12,7 @@ and padding rows (mask False) leave no trace. Nothing is averaged before `summar
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -108,6 +109,35 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
   low = 0.0 if successes == 0 else (centre - half_width) / scale
   high = 1.0 if successes == n else (centre + half_width) / scale
   return low, high
+
+
+def expected_value(probabilities: np.ndarray, values: np.ndarray | Sequence[float], top: int) -> np.ndarray:
+  """Returns the mean value of each row's `top` most probable classes, weighted by their probabilities (Savchenko 2021, eq. 1).
+
+  An age in years is read from the scores of classes so: sum_l a_l p_l / sum_l p_l over the L most probable classes. L = 1 is the most
+  probable class's value, L = C the full mean. Of classes that are equally probable the first ones count, as in `argmax`.
+
+  Args:
+    probabilities: [N, C], none negative, with a sum above 0 in each row.
+    values: [C], what each class stands for (`Task.values`, in years).
+    top: L, 1 to C.
+
+  Returns:
+    float64 [N], in the unit of `values`.
+
+  Raises:
+    ValueError: L is out of range, the shapes do not fit together, or probabilities are negative or all zero.
+  """
+  wide, years = np.asarray(probabilities, np.float64), np.asarray(values, np.float64)
+  if wide.ndim != 2 or years.shape != wide.shape[1:]:
+    raise ValueError(f'probabilities {wide.shape} and values {years.shape}; expected [N, C] and [C]')
+  if not 1 <= top <= len(years):
+    raise ValueError(f'top is {top}; expected 1 to {len(years)}, the number of classes')
+  if not ((wide >= 0).all() and (wide.sum(axis=1) > 0).all()):  # not of NaN either
+    raise ValueError('probabilities are negative, not numbers, or all zero in a row')
+  best = np.argsort(-wide, axis=1, kind='stable')[:, :top]
+  weights = np.take_along_axis(wide, best, axis=1)
+  return (weights * years[best]).sum(axis=1) / weights.sum(axis=1)
 
 
 def _has_confusion(task: tasks.Task) -> bool:

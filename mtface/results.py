@@ -15,31 +15,41 @@ from mtface import process
 from mtface.errors import UserError
 
 RESULTS_FILE = 'results.json'
+_KEY = ('checkpoint', 'source', 'task')
 Row = dict[str, Any]
 
 
 def read_results(workdir: pathlib.Path) -> list[Row]:
   """The rows of results.json; none where nothing was evaluated yet."""
-  path = workdir / RESULTS_FILE
+  return read_rows(workdir / RESULTS_FILE, _KEY, 'evaluate')
+
+
+def read_rows(path: pathlib.Path, key: Sequence[str], command: str) -> list[Row]:
+  """The rows that `mtface COMMAND` left in a file; none where there is no such file. `key`: fields that each row must have."""
   if not path.exists():
     return []
   try:
     rows = json.loads(path.read_text())['results']
     for row in rows:
-      _key(row)
+      _values(row, key)
     return rows
   except (ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path}: is damaged ({error}); delete it and run `mtface evaluate` again') from error
+    raise UserError(f'{path}: is damaged ({error}); delete it and run `mtface {command}` again') from error
 
 
 def write_results(workdir: pathlib.Path, name: str, rows: Sequence[Row]) -> None:
   """Adds rows to the results.json of the run of config `name`; a row measured again replaces the old one."""
-  merged = {_key(row): row for row in [*read_results(workdir), *rows]}
-  write_json(workdir / RESULTS_FILE, {'name': name, 'results': list(merged.values())})
+  write_rows(workdir / RESULTS_FILE, name, _KEY, 'evaluate', rows)
 
 
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-  return row['checkpoint'], row['source'], row['task']
+def write_rows(path: pathlib.Path, name: str, key: Sequence[str], command: str, rows: Sequence[Row]) -> None:
+  """Adds rows to such a file of the run of config `name`; a row whose fields `key` are those of an old one replaces it."""
+  merged = {_values(row, key): row for row in [*read_rows(path, key, command), *rows]}
+  write_json(path, {'name': name, 'results': list(merged.values())})
+
+
+def _values(row: Mapping[str, Any], key: Sequence[str]) -> tuple[Any, ...]:
+  return row.get('stage'), *(row[field] for field in key)
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -49,7 +59,7 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
   """Writes a CSV file with a head, whole or not at all."""
-  with _replaced(path) as partial, partial.open('w', newline='') as file:
+  with replaced(path) as partial, partial.open('w', newline='') as file:
     writer = csv.writer(file)
     writer.writerow(columns)
     writer.writerows(rows)
@@ -61,13 +71,17 @@ def write_text(path: pathlib.Path, text: str) -> None:
   Raises:
     UserError: it cannot be written, or the disk is full (as from the functions above).
   """
-  with _replaced(path) as partial:
+  with replaced(path) as partial:
     partial.write_text(text)
 
 
 @contextlib.contextmanager
-def _replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a temporary name to write to, and renames it to `path` when that went well."""
+def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary name to write to, and renames it to `path` when that went well.
+
+  Raises:
+    UserError: it cannot be written, or the disk is full.
+  """
   if not process.is_first():  # which writes for all; what the others have is the same
     yield pathlib.Path(os.devnull)
     return
@@ -83,8 +97,8 @@ def _replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def file_name(text: str) -> str:
-  """A selection's or a source's name as that of a file."""
-  return re.sub(r'[^\w.\-]+', '_', text)
+  """A selection's or a source's name as that of a file; a fold and its rest, [fold=0/4] and [fold!=0/4], have two."""
+  return re.sub(r'[^\w.\-]+', '_', text.replace('!=', '_not_'))
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:

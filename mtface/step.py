@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from mtface import losses, metrics
 from mtface.data.augment import augment, scale_images
 from mtface.data.loader import Batch
 from mtface.errors import UserError
-from mtface.models.network import Network, Params, Stats
+from mtface.models.network import Network, Params, Stats, matches, path_name
 from mtface.tasks import Task
 
 NEVER = np.int32(2**31 - 1)  # first_bad_step of a healthy run
@@ -69,13 +69,15 @@ def make_step(
   """The training step: (state, tally, batch) -> (state, tally). Pure; `train` jits it.
 
   Total loss (Sang 2017, eq. 3): sum_t mu_t L_t + lambda ||W||^2, with L_t from `config.tasks[t].loss`, mu_t from its `weight`, lambda from
-  `config.loss.l2` (over the kernels only, see `losses.l2_penalty`).
+  `config.loss.l2` (over the kernels only, see `losses.l2_penalty`). With `config.optimizer.sam` = rho the gradient is that at
+  w + rho g / ||g||, g being the gradient at w (Foret 2021, eq. 2 and 3); what is reported, and batch norm's statistics, are of w.
   """
   root = jax.random.key(config.seed)
   augment_key, dropout_key = (jax.random.fold_in(root, stream) for stream in (_AUGMENT_STREAM, _DROPOUT_STREAM))
   terms = {name: _term(config.tasks[name].loss, name) for name in tasks}
 
   def total_loss(params: Params, state: TrainState, batch: Batch) -> tuple[jax.Array, tuple[Any, ...]]:
+    params = _hold(params, config.freeze.params)
     images = scale_images(augment(batch['image'], batch['position'], augment_key, **config.augment))
     key = jax.random.fold_in(dropout_key, state.step)
     scores, stats = network.train_scores(params, state.stats, images, key)
@@ -90,9 +92,10 @@ def make_step(
     return total, (scores, stats, task_losses)
 
   def step(state: TrainState, tally: Tally, batch: Batch) -> tuple[TrainState, Tally]:
-    (loss, (scores, stats, task_losses)), grads = jax.value_and_grad(total_loss, has_aux=True)(
-      state.params, state, batch
-    )
+    gradient = jax.value_and_grad(total_loss, has_aux=True)
+    (loss, (scores, stats, task_losses)), grads = gradient(state.params, state, batch)
+    if config.optimizer.sam:
+      _, grads = gradient(_uphill(state.params, grads, config.optimizer.sam), state, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     counts = {
@@ -112,6 +115,20 @@ def make_step(
     return TrainState(state.step + 1, params, stats, opt_state), tally
 
   return step
+
+
+def _hold(params: Params, frozen: Sequence[str]) -> Params:
+  """The parameters, through which no gradient flows to the frozen ones: what is below them is not computed backwards at all."""
+  if not frozen:
+    return params
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: jax.lax.stop_gradient(x) if matches(frozen, path_name(path)) else x, params
+  )
+
+
+def _uphill(params: Params, grads: Params, radius: float) -> Params:
+  scale = radius / jnp.maximum(optax.global_norm(grads), 1e-12)  # a gradient of 0 stays where it is
+  return jax.tree.map(lambda w, g: w + scale * g, params, grads)
 
 
 def _term(name: str, task: str) -> Callable[..., jax.Array]:

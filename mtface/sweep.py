@@ -19,25 +19,34 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtface import process
-from mtface.checkpoints import Checkpoints
+from mtface.checkpoints import Checkpoints, read_config
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
 from mtface.report.curves import draw_sweep
 from mtface.results import Row, file_name, results_table, write_csv, write_json, write_text
+from mtface.stages import stage_folder, stage_of
 from mtface.train import train
 
 _COLUMNS = ('set', 'source', 'task', 'n', 'accuracy', 'low', 'high', 'balanced_accuracy', 'macro_f1', 'mae', 'seconds')
 
 
-def sweep_checkpoints(workdir: str | os.PathLike, data_dir: str | os.PathLike, on: Sequence[str] = ()) -> list[Row]:
-  """Measures every checkpoint of a run; returns the rows of `evaluate` by step, and writes them to `workdir`/sweep."""
+def sweep_checkpoints(
+  workdir: str | os.PathLike, data_dir: str | os.PathLike, on: Sequence[str] = (), stage: str = ''
+) -> list[Row]:
+  """Measures every checkpoint of a run's stage ('' is the last one).
+
+  Returns:
+    The rows of `evaluate` by step, which are also in the stage's folder `sweep`.
+  """
   workdir = pathlib.Path(workdir).expanduser()
-  steps = Checkpoints(workdir).steps
+  stage, _ = stage_of(read_config(workdir), stage)
+  steps = Checkpoints(workdir, stage).steps
   if not steps:
     raise UserError(f'{workdir}: holds no checkpoint yet; train first')
-  rows = evaluate(workdir, data_dir, checkpoints=[str(step) for step in steps], on=on, skip_measured=True)
-  _write(workdir / 'sweep', 'step', rows)
-  draw_sweep(workdir / 'sweep' / 'sweep.png', rows)
+  rows = evaluate(workdir, data_dir, checkpoints=[str(step) for step in steps], on=on, skip_measured=True, stage=stage)
+  folder = stage_folder(workdir, stage) / 'sweep'
+  _write(folder, 'step', rows)
+  draw_sweep(folder / 'sweep.png', rows)
   return rows
 
 

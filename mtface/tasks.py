@@ -35,6 +35,11 @@ class Task:
       raise ValueError(f'{self.name}: {len(self.values)} values for {len(self.classes)} classes')
 
   @property
+  def kind(self) -> str:
+    """What prepared sets call the label: the name, but `identity` for identity:158."""
+    return self.name.partition(':')[0]
+
+  @property
   def num_classes(self) -> int:
     """C, the number of scores of the task's head."""
     return len(self.classes)
@@ -139,6 +144,14 @@ _ALL = (
   # No values: the last group is open and a group's middle is nobody's age, so an error in years would say nothing.
   Task('age_group', ('0-15', '16-25', '26-35', '36-45', '46-60', '61+')),
   Task('ethnicity5', ('white', 'black', 'asian', 'indian', 'other')),  # UTKFace's order and names
+  # FairFace's file names them; the order is that of its authors' own network.
+  Task(
+    'ethnicity7',
+    ('white', 'black', 'latino_hispanic', 'east_asian', 'southeast_asian', 'indian', 'middle_eastern'),
+  ),
+  # FairFace's nine ages. No values, as in age_group.
+  Task('age_decades', ('0-2', '3-9', '10-19', '20-29', '30-39', '40-49', '50-59', '60-69', '70+')),
+  Task('group_emotion', ('positive', 'neutral', 'negative')),  # VGAF's 1, 2, 3
   # The 11 action units (AUs) of the EmotioNet challenge's training set (Pons 2018, section 4).
   Task('action_units', tuple(f'AU{n}' for n in (1, 2, 4, 5, 6, 9, 12, 17, 20, 25, 26)), multi_label=True),
   Task('compound_emotion', _COMPOUND_EMOTION),
@@ -147,10 +160,13 @@ _ALL = (
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
+# Tasks that another one answers too, with the scores of these of its classes (Savchenko 2021, section 2.2: 8 emotions scored on 7).
+VIEWS: dict[str, tuple[str, tuple[int, ...]]] = {'emotion7': ('emotion8', tuple(range(len(_EMOTION7))))}
+
 
 def identity_task(num_subjects: int) -> Task:
-  """Returns the single-label task of telling `num_subjects` people apart; its classes are '0', '1', ..."""
-  return Task('identity', tuple(str(i) for i in range(num_subjects)))
+  """Returns the single-label task identity:N of telling `num_subjects` people apart; its classes are '0', '1', ..."""
+  return Task(f'identity:{num_subjects}', tuple(str(i) for i in range(num_subjects)))
 
 
 def get_task(name: str) -> Task:

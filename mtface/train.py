@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -17,47 +18,71 @@ from ml_collections import ConfigDict
 
 from mtface import config as configs
 from mtface import losses, metrics, process
-from mtface.checkpoints import Checkpoints, write_config
+from mtface.checkpoints import Checkpoints, steps_of, write_config
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.mixing import Mixture, make_mixture
 from mtface.data.names import SourceName
-from mtface.data.sources import Source, check_shapes, load_source
+from mtface.data.sources import Source, check_shapes, load_source, prepared_dir
 from mtface.distributed import StopRequest
 from mtface.errors import Preempted, UserError
 from mtface.health import Health
 from mtface.logs import MetricsLog, TrainProgress, open_log, open_progress
-from mtface.models.network import Network, make_network
-from mtface.optim import make_optimizer, make_schedule
+from mtface.models.network import Network, by_path, check_patterns, make_network, matches
+from mtface.optim import make_optimizer, make_schedule, rate_factors
 from mtface.scoring import Scorer, mean_losses, measure
 from mtface.sharding import everywhere, make_mesh, place, shared, state_shardings
+from mtface.stages import MAIN, stage_folder, stages_of
+from mtface.start import start_weights
 from mtface.step import NEVER, StepFunction, Tally, TrainState, make_step, new_state, new_tally
-from mtface.tasks import Task, get_task
+from mtface.tasks import Task
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike) -> TrainState:
-  """Trains what `config` describes, or continues it where the workdir's newest checkpoint left it.
+  """Trains what `config` describes, stage by stage, or continues it where the workdir's newest checkpoint left it.
 
-  Leaves in workdir: config.json, checkpoints/, metrics.jsonl and TensorBoard files. Running it again after any interruption gives the
+  Leaves in workdir: config.json, checkpoints/STAGE, metrics.jsonl and TensorBoard files. Running it again after any interruption gives the
   same parameters, bit for bit on the same devices, as a run that nothing disturbed.
+
+  Returns:
+    The state at the end of the last stage.
 
   Raises:
     UserError: bad input, or a loss that is not finite (the step is named).
     Preempted: a process was asked to stop (SIGTERM, SIGUSR1); all have saved the same step.
   """
   workdir = pathlib.Path(workdir).expanduser()
+  stages = stages_of(config)
+  for name, stage in stages.items():
+    with naming_stage(name):
+      configs.check(stage, make_mesh(stage.mesh.fsdp).size)
+      check_sets(stage, data_dir)  # not after hours of the stages before
+  for name, stage in stages.items():
+    if len(stages) > 1:
+      process.say(f'stage {name}')
+    with naming_stage(name):
+      state = train_stage(config, name, stage, workdir, data_dir)
+  return state
+
+
+def train_stage(
+  whole: ConfigDict, name: str, config: ConfigDict, workdir: pathlib.Path, data_dir: str | os.PathLike
+) -> TrainState:
+  """The loop: trains one stage of the experiment `whole`, or continues it."""
   mesh = make_mesh(config.mesh.fsdp)
-  configs.check(config, mesh.size)
   run = prepare(config, data_dir)
-  optimizer = make_optimizer(config.optimizer, run.steps)
-  state = new_state(run.params, run.stats, optimizer)
+  params, stats = run.params, run.stats
+  if not steps_of(workdir, name):
+    params, stats = start_weights(config, workdir, params, stats)
+  optimizer = make_optimizer(config.optimizer, run.steps, config.freeze.params)
+  state = new_state(params, stats, optimizer)
   shardings = state_shardings(state, mesh, config.mesh.shard_from)
   train_step = jit_step(run, optimizer, mesh, shardings)
   evaluate = _evaluation(config, run, mesh, data_dir)
   log_every, save_every = run.duration('log_every'), run.duration('checkpoint.every')
 
   # Bad input has shown itself by now: from here on the workdir is this run's.
-  write_config(config, workdir)
-  with StopRequest() as stop, Checkpoints(workdir, keep_last=config.checkpoint.keep_last) as checkpoints:
+  write_config(whole, workdir)
+  with StopRequest() as stop, Checkpoints(workdir, name, keep_last=config.checkpoint.keep_last) as checkpoints:
     state = place(state, shardings)
     start, state = checkpoints.restore_latest(state) or (0, state)
     if start >= run.steps:
@@ -67,7 +92,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
     source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
     batches = to_devices(load_batches(source, start, run.steps), mesh, stop=stop)
     health = Health()
-    with open_log(workdir, start) as log, open_progress(start, run.steps, config.batch_size) as bar:
+    with open_log(stage_folder(workdir, name), start) as log, open_progress(start, run.steps, config.batch_size) as bar:
       empty = place(new_tally(run.tasks), everywhere(mesh))
       tally = after = empty
       unread: Tally | None = None
@@ -128,7 +153,7 @@ class Run:
 
 def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
   """Loads the sources, plans the mixture and makes the network."""
-  tasks = {name: get_task(name) for name in config.tasks}
+  tasks = configs.tasks_of(config)
   for entry in config.evaluation.sets.values():
     SourceName.parse(entry.name)  # a mistake in it would show only after training
   sources = [load_source(entry.name, data_dir, entry.tasks or tuple(tasks)) for entry in config.sources.values()]
@@ -141,8 +166,43 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
     raise UserError(f'config.tasks: no source labels {", ".join(unlabelled)}; add one, or remove the task')
   check_shapes(sources, config.image_shape)
   mixture = make_mixture(config.mixture, sources, seed=config.seed, batch_size=config.batch_size)
-  network, params, stats = make_network(config.model, list(tasks.values()), config.image_shape, config.seed)
+  network, params, stats = make_network(
+    config.model, list(tasks.values()), config.image_shape, config.seed, still_parts(config)
+  )
+  _check_patterns(config, by_path(params))
   return Run(config, tasks, sources, mixture, network, params, stats)
+
+
+def still_parts(config: ConfigDict) -> tuple[str, ...]:
+  """Patterns of the parts whose batch norms keep their running statistics, and compute by them, in training too."""
+  if config.freeze.norms not in ('running', 'batch'):
+    raise UserError(f'config.freeze.norms {config.freeze.norms!r} is unknown; there are running, batch')
+  return tuple(config.freeze.params) if config.freeze.norms == 'running' else ()
+
+
+def _check_patterns(config: ConfigDict, names: Iterable[str]) -> None:
+  check_patterns(config.freeze.params, names, 'config.freeze.params')
+  check_patterns(config.start.fresh, names, 'config.start.fresh')
+  check_patterns([pattern for pattern, _ in rate_factors(config.optimizer.factors)], names, 'config.optimizer.factors')
+  if all(matches(config.freeze.params, name) for name in names):
+    raise UserError('config.freeze.params: nothing is left to train')
+
+
+def check_sets(config: ConfigDict, data_dir: str | os.PathLike) -> None:
+  """Raises a `UserError` for a set of the config that is not prepared."""
+  for entry in [*config.sources.values(), *config.evaluation.sets.values()]:
+    prepared_dir(SourceName.parse(entry.name).set_name, pathlib.Path(data_dir).expanduser())
+
+
+@contextlib.contextmanager
+def naming_stage(name: str) -> Iterator[None]:
+  """Lets bad input say which stage it belongs to."""
+  try:
+    yield
+  except UserError as error:
+    if name == MAIN:
+      raise
+    raise type(error)(f'stage {name}: {error}') from error
 
 
 def jit_step(run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any) -> StepFunction:

@@ -125,3 +125,11 @@ def cells(values: Sequence[Any]) -> np.ndarray:
   array = np.empty((1, len(values)), object)
   array[0, :] = list(values)
   return array
+
+
+def make_lfw(folder: pathlib.Path, people: Mapping[str, Sequence[np.ndarray]]) -> pathlib.Path:
+  """LFW's layout: Name/Name_0001.jpg ..."""
+  for name, images in people.items():
+    for number, image in enumerate(images, start=1):
+      save(folder / name / f'{name}_{number:04d}.jpg', image)
+  return folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,10 @@ def write_prepared(
   seed: int = 0,
   shape=(16, 16, 1),
   subjects: int = 0,
+  attributes: Mapping[str, tuple[Any, Callable[[int], Any]]] | None = None,
   shards: int | None = None,
   salt: str = '',
+  draw: Callable[[str, int], Source] | None = None,
 ) -> pathlib.Path:
   """Writes `data_dir`/`name`/1.0.0 as a builder would, with TFDS and the builders' own features; returns its folder.
 
@@ -51,8 +53,10 @@ def write_prepared(
     seed: of pixels and labels; images differ between splits.
     shape: (H, W, C) of the images.
     subjects: how many people the images are shared among; 0: records carry no subject.
+    attributes: name -> its feature, and what it is of the i-th sample.
     shards: number of files a split; None leaves it to TFDS.
     salt: TFDS orders records by a hash of their keys; another salt is another order.
+    draw: makes the samples of (split, number of samples); None: `fake_source`.
   """
   import tensorflow_datasets as tfds
 
@@ -61,8 +65,12 @@ def write_prepared(
   set_name, config_name = name.split('/')
   config = FaceConfig(name=config_name, size=shape[0], channels=shape[2])
   drawn = {
-    split: fake_source(split, size, tasks, seed=seed + i, shape=shape) for i, (split, size) in enumerate(splits.items())
+    split: draw(split, size) if draw else fake_source(split, size, tasks, seed=seed + i, shape=shape)
+    for i, (split, size) in enumerate(splits.items())
   }
+
+  features = {key: feature for key, (feature, _) in (attributes or {}).items()}
+  more = {'subject': bool(subjects), 'attributes': features}
 
   class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A set that is drawn, not read."""
@@ -72,7 +80,7 @@ def write_prepared(
     BUILDER_CONFIGS = (config,)
 
     def _info(self):
-      return tfds.core.DatasetInfo(builder=self, features=face_features(config, list(tasks), subject=bool(subjects)))
+      return tfds.core.DatasetInfo(builder=self, features=face_features(config, list(tasks), **more))
 
     def _split_generators(self, _):
       return {split: self._generate_examples(source) for split, source in drawn.items()}
@@ -81,10 +89,12 @@ def write_prepared(
       for i, image_id in enumerate(source.image_ids):
         record = {'image': source.images[i], 'image_id': str(image_id)}
         record |= {
-          'labels': {t: source.labels[t][i].astype(np.int64) for t in tasks},
-          'mask': {t: source.mask[t][i] for t in tasks},
+          'labels': {get_task(t).kind: source.labels[t][i].astype(np.int64) for t in tasks},
+          'mask': {get_task(t).kind: source.mask[t][i] for t in tasks},
         }
-        yield f'{image_id}{salt}', record | ({'subject': f'person {i % subjects}'} if subjects else {})
+        record |= {'subject': f'person {i % subjects}'} if subjects else {}
+        record |= {'attributes': {key: value(i) for key, (_, value) in attributes.items()}} if attributes else {}
+        yield f'{image_id}{salt}', record
 
   tfds.disable_progress_bar()
   builder = Builder(config=config, data_dir=data_dir, file_format='array_record')

@@ -47,8 +47,9 @@ def test_available_lists_every_builder_in_the_package():
   expected = {path.parent.name for path in folder.glob('*/*_dataset_builder.py')}
   found = build_lib.available()
   assert set(found) == expected
-  assert found['genki4k'] == found['utkface'] == ['gray48', 'rgb224']
-  assert found['fer2013'] == ['gray48']
+  assert found['genki4k'] == ['gray48', 'rgb224']
+  assert found['utkface'] == ['gray48', 'rgb64', 'rgb96', 'rgb224', 'rgb64_mtcnn', 'rgb224_mtcnn']
+  assert found['fer2013'] == ['gray48', 'rgb64', 'rgb96', 'rgb224']
 
 
 def test_every_builder_has_the_files_that_tfds_reads():
@@ -66,7 +67,7 @@ def test_every_builder_has_the_files_that_tfds_reads():
   ('name', 'words'),
   [
     ('celebb', ["'celebb'", 'genki4k/gray48', 'fer2013/gray48', 'utkface/rgb224']),
-    ('fer2013/rgb224', ["'rgb224'", 'fer2013', 'gray48']),
+    ('fer2013/rgb32', ["'rgb32'", 'fer2013', 'gray48']),
     ('', ['genki4k/gray48']),
   ],
 )
@@ -85,6 +86,12 @@ def test_unknown_names_list_what_there_is(tmp_path, name, words):
     ('genki4k', 'labels.txt and files/', 'https://inc.ucsd.edu/mplab/398/'),
     ('fer2013', 'fer2013.csv', 'https://www.kaggle.com/'),
     ('utkface', '*.chip.jpg', 'https://susanqq.github.io/UTKFace/'),
+    ('lfw', 'NAME/NAME_0001.jpg', 'http://vis-www.cs.umass.edu/lfw/'),
+    ('vggface2', 'identity_meta.csv', 'https://github.com/ox-vgg/vgg_face2'),
+    ('affectnet', 'training.csv', 'http://mohammadmahoor.com/affectnet/'),
+    ('fairface', 'fairface_label_train.csv', 'https://github.com/joojs/fairface'),
+    ('afew', 'Train_AFEW/Angry/', 'https://users.cecs.anu.edu.au/~few_group/AFEW.html'),
+    ('vgaf', 'Train_labels.txt', 'https://sites.google.com/view/emotiw2020'),
   ],
 )
 def test_a_wrong_manual_dir_says_what_was_looked_for_and_where_it_is_to_be_had(tmp_path, name, looked_for, source):

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
 from mtface import cli
-from mtface.commands import COMMANDS, FLAG_HELP, Command
+from mtface.commands import COMMANDS, FLAG_HELP, Command, define_flags
 from mtface.errors import UserError
 from tests.command import TINY, python
 
@@ -118,3 +119,26 @@ def test_the_module_and_the_installed_command(tmp_path):
   done = subprocess.run([script, 'help'], cwd=tmp_path, capture_output=True, text=True)
   assert (done.returncode, done.stderr) == (0, '')
   assert 'evaluate' in done.stdout
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('', []),
+    ('people', ['people']),
+    ('people, a/b:train', ['people', 'a/b:train']),
+    (
+      'a/b:train[take=3,after=2,seed=0],c/d:x[fold!=0/4],e',
+      ['a/b:train[take=3,after=2,seed=0]', 'c/d:x[fold!=0/4]', 'e'],
+    ),
+  ],
+)
+def test_commas_in_brackets_are_a_sources_own(text, expected):
+  args = flags.FlagValues()
+  define_flags(args, ['on'])
+  args(['mtface', f'--on={text}'])
+  assert args.on == expected
+  args = flags.FlagValues()
+  define_flags(args, ['on'])
+  args(['mtface'])
+  assert args.on == []

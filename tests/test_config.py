@@ -135,7 +135,7 @@ def test_runs_of_before_a_field_came_get_its_default():
 def test_every_field_must_be_there():
   check_fields(get_config(), 'x')
   for field in flat(experiment().to_dict()):
-    if field in ('arguments', 'tasks', 'sources', 'evaluation.sets'):
+    if field in ('arguments', 'stage', 'tasks', 'sources', 'evaluation.sets'):
       continue
     config = get_config()
     *group, name = field.split('.')
@@ -167,7 +167,7 @@ def test_a_config_without_tasks():
 
 def test_tasks_and_sources():
   assert task('multiclass_squared_hinge', 2.0).to_dict() == {
-    'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none'
+    'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none', 'top': 1
   }  # fmt: skip
   assert source('a/b:train', 'smile', 'gender').to_dict() == {'name': 'a/b:train', 'tasks': ('smile', 'gender')}
 

@@ -213,6 +213,48 @@ def test_wilson_interval_of_nothing_says_nothing():
     metrics.wilson_interval(3, 2)
 
 
+# --- Age read-out (Savchenko 2021, eq. 1), by hand ----------------------------------------------------------------------------------
+
+PROBABILITIES = np.array([[0.5, 0.3, 0.2, 0.0], [0.1, 0.2, 0.3, 0.4]])
+YEARS = (10.0, 20.0, 40.0, 80.0)
+
+
+@pytest.mark.parametrize(
+  ('top', 'expected'),
+  [
+    (1, [10.0, 80.0]),
+    (2, [(0.5 * 10 + 0.3 * 20) / 0.8, (0.4 * 80 + 0.3 * 40) / 0.7]),
+    (3, [5.0 + 6.0 + 8.0, (32.0 + 12.0 + 4.0) / 0.9]),
+    (4, [19.0, 1.0 + 4.0 + 12.0 + 32.0]),
+  ],
+)
+def test_the_expected_value_of_the_most_probable_classes(top, expected):
+  np.testing.assert_allclose(metrics.expected_value(PROBABILITIES, YEARS, top), expected)
+  # It is a mean, so a common factor is nothing to it: float32 probabilities need not add up to 1 exactly.
+  np.testing.assert_allclose(metrics.expected_value(PROBABILITIES * 7, YEARS, top), expected)
+
+
+def test_expected_value_takes_the_first_of_equals_as_argmax_does():
+  assert metrics.expected_value(np.full((1, 4), 0.25), YEARS, 1) == YEARS[np.full(4, 0.25).argmax()]
+  assert metrics.expected_value(np.full((1, 4), 0.25), YEARS, 3) == pytest.approx((10 + 20 + 40) / 3)
+
+
+@pytest.mark.parametrize(
+  ('probabilities', 'values', 'top', 'message'),
+  [
+    (PROBABILITIES, YEARS, 0, 'top is 0; expected 1 to 4'),
+    (PROBABILITIES, YEARS, 5, 'top is 5; expected 1 to 4'),
+    (PROBABILITIES, YEARS[:3], 1, r'probabilities \(2, 4\) and values \(3,\)'),
+    (PROBABILITIES - 0.1, YEARS, 1, 'negative'),
+    (np.zeros((1, 4)), YEARS, 1, 'all zero'),
+    (np.full((1, 4), np.nan), YEARS, 1, 'not numbers'),
+  ],
+)
+def test_what_has_no_expected_value(probabilities, values, top, message):
+  with pytest.raises(ValueError, match=message):
+    metrics.expected_value(probabilities, values, top)
+
+
 def test_counts_of_a_sharded_batch():
   # In a process of its own: the number of devices is fixed when JAX starts.
   script = """

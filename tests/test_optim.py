@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -5,7 +6,7 @@ import pytest
 
 from mtface.config import experiment
 from mtface.errors import UserError
-from mtface.optim import make_optimizer, make_schedule
+from mtface.optim import factor_of, make_optimizer, make_schedule, rate_factors
 
 
 def config(**fields):
@@ -82,3 +83,72 @@ def test_long_gradients_are_cut_to_the_norm():
   np.testing.assert_allclose(np.concatenate([long['a'], long['b']]), np.array([-3, -4, -12]) * 2 / 13, rtol=1e-6)
   short, _ = optimizer.update({'a': jnp.array([0.3, 0.4]), 'b': jnp.array([1.2])}, opt_state, params)
   np.testing.assert_allclose(np.concatenate([short['a'], short['b']]), [-0.3, -0.4, -1.2], rtol=1e-6)
+
+
+def take(optimizer, gradients):
+  """(the parameters, which were ones, after these gradients; what the optimiser keeps of them)."""
+  params = {'trunk': {0: jnp.ones(3)}, 'heads': {'smile': jnp.ones(2)}}
+  opt_state = optimizer.init(params)
+  for gradient in gradients:
+    updates, opt_state = optimizer.update(
+      jax.tree.map(lambda x, g=gradient: jnp.full_like(x, g), params), opt_state, params
+    )
+    params = optax.apply_updates(params, updates)
+  return jax.device_get(params), opt_state
+
+
+def test_adam():
+  # Kingma & Ba 2015, algorithm 1, in NumPy.
+  gradients, rate, beta1, beta2 = np.random.default_rng(0).normal(size=20), 0.1, 0.8, 0.95
+  weight = first = second = 0.0
+  for t, gradient in enumerate(gradients, 1):
+    first, second = beta1 * first + (1 - beta1) * gradient, beta2 * second + (1 - beta2) * gradient**2
+    weight -= rate * (first / (1 - beta1**t)) / (np.sqrt(second / (1 - beta2**t)) + 1e-8)
+  settings = config(name='adam', momentum=beta1, beta2=beta2, rate=rate, decay=1.0)
+  params, _ = take(make_optimizer(settings, 20), gradients)
+  np.testing.assert_allclose(params['trunk'][0], 1 + weight, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adam'])
+def test_frozen_parameters_stay_and_nothing_is_kept_of_them(name):
+  settings = config(name=name, rate=0.1, clip=0.5)
+  held, kept = take(make_optimizer(settings, 5, ['trunk']), [1.0, -2.0, 0.5])
+  np.testing.assert_array_equal(held['trunk'][0], 1.0)
+  assert not any(leaf.shape == (3,) for leaf in jax.tree.leaves(kept))
+  # What is cut is the gradient of what is trained: its two elements are all there is.
+  params = {'a': jnp.ones(2)}
+  alone = make_optimizer(settings, 5)
+  opt_state = alone.init(params)
+  for gradient in (1.0, -2.0, 0.5):
+    updates, opt_state = alone.update({'a': jnp.full(2, gradient)}, opt_state, params)
+    params = optax.apply_updates(params, updates)
+  np.testing.assert_allclose(held['heads']['smile'], params['a'], rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adam'])
+def test_factors_of_the_learning_rate(name):
+  plain, _ = take(make_optimizer(config(name=name, rate=0.1), 5), [1.0, -2.0, 0.5])
+  scaled, _ = take(
+    make_optimizer(config(name=name, rate=0.1, factors=('trunk/0=0.25', 'trunk=7')), 5), [1.0, -2.0, 0.5]
+  )
+  np.testing.assert_allclose(scaled['trunk'][0] - 1, 0.25 * (plain['trunk'][0] - 1), rtol=1e-5)
+  np.testing.assert_array_equal(scaled['heads']['smile'], plain['heads']['smile'])
+
+
+def test_the_first_pattern_that_matches_counts():
+  factors = rate_factors(('blocks/[01]=0.1', 'blocks=0.5', 'branches/gender=0'))
+  names = ('blocks/1/kernel', 'blocks/10/kernel', 'branches/gender/bias', 'branches/gender_2/bias')
+  assert [factor_of(name, factors) for name in names] == [0.1, 0.5, 0.0, 1.0]
+
+
+@pytest.mark.parametrize('text', ['trunk', '=0.1', 'trunk=', 'trunk=slow', 'trunk=-1', 'trunk=nan', 'trunk=inf'])
+def test_a_factor_that_is_none(text):
+  with pytest.raises(
+    UserError, match=r"^config.optimizer.factors: '.*': expected PATTERN=FACTOR with a factor of at least 0"
+  ):
+    rate_factors((text,))
+
+
+def test_an_unknown_optimizer():
+  with pytest.raises(UserError, match=r"config.optimizer.name 'lamb' is unknown; there are sgd, adam"):
+    make_optimizer(config(name='lamb'), 5)

@@ -64,9 +64,9 @@ def take(step_config, *batches, network=None, class_weights=None):
   return jax.device_get(state), jax.device_get(tally)
 
 
-def expected(task, one, over, class_weights=(1, 1)):
-  """(loss, gradient of the kernel, gradient of the bias) of one task by NumPy, in float64."""
-  p = {name: x.astype(np.float64) for name, x in parameters()[task].items()}
+def expected(task, one, over, class_weights=(1, 1), at=None):
+  """(loss, gradient of the kernel, gradient of the bias) of one task by NumPy, in float64; `at` other parameters than the first ones."""
+  p = {name: x.astype(np.float64) for name, x in (at or parameters())[task].items()}
   pixels = one['image'].reshape(len(one['image']), -1) / 127.5 - 1
   scores = pixels @ p['kernel'] + p['bias']
   chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
@@ -98,6 +98,37 @@ def test_loss_and_update_are_equation_3(over):
   np.testing.assert_allclose(tally.loss, total, rtol=1e-5)
   pixels = one['image'] / 127.5 - 1
   np.testing.assert_allclose(state.stats['mean'], 0.1 * pixels.mean(), rtol=1e-4)
+
+
+def test_sam_takes_the_gradient_uphill():
+  # Foret 2021, eq. 2 and 3, in two steps by hand: epsilon = rho g / ||g||, then the gradient at w + epsilon.
+  rho, one = 0.3, batch()
+  state, tally = take(config(**{'optimizer.sam': rho}), one)
+  at = parameters()
+  gradients = {task: dict(zip(('kernel', 'bias'), expected(task, one, 'all')[1:], strict=True)) for task in TASKS}
+  norm = np.sqrt(sum((g**2).sum() for of_task in gradients.values() for g in of_task.values()))
+  uphill = {task: {name: at[task][name] + rho * g / norm for name, g in of.items()} for task, of in gradients.items()}
+  for task in TASKS:
+    loss, kernel, bias = expected(task, one, 'all', at=uphill)
+    np.testing.assert_allclose(state.params[task]['kernel'], at[task]['kernel'] - RATE * kernel, atol=2e-6)
+    np.testing.assert_allclose(state.params[task]['bias'], -RATE * bias, atol=2e-6)
+    plain = expected(task, one, 'all')[0]
+    np.testing.assert_allclose(tally.task_losses[task], plain, rtol=1e-5)  # what is reported is of w
+    assert loss > plain
+
+
+def test_sam_where_there_is_no_gradient():
+  still = config(**{'optimizer.sam': 0.3, 'tasks.smile.weight': 0.0, 'tasks.gender.weight': 0.0})
+  state, _ = take(still, batch())
+  jax.tree.map(np.testing.assert_array_equal, state.params, parameters())
+
+
+@pytest.mark.parametrize('rho', [0.0, 0.3])
+def test_no_gradient_reaches_what_is_frozen(rho):
+  one = batch()
+  state, _ = take(config(**{'freeze.params': ('smile/kernel',), 'optimizer.sam': rho}), one)
+  np.testing.assert_array_equal(state.params['smile']['kernel'], parameters()['smile']['kernel'])
+  assert (state.params['smile']['bias'] != 0).all()
 
 
 def test_class_weights_multiply_their_class():

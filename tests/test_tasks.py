@@ -15,6 +15,9 @@ def test_sizes_are_those_of_the_papers():
     'age_years': 117,
     'age_group': 6,
     'ethnicity5': 5,
+    'ethnicity7': 7,
+    'age_decades': 9,
+    'group_emotion': 3,
     'action_units': 11,
     'compound_emotion': 16,
     'celeba_attributes': 40,
@@ -26,6 +29,7 @@ def test_orders_that_outside_files_fix():
   assert tasks.TASKS['emotion8'].classes == (*tasks.TASKS['emotion7'].classes, 'contempt')
   assert tasks.TASKS['gender'].classes == ('female', 'male')
   assert tasks.TASKS['ethnicity5'].classes == ('white', 'black', 'asian', 'indian', 'other')
+  assert tasks.TASKS['group_emotion'].classes == ('positive', 'neutral', 'negative')
   # Zero-based columns of list_attr_celeba.txt, counted in the file.
   celeba = tasks.TASKS['celeba_attributes'].classes
   assert [celeba.index(name) for name in ('5_o_Clock_Shadow', 'Male', 'Smiling', 'Young')] == [0, 20, 31, 39]
@@ -81,7 +85,8 @@ def test_age_groups_are_named_after_their_members():
 def test_get_task():
   assert tasks.get_task('smile') is tasks.TASKS['smile']
   identity = tasks.get_task('identity:9131')
-  assert (identity.name, identity.num_classes, identity.label_shape) == ('identity', 9131, ())
+  assert (identity.name, identity.kind, identity.num_classes) == ('identity:9131', 'identity', 9131)
+  assert tasks.get_task('smile').kind == 'smile'
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,22 @@ import tensorflow_datasets as tfds
 from mtface import errors, tasks
 from mtface.progress import progress
 from tfds_builders import on_beam, parallel, parts, spill, summary
-from tfds_builders.records import FaceConfig, RecordForm, encode_jpeg, face_features, gray48, rgb224
+from tfds_builders.records import FaceConfig, RecordForm, encode_jpeg, face_features, gray48, rgb64, rgb96, rgb224
 from tfds_builders.summary import SUMMARY_FILE, Face, LeftOut
 
-__all__ = ['SUMMARY_FILE', 'Face', 'FaceBuilder', 'FaceConfig', 'LeftOut', 'face_features', 'gray48', 'rgb224']
+__all__ = [
+  'SUMMARY_FILE',
+  'Face',
+  'FaceBuilder',
+  'FaceConfig',
+  'LeftOut',
+  'encode_jpeg',
+  'face_features',
+  'gray48',
+  'rgb64',
+  'rgb96',
+  'rgb224',
+]
 
 
 class FaceBuilder(tfds.core.GeneratorBasedBuilder):
@@ -79,7 +91,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     """Returns the function that turns an item into faces; it can be pickled, and runs in other processes."""
 
   def images_in(self, item: Any) -> int:
-    """Returns how many images an item is, for the progress display."""
+    """Returns how many images an item is, for the progress display; 0 if that is not known beforehand."""
     return 1
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path | None:
@@ -110,10 +122,18 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     """Returns the features of `attributes`, by name."""
     return {}
 
+  def task_names(self) -> tuple[str, ...]:
+    """Returns the tasks that the config labels: TASKS, unless configs differ in them."""
+    return self.TASKS
+
+  def notes(self) -> tuple[tuple[str, str], ...]:
+    """Returns the notes that the config's images may carry: NOTES, unless configs differ in them."""
+    return self.NOTES
+
   def _info(self) -> tfds.core.DatasetInfo:
     features = face_features(
       self.builder_config,
-      self.TASKS,
+      self.task_names(),
       subject=self.HAS_SUBJECT,
       landmarks=self.HAS_LANDMARKS,
       attributes=self.attributes(),
@@ -127,9 +147,9 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     empty = [split for split, of_split in items.items() if not len(of_split)]
     if empty or not items:
       raise errors.UserError(f'{source}: no images of {self.name} for {", ".join(empty) or "any split"}')
-    self._account = summary.Account([tasks.get_task(name) for name in self.TASKS], dict(self.NOTES))
+    self._account = summary.Account([tasks.get_task(name) for name in self.task_names()], dict(self.notes()))
     self._form = RecordForm(
-      self.name, tuple(self.TASKS), self.HAS_SUBJECT, self.HAS_LANDMARKS, tuple(self.attributes())
+      self.name, self.task_names(), self.HAS_SUBJECT, self.HAS_LANDMARKS, tuple(self.attributes())
     )
     convert = functools.partial(_convert, self.converter(), encode=self.builder_config.encoded)
     if self.RESUMABLE or self.use_beam:
@@ -143,7 +163,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   ) -> Iterator[tuple[str, Any]]:
     results = (self._by_parts if self.RESUMABLE else self._in_memory)(split, items, convert)
     outcomes = itertools.chain.from_iterable(results)
-    for outcome in progress(outcomes, f'{self.info.full_name} {split}', sum(map(self.images_in, items))):
+    for outcome in progress(outcomes, f'{self.info.full_name} {split}', sum(map(self.images_in, items)) or None):
       self._count(split, outcome)
       if isinstance(outcome, Face):
         yield outcome.image_id, self._form.record(outcome)

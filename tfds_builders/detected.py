@@ -9,11 +9,19 @@ import tensorflow_datasets as tfds
 
 from mtface.faces import crop, detect
 
-NOTES = (
-  ('face_not_found', 'no face was found; the central square of the photograph is stored'),
-  ('face_found_at_second_look', 'found with lower thresholds only'),
-  ('several_faces_found', 'the largest one is stored'),
-)
+Box = tuple[int, int, int, int]
+
+
+def notes_with(fallback: str, taken: str = 'the largest one') -> tuple[tuple[str, str], ...]:
+  """Returns the notes about a detection: `fallback` is stored where no face is found, `taken` where there are several."""
+  return (
+    ('face_not_found', f'no face was found; {fallback} is stored'),
+    ('face_found_at_second_look', 'found with lower thresholds only'),
+    ('several_faces_found', f'{taken} is stored'),
+  )
+
+
+NOTES = notes_with('the central square of the photograph')
 
 
 class CutOut(NamedTuple):
@@ -38,17 +46,31 @@ def features() -> dict[str, Any]:
   return {'box': box, 'confidence': tfds.features.Scalar(np.float32)}
 
 
-def cut_out(image: np.ndarray, *, size: int, channels: int) -> CutOut:
-  """Returns the main face of an RGB uint8 [H, W, 3] picture without margin; where none is found, the central square."""
-  found = detect.find_main_face(image)
+def cut_out(
+  image: np.ndarray, *, size: int, channels: int, place: Box | None = None, fallback: Box | None = None
+) -> CutOut:
+  """Returns the main face of an RGB uint8 [H, W, 3] picture without margin.
+
+  With `place`, the face that is there (`detect.find_main_face`). Where none is found: `fallback`, without which it is `place`,
+  without which it is the central square.
+  """
+  found = detect.find_main_face(image, place)
   face = found.face
-  box = crop.clip_box(face.box, *image.shape[:2]) if face else crop.central_square(*image.shape[:2])
+  instead = fallback or place or crop.central_square(*image.shape[:2])
+  box = crop.clip_box(face.box if face else instead, *image.shape[:2])
   return CutOut(
     crop.crop_face(image, box, size, channels),
     crop.move_landmarks(face.landmarks, box, size) if face else None,
     {'box': np.array(box, np.int32), 'confidence': face.confidence if face else 0.0},
     _notes(found),
   )
+
+
+def cut_at(image: np.ndarray, box: Box, *, size: int, channels: int) -> CutOut:
+  """Returns a box of a picture as if it were a face that was found there: without landmarks, of confidence 0."""
+  box = crop.clip_box(box, *image.shape[:2])
+  about = {'box': np.array(box, np.int32), 'confidence': 0.0}
+  return CutOut(crop.crop_face(image, box, size, channels), None, about, ())
 
 
 def _notes(found: detect.MainFace) -> tuple[str, ...]:

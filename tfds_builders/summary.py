@@ -83,8 +83,8 @@ class Account:
   def add(self, split: str, face: Face) -> None:
     """Counts an image that is in the set."""
     self._records[split] += 1
-    counts = self._classes.setdefault(split, {t.name: np.zeros(t.num_classes, np.int64) for t in self._tasks})
-    labelled = self._labelled.setdefault(split, {t.name: 0 for t in self._tasks})
+    counts = self._classes.setdefault(split, {t.kind: np.zeros(t.num_classes, np.int64) for t in self._tasks})
+    labelled = self._labelled.setdefault(split, {t.kind: 0 for t in self._tasks})
     for name, label in face.labels.items():
       given = np.atleast_1d(label)
       labelled[name] += bool((given >= 0).any())
@@ -108,14 +108,15 @@ class Account:
     """Raises UserError if no image of a split is left, or so many are damaged that the copy itself must be broken."""
     damaged = [image for of_split, image in self._damaged if of_split == split]
     total = self._records[split] + len(damaged)
-    if self._records[split] and len(damaged) <= max(always_allowed, share * total):
+    allowed = max(always_allowed, int(share * total))
+    if self._records[split] and len(damaged) <= allowed:
       return
     if not damaged:
       reasons = ', '.join(f'{reason} {len(ids):,}' for reason, ids in self._by_rule.items()) or 'there are none'
       raise errors.UserError(f'no image of {split} can be used ({reasons}): is this the whole set, as it is published?')
     raise errors.UserError(
       f'{len(damaged)} of {total} images of {split} could not be used, the first: {damaged[0].image_id}'
-      f' ({damaged[0].detail or damaged[0].reason}); at most {share:.0%} may be damaged, so this copy looks broken:'
+      f' ({damaged[0].detail or damaged[0].reason}); at most {allowed:,} may be damaged, so this copy looks broken:'
       ' fetch or unpack it again'
     )
 
@@ -139,7 +140,7 @@ class Account:
     }
 
   def _class_counts(self, counts: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
-    return {t.name: dict(zip(t.classes, counts[t.name].tolist(), strict=True)) for t in self._tasks}
+    return {t.kind: dict(zip(t.classes, counts[t.kind].tolist(), strict=True)) for t in self._tasks}
 
   def _left_out_dict(self) -> dict[str, Any]:
     damaged = [

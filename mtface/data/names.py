@@ -3,32 +3,38 @@
 genki4k/gray48:train                               a prepared set and one of its splits
 genki4k/gray48:train[fold!=0/4]                    three of four stratified folds (training)
 genki4k/gray48:train[fold=0/4]                     the fourth (test)
+lfw/rgb64_158:train[fold!=0/5,by=image]            folds of images, not of people: to learn who is who, everybody must be on both sides
 wiki/gray48:train[take=30000,seed=0]               30,000 faces drawn by a seed (training)
 wiki/gray48:train[take=4200,after=30000,seed=0]    4,200 of those that the draw of 30,000 left (test)
+utkface/rgb224:train[age_years=21-60]              those of which a label or an attribute is known and in a range
+utkface/rgb224:train[gender=1,age_years=21-60,fold=0/4]    ranges come before a fold or a draw
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 
 from mtface.errors import UserError
 
 _NAME = re.compile(r'^(?P<set>[\w\-]+(/[\w\-.]+)?):(?P<split>\w+)(\[(?P<part>[^\[\]]*)\])?$')
-_FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)$')
+_FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)(?P<by>,by=image)?$')
+_RANGE = re.compile(r'^(?!(?:fold|take|after|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$')
 _DRAW = re.compile(r'^take=(?P<take>\d+)(,after=(?P<after>\d+))?(,seed=(?P<seed>\d+))?$')
 
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-  """One of `of` stratified folds, or with `others` all but that one."""
+  """One of `of` stratified folds, or with `others` all but that one; `by_image` deals out images whoever they show."""
 
   index: int
   of: int
   others: bool = False
+  by_image: bool = False
 
   def __str__(self) -> str:
-    return f'fold{"!=" if self.others else "="}{self.index}/{self.of}'
+    return f'fold{"!=" if self.others else "="}{self.index}/{self.of}{",by=image" if self.by_image else ""}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +50,25 @@ class Draw:
 
 
 @dataclasses.dataclass(frozen=True)
+class Range:
+  """The faces of which a label or an attribute, called `of`, is a number from `least` to `most`, both inclusive."""
+
+  of: str
+  least: int
+  most: int
+
+  def __str__(self) -> str:
+    return f'{self.of}={self.least}' + (f'-{self.most}' if self.most != self.least else '')
+
+
+@dataclasses.dataclass(frozen=True)
 class SourceName:
   """The parts of a source's name."""
 
   set_name: str
   split: str
   part: Fold | Draw | None = None
+  ranges: tuple[Range, ...] = ()
 
   @classmethod
   def parse(cls, text: str) -> SourceName:
@@ -57,18 +76,32 @@ class SourceName:
     found = _NAME.match(text.strip())
     if not found:
       raise _not_a_name(text)
-    return cls(found['set'], found['split'], None if found['part'] is None else _parse_part(found['part'], text))
+    if found['part'] is None:
+      return cls(found['set'], found['split'])
+    return cls(found['set'], found['split'], *_parse_parts(found['part'].split(','), text))
 
   def __str__(self) -> str:
-    return f'{self.set_name}:{self.split}' + (f'[{self.part}]' if self.part else '')
+    parts = [*map(str, self.ranges), *([str(self.part)] if self.part else [])]
+    return f'{self.set_name}:{self.split}' + (f'[{",".join(parts)}]' if parts else '')
 
   def rotated(self, fold: int, folds: int) -> SourceName:
     """The same source in another round of a cross-validation: another fold, or a draw with another seed."""
     if isinstance(self.part, Fold):
-      return dataclasses.replace(self, part=Fold(fold, folds, self.part.others))
+      return dataclasses.replace(self, part=dataclasses.replace(self.part, index=fold, of=folds))
     if isinstance(self.part, Draw):
       return dataclasses.replace(self, part=dataclasses.replace(self.part, seed=fold))
     return self
+
+
+def _parse_parts(parts: list[str], text: str) -> tuple[Fold | Draw | None, tuple[Range, ...]]:
+  """Ranges as long as they go, then a fold or a draw."""
+  found = list(itertools.takewhile(bool, map(_RANGE.match, parts)))
+  ranges = tuple(Range(r['of'], int(r['least']), int(r['most'] or r['least'])) for r in found if r)
+  for r in ranges:
+    if r.least > r.most:
+      raise UserError(f'source {text!r}: the range {r} is empty; expected the smaller number first')
+  rest = parts[len(ranges) :]
+  return (_parse_part(','.join(rest), text) if rest else None), ranges
 
 
 def _parse_part(part: str, text: str) -> Fold | Draw:
@@ -76,7 +109,7 @@ def _parse_part(part: str, text: str) -> Fold | Draw:
     index, of = int(fold['index']), int(fold['of'])
     if not (of >= 2 and index < of):
       raise UserError(f'source {text!r}: fold {index}/{of} does not exist; folds are numbered 0 to N-1, N at least 2')
-    return Fold(index, of, fold['op'] == '!=')
+    return Fold(index, of, fold['op'] == '!=', bool(fold['by']))
   draw = _DRAW.match(part)
   if not draw:
     raise _not_a_name(text)
@@ -88,5 +121,5 @@ def _parse_part(part: str, text: str) -> Fold | Draw:
 def _not_a_name(text: str) -> UserError:
   return UserError(
     f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N] or [take=N,after=M,seed=S], '
-    'as in genki4k/gray48:train[fold!=0/4]'
+    'as in genki4k/gray48:train[fold!=0/4]; before these, ranges of labels or attributes: [age_years=21-60,fold=0/4]'
   )

@@ -15,18 +15,19 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mtface.data.folds import draw, stratified_folds
-from mtface.data.names import Draw, Fold, SourceName
+from mtface.data.names import Draw, Fold, Range, SourceName
 from mtface.errors import UserError
 from mtface.progress import progress, warn
-from mtface.tasks import Task, get_task
+from mtface.tasks import get_task
 
 FOLD_SEED = 0  # folds belong to the set, not to the run: every experiment sees the same ones
+_ATTRIBUTE = 'attributes.'  # begins the key of a column of attributes
 _MOST_STRATUM_CLASSES = 16  # ages in years would make a stratum of nearly every sample
 
 
@@ -41,6 +42,8 @@ class Source:
     image_ids: text [N].
     labels: task name -> int32 [N], or [N, C] for a multi-label task.
     mask: the same shapes, bool; False where the label is unknown (the label's value then means nothing).
+    attributes: what else the set says, by name: [N, ...] of the builder's type, text as str; empty if it says nothing else.
+    subjects: text [N], who it is; '' where that is not known.
   """
 
   name: str
@@ -49,6 +52,12 @@ class Source:
   image_ids: np.ndarray
   labels: dict[str, np.ndarray]
   mask: dict[str, np.ndarray]
+  attributes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  subjects: np.ndarray = None  # type: ignore[assignment]  # of nobody, unless they are given
+
+  def __post_init__(self) -> None:
+    if self.subjects is None:
+      object.__setattr__(self, 'subjects', np.full(len(self.rows), ''))
 
   def __len__(self) -> int:
     return len(self.rows)
@@ -70,10 +79,10 @@ class Source:
 
   def take(self, indices: np.ndarray) -> Source:
     """The source of these samples alone; the images are not copied."""
-    labels, mask = ({t: x[indices] for t, x in field.items()} for field in (self.labels, self.mask))
-    return dataclasses.replace(
-      self, rows=self.rows[indices], image_ids=self.image_ids[indices], labels=labels, mask=mask
-    )
+    fields = ('labels', 'mask', 'attributes')
+    taken: dict[str, Any] = {field: {key: x[indices] for key, x in getattr(self, field).items()} for field in fields}
+    taken |= {field: getattr(self, field)[indices] for field in ('rows', 'image_ids', 'subjects')}
+    return dataclasses.replace(self, **taken)
 
 
 def load_source(name: str, data_dir: str | os.PathLike, tasks: Sequence[str] | None = None) -> Source:
@@ -91,9 +100,13 @@ def load_source(name: str, data_dir: str | os.PathLike, tasks: Sequence[str] | N
   arrays = _load_split(parts.set_name, parts.split, pathlib.Path(data_dir).expanduser())
   have = sorted(key.removeprefix('labels.') for key in arrays if key.startswith('labels.'))
   for task in tasks or ():
-    if get_task(task).name not in have:
+    get_task(task)  # a name that is no task's has an error of its own
+    if task not in have:
       raise UserError(f'{name}: has no labels for task {task!r}; it has {", ".join(have)}')
-  rows = _rows_of(parts.part, arrays, have, name)
+  try:
+    rows = _rows_of(parts, arrays, have)
+  except UserError as error:
+    raise UserError(f'{name}: {error}') from error
   chosen = tuple(tasks) if tasks else have
   return Source(
     name=name,
@@ -102,6 +115,8 @@ def load_source(name: str, data_dir: str | os.PathLike, tasks: Sequence[str] | N
     image_ids=arrays['image_ids'][rows],
     labels={t: arrays[f'labels.{t}'][rows] for t in chosen},
     mask={t: arrays[f'mask.{t}'][rows] for t in chosen},
+    attributes={key.removeprefix(_ATTRIBUTE): arrays[key][rows] for key in arrays if key.startswith(_ATTRIBUTE)},
+    subjects=arrays['subjects'][rows],
   )
 
 
@@ -116,36 +131,57 @@ def check_shapes(sources: Iterable[Source], image_shape: Sequence[int]) -> None:
       )
 
 
-def _rows_of(part: Fold | Draw | None, arrays: dict[str, np.ndarray], tasks: Sequence[str], name: str) -> np.ndarray:
-  """int [N]: the faces of a part of the split, `tasks` being all label sets of the set."""
-  try:
-    if isinstance(part, Fold):
-      return np.flatnonzero((_folds_of(arrays, tasks, part.of) == part.index) != part.others)
-    if isinstance(part, Draw):
-      # Only faces with all labels of the set, so that every task's runs draw the same ones.
-      usable = np.all([arrays[f'mask.{t}'].reshape(len(arrays['images']), -1).any(axis=1) for t in tasks], axis=0)
-      return draw(arrays['image_ids'], arrays['groups'], part.take, after=part.after, seed=part.seed, usable=usable)
-  except UserError as error:
-    raise UserError(f'{name}: {error}') from error
-  return np.arange(len(arrays['images']))
+def _rows_of(name: SourceName, arrays: dict[str, np.ndarray], tasks: Sequence[str]) -> np.ndarray:
+  """int [N]: the faces of a part of the split, `tasks` being all label sets of the set.
+
+  A draw takes from those that the ranges leave; folds are those of the whole split, so that no range moves a face to another.
+  """
+  part, everyone = name.part, np.full(len(arrays['images']), True)
+  inside = np.all([everyone, *(_is_in(limits, arrays) for limits in name.ranges)], axis=0)
+  if isinstance(part, Fold):
+    return np.flatnonzero(inside & ((_folds_of(arrays, tasks, part) == part.index) != part.others))
+  if isinstance(part, Draw):
+    # Only faces with all labels of the set, so that every task's runs draw the same ones.
+    labelled = [arrays[f'mask.{t}'].reshape(len(everyone), -1).any(axis=1) for t in tasks]
+    usable = np.all([inside, *labelled], axis=0)
+    return draw(arrays['image_ids'], arrays['groups'], part.take, after=part.after, seed=part.seed, usable=usable)
+  if not inside.any():
+    raise UserError('no face is in this range')
+  return np.flatnonzero(inside)
 
 
-def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], folds: int) -> np.ndarray:
-  """int [M]: the fold of every face. All labels of the set make the strata, so that every task sees the same folds."""
+def _is_in(limits: Range, arrays: dict[str, np.ndarray]) -> np.ndarray:
+  """bool [M]: whether a label is known and in the range, or an attribute is."""
+  name = limits.of
+  for values in (arrays.get(f'labels.{name}'), arrays.get(f'{_ATTRIBUTE}{name}')):
+    if values is not None and values.ndim == 1 and values.dtype.kind in 'biuf':
+      known = arrays.get(f'mask.{name}', True)
+      return known & (values >= limits.least) & (values <= limits.most)
+  numbers = {k.partition('.')[2] for k, v in arrays.items() if v.ndim == 1 and v.dtype.kind in 'biuf' and '.' in k}
+  raise UserError(f'has no label or attribute {name!r} that is one number; it has {", ".join(sorted(numbers))}')
+
+
+def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], part: Fold) -> np.ndarray:
+  """int [M]: the fold of every face. All labels of the set make the strata, so that every task sees the same folds.
+
+  Folds by image are strata of who it is as well: everybody is in each of them, as far as their images go.
+  """
   columns = []
   for task in tasks:
-    labels = arrays[f'labels.{task}']
-    if labels.ndim == 1 and get_task(task).num_classes <= _MOST_STRATUM_CLASSES:
+    labels, kind = arrays[f'labels.{task}'], get_task(task)
+    few = kind.num_classes <= _MOST_STRATUM_CLASSES or (part.by_image and kind.kind == 'identity')
+    if labels.ndim == 1 and few:
       columns.append(np.where(arrays[f'mask.{task}'], labels, -1))
   strata = np.zeros(len(arrays['images']), np.int64)
   if columns:
     strata = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-  return stratified_folds(arrays['image_ids'], strata, folds, seed=FOLD_SEED, groups=arrays['groups'])
+  groups = _groups(arrays['images'], [''] * len(strata)) if part.by_image else arrays['groups']
+  return stratified_folds(arrays['image_ids'], strata, part.of, seed=FOLD_SEED, groups=groups)
 
 
 # --- Decoding and the cache ---------------------------------------------------------------------------------------------------------
 
-_CACHE_FORMAT = 2
+_CACHE_FORMAT = 3
 
 
 def prepared_dir(set_name: str, data_dir: pathlib.Path) -> pathlib.Path:
@@ -185,7 +221,7 @@ def _decode(folder: pathlib.Path, set_name: str, split: str) -> dict[str, np.nda
     if split not in builder.info.splits:
       raise UserError(f'{set_name}: has no split {split!r}; it has {", ".join(sorted(builder.info.splits))}')
     records = builder.as_data_source(split)
-    columns = _columns(records, builder.info.splits[split].num_examples, f'{set_name}:{split}')
+    columns = _columns(records, builder.info.splits[split].num_examples, f'{set_name}:{split}', _task_names(builder))
   except UserError:
     raise
   except Exception as error:  # array_record and TFDS raise many types for a damaged file
@@ -197,26 +233,39 @@ def _decode(folder: pathlib.Path, set_name: str, split: str) -> dict[str, np.nda
   return {key: np.ascontiguousarray(column[order]) for key, column in columns.items()}
 
 
-def _columns(records: Sequence[dict[str, Any]], count: int, what: str) -> dict[str, np.ndarray]:
+def _task_names(builder: Any) -> dict[str, str]:
+  """The task of each label set: its own name, but identities say among how many people, as in `identity:158`."""
+  labels = builder.info.features['labels']
+  return {name: f'{name}:{labels[name].num_classes}' if name == 'identity' else name for name in labels}
+
+
+def _columns(
+  records: Sequence[dict[str, Any]], count: int, what: str, task_names: Mapping[str, str]
+) -> dict[str, np.ndarray]:
   """Decodes the records into preallocated columns."""
   columns: dict[str, np.ndarray] = {}
   ids, subjects = [], []
+  attributes: dict[str, list[Any]] = {}
   for i, record in enumerate(progress(records, f'decoding {what}', total=count)):
     flat = {'images': record['image']}
-    flat |= {f'labels.{t}': v for t, v in record['labels'].items()}
-    flat |= {f'mask.{t}': v for t, v in record['mask'].items()}
+    flat |= {f'labels.{task_names[t]}': v for t, v in record['labels'].items()}
+    flat |= {f'mask.{task_names[t]}': v for t, v in record['mask'].items()}
     for key, value in flat.items():
       if key not in columns:
         columns[key] = np.zeros((count, *np.shape(value)), _dtype(key))
       columns[key][i] = value
     ids.append(record['image_id'].decode())
     subjects.append(record['subject'].decode() if 'subject' in record else '')
+    for key, value in record.get('attributes', {}).items():
+      attributes.setdefault(key, []).append(value.decode() if isinstance(value, bytes) else value)
   if len(ids) != count or not count:
     raise UserError(f'{what}: {len(ids)} records were read where {count} were promised; build the set again')
   columns['image_ids'] = np.array(ids)
-  columns['groups'] = _groups(columns['images'], subjects)
+  columns['subjects'] = np.array(subjects)
+  columns |= {f'{_ATTRIBUTE}{key}': np.array(values) for key, values in attributes.items()}
+  columns['groups'] = _groups(columns['images'], attributes.get('clip', subjects))
   for task in [key.removeprefix('labels.') for key in columns if key.startswith('labels.')]:
-    _check_labels(get_task(task), columns, what)
+    _check_labels(task, columns, what)
   return columns
 
 
@@ -225,15 +274,15 @@ def _dtype(key: str) -> type:
 
 
 def _groups(images: np.ndarray, subjects: Sequence[str]) -> np.ndarray:
-  """text [M]: what must not be parted by folds: a subject's images, and copies of one image."""
+  """text [M]: what must not be parted by folds: a subject's images (or a clip's), and copies of one image."""
   import hashlib
 
   hashes = [hashlib.blake2b(image.tobytes(), digest_size=12).hexdigest() for image in images]
   return np.array([subject or f'image {digest}' for subject, digest in zip(subjects, hashes, strict=True)])
 
 
-def _check_labels(task: Task, columns: dict[str, np.ndarray], what: str) -> None:
-  labels, mask = columns[f'labels.{task.name}'], columns[f'mask.{task.name}']
+def _check_labels(name: str, columns: dict[str, np.ndarray], what: str) -> None:
+  labels, mask, task = columns[f'labels.{name}'], columns[f'mask.{name}'], get_task(name)
   top = 2 if task.multi_label else task.num_classes
   bad = np.argwhere(mask & ((labels < 0) | (labels >= top)))
   if len(bad):

@@ -54,9 +54,19 @@ def clip_box(box: tuple[int, int, int, int], height: int, width: int) -> tuple[i
   return clipped
 
 
-def central_square(height: int, width: int) -> tuple[int, int, int, int]:
-  """Returns the largest square in the middle of a picture, as a box."""
-  side = min(height, width)
+def overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+  """Returns the area that two boxes share over the area that they cover together: 0 to 1."""
+  width = min(one[2], other[2]) - max(one[0], other[0])
+  height = min(one[3], other[3]) - max(one[1], other[1])
+  if width <= 0 or height <= 0:
+    return 0.0
+  area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+  return width * height / (area - width * height)
+
+
+def central_square(height: int, width: int, share: float = 1.0) -> tuple[int, int, int, int]:
+  """Returns the square in the middle of a picture as a box; its side is `share` of the picture's shorter one."""
+  side = max(round(min(height, width) * share), 1)
   left, top = (width - side) // 2, (height - side) // 2
   return (left, top, left + side, top + side)
 

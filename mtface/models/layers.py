@@ -55,7 +55,9 @@ class BatchNorm(nnx.Module):
 
   Attributes:
     scale, bias: [features], trained.
-    mean, var: [features], running averages: momentum * old + (1 - momentum) * batch (biased variance).
+    mean, var: [features], running averages: momentum * old + (1 - momentum) * batch; of the biased variance, or with `unbiased` of
+      n / (n - 1) times it, as PyTorch keeps it (where n is small, a network with weights from there wants the same).
+    frozen: in training, use the running averages too, and leave them as they are (`network.freeze`).
   """
 
   def __init__(
@@ -65,6 +67,7 @@ class BatchNorm(nnx.Module):
     rngs: nnx.Rngs | None = None,
     momentum: float = MOMENTUM,
     epsilon: float = 1e-5,
+    unbiased: bool = False,
     dtype: jax.typing.DTypeLike | None = None,
   ):
     del rngs  # taken so that all layers are built alike; nothing here is random
@@ -72,15 +75,19 @@ class BatchNorm(nnx.Module):
     self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
     self.mean = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
     self.var = nnx.BatchStat(jnp.ones((features,), jnp.float32))
-    self.momentum, self.epsilon, self.dtype = momentum, epsilon, dtype
+    self.momentum, self.epsilon, self.unbiased, self.dtype = momentum, epsilon, unbiased, dtype
+    self.frozen = False
 
   def __call__(self, x: jax.Array, train: bool, *, relu: bool = False) -> jax.Array:
     """Normalises x, and applies ReLU if asked to: one pass less over memory than a ReLU of its own."""
     x = x.astype(self.dtype or jnp.result_type(x, jnp.bfloat16))
     scale, bias = self.scale[...], self.bias[...]
-    if not train:
+    if self.frozen or not train:
       return _normalise(x, self.mean[...], self.var[...], scale, bias, self.epsilon, relu)
     y, mean, var = batch_norm(x, scale, bias, self.epsilon, relu)
+    if self.unbiased:
+      n = x.size // x.shape[-1]
+      var *= n / max(n - 1, 1)
     for running, batch in ((self.mean, mean), (self.var, var)):
       running[...] = self.momentum * running[...] + (1 - self.momentum) * lax.stop_gradient(batch)
     return y

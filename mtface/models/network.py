@@ -7,7 +7,8 @@ pytrees, which costs the host nothing that grows with the network (`nnx.jit` wal
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -18,13 +19,17 @@ from ml_collections import ConfigDict
 
 from mtface.errors import UserError
 from mtface.models.bknet import BKNet
+from mtface.models.efficientnet import EfficientNet
+from mtface.models.mobilenet import MobileNet
+from mtface.models.rexnet import RexNet
 from mtface.tasks import Task
 
 Params = dict[str, Any]
 Stats = dict[str, Any]
 
-MODELS = {'bknet': BKNet}
+MODELS = {'bknet': BKNet, 'mobilenet': MobileNet, 'efficientnet': EfficientNet, 'rexnet': RexNet}
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
+HEADS = ('branches', 'heads')  # where a network keeps what belongs to one task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +50,13 @@ class Network:
     """{task: [B, C]}, with running statistics and no dropout."""
     return nnx.merge(self.graph, params, stats)(images, train=False)
 
+  def features(self, params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+    """What all heads see, [B, D] (the penultimate features), with running statistics."""
+    return nnx.merge(self.graph, params, stats).features(images, train=False)
+
 
 def make_network(
-  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int
+  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int, frozen: Sequence[str] = ()
 ) -> tuple[Network, Params, Stats]:
   """The network of `config.model` and its initial parameters and statistics.
 
@@ -56,8 +65,9 @@ def make_network(
     tasks: the heads.
     image_shape: (H, W, C).
     seed: of the initial weights.
+    frozen: patterns (see `matches`) of the parts that compute in training as they do in evaluation.
   """
-  network, _, _ = abstract_network(config, tasks, image_shape)
+  network, _, _ = abstract_network(config, tasks, image_shape, frozen)
 
   def initial() -> tuple[Params, Stats]:
     _, params, stats = _split(_make(config, tasks, image_shape, seed))
@@ -67,10 +77,18 @@ def make_network(
 
 
 def abstract_network(
-  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int]
+  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], frozen: Sequence[str] = ()
 ) -> tuple[Network, Params, Stats]:
   """The same with shapes (`jax.ShapeDtypeStruct`) for numbers; nothing is computed."""
-  graph, params, stats = _split(nnx.eval_shape(lambda: _make(config, tasks, image_shape, 0)))
+
+  def made() -> nnx.Module:
+    model = _make(config, tasks, image_shape, 0)
+    for path, module in nnx.iter_modules(model):
+      if hasattr(module, 'frozen') and matches(frozen, '/'.join(map(str, path))):
+        module.frozen = True
+    return model
+
+  graph, params, stats = _split(nnx.eval_shape(made))
   return Network(graph), params, stats
 
 
@@ -95,10 +113,39 @@ def _split(model: nnx.Module) -> tuple[nnx.GraphDef, Params, Stats]:
 
 def parameter_table(params: Params) -> list[tuple[str, tuple[int, ...], int]]:
   """(path, shape, count) of every parameter array, in the order of the network's tree."""
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  return [('/'.join(str(getattr(k, 'key', k)) for k in path), np.shape(x), int(np.size(x))) for path, x in leaves]
+  return [(path, np.shape(x), int(np.size(x))) for path, x in by_path(params).items()]
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+  """{'blocks/0/norms/1/scale': array} of nested dictionaries, in their order."""
+  return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def path_name(path: Sequence[Any]) -> str:
+  """A path of `jax.tree_util` as the name of a parameter."""
+  return '/'.join(str(getattr(key, 'key', key)) for key in path)
+
+
+def matches(patterns: Iterable[str], name: str) -> bool:
+  """Whether a parameter's name begins with one of the patterns, as far as a `/` or its end: 'trunk' is trunk/0/kernel, not trunks."""
+  return any(re.match(f'(?:{pattern})(?:/|$)', name) for pattern in patterns)
+
+
+def check_patterns(patterns: Iterable[str], names: Iterable[str], field: str) -> None:
+  """Raises a `UserError` that begins with `field` for a pattern that is no regular expression, or matches no parameter."""
+  names = list(names)
+  for pattern in patterns:
+    try:
+      found = any(matches([pattern], name) for name in names)
+    except re.error as error:
+      raise UserError(f'{field}: {pattern!r} is no regular expression ({error})') from error
+    if not found:
+      parts = ', '.join(dict.fromkeys(name.partition('/')[0] for name in names))
+      raise UserError(
+        f'{field}: {pattern!r} matches no parameter; their names begin with {parts} (`mtface params` lists them)'
+      )
 
 
 def is_batch_norm(path: str) -> bool:
   """Whether a parameter's path lies in a batch normalisation (papers leave these out of their counts)."""
-  return '/norms/' in f'/{path}/'
+  return not {'norm', 'norms'}.isdisjoint(path.split('/'))

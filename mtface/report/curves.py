@@ -8,22 +8,29 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtface.checkpoints import read_config
 from mtface.errors import UserError
 from mtface.logs import METRICS_FILE, read_metrics
 from mtface.results import Row
+from mtface.stages import stage_folder, stage_of
 
 _PARTS = ('accuracy', 'loss')
 
 
-def draw_curves(workdir: str | os.PathLike) -> pathlib.Path:
-  """Draws `workdir`/report/curves.png: a column a task, accuracy above and loss below, training and `evaluation.during_training` sets.
+def draw_curves(workdir: str | os.PathLike, stage: str = '') -> pathlib.Path:
+  """Draws `report/curves.png`: a column a task, accuracy above and loss below, training and `evaluation.during_training` sets.
 
   Training figures are means over the (augmented) samples since the log line before, with dropout on; test figures are of whole sets.
+
+  Args:
+    workdir: of a run.
+    stage: which one; '' is the last.
 
   Raises:
     UserError: nothing was logged yet.
   """
   workdir = pathlib.Path(workdir).expanduser()
+  workdir = stage_folder(workdir, stage_of(read_config(workdir), stage)[0])
   curves = read_curves(read_metrics(workdir))
   if not curves:
     raise UserError(f'{workdir / METRICS_FILE}: holds no accuracies yet; train first')

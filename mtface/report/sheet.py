@@ -15,6 +15,7 @@ from mtface.data.sources import Source
 from mtface.evaluate import Evaluator, Selection
 from mtface.results import file_name
 from mtface.scoring import Scores
+from mtface.stages import stage_folder
 from mtface.tasks import Task
 
 ROWS, COLUMNS = 4, 8
@@ -22,7 +23,11 @@ _RIGHT, _WRONG = '#1a7f37', '#cf222e'
 
 
 def write_sheets(
-  workdir: str | os.PathLike, data_dir: str | os.PathLike, checkpoint: str = 'last', on: Sequence[str] = ()
+  workdir: str | os.PathLike,
+  data_dir: str | os.PathLike,
+  checkpoint: str = 'last',
+  on: Sequence[str] = (),
+  stage: str = '',
 ) -> list[pathlib.Path]:
   """Draws one sheet a set, `workdir`/sheets/<set>.png, of randomly chosen faces; returns the paths.
 
@@ -31,38 +36,43 @@ def write_sheets(
     data_dir: of the prepared sets.
     checkpoint: a selection, see `mtface.evaluate`.
     on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
+    stage: of the run; '' is the last one.
   """
-  evaluator = Evaluator(workdir, data_dir)
+  evaluator = Evaluator(workdir, data_dir, stage)
   networks = evaluator.networks(Selection.parse(checkpoint))
-  folder = evaluator.workdir / 'sheets'
-  folder.mkdir(exist_ok=True)
+  folder = stage_folder(evaluator.workdir, evaluator.stage) / 'sheets'
+  folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for name in on or list(evaluator.config.evaluation.sets):
     source = evaluator.source(name)
     chosen = np.random.default_rng(0).permutation(len(source))[: ROWS * COLUMNS]
     sample = source.take(chosen)
     path = folder / f'{file_name(name)}.png'
-    draw_sheet(path, f'{name}, {checkpoint}', sample, evaluator.run.tasks, evaluator.predictions(networks, sample))
+    draw_sheet(path, f'{name}, {checkpoint}', sample, evaluator.tasks, evaluator.predictions(networks, sample))
     paths.append(path)
   return paths
 
 
 def write_galleries(
-  workdir: str | os.PathLike, data_dir: str | os.PathLike, checkpoint: str = 'last', on: Sequence[str] = ()
+  workdir: str | os.PathLike,
+  data_dir: str | os.PathLike,
+  checkpoint: str = 'last',
+  on: Sequence[str] = (),
+  stage: str = '',
 ) -> list[pathlib.Path]:
   """Draws the wrong predictions, the surest first: `workdir`/report/wrong_<set>_<task>.png (Sang 2017, figure 9; Rohani 2023, figure 7).
 
   The arguments are those of `write_sheets`; returns the paths. A set and task without a wrong prediction has no picture.
   """
-  evaluator = Evaluator(workdir, data_dir)
+  evaluator = Evaluator(workdir, data_dir, stage)
   networks = evaluator.networks(Selection.parse(checkpoint))
-  folder = evaluator.workdir / 'report'
-  folder.mkdir(exist_ok=True)
+  folder = stage_folder(evaluator.workdir, evaluator.stage) / 'report'
+  folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for name in on or list(evaluator.config.evaluation.sets):
     source = evaluator.source(name)
     found = evaluator.predictions(networks, source, show=f'{checkpoint} on {name}')
-    for task in evaluator.run.tasks.values():
+    for task in evaluator.tasks.values():
       wrong = surest_mistakes(task, source, found)
       if len(wrong):
         path = folder / f'wrong_{file_name(name)}_{task.name}.png'

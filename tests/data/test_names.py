@@ -1,6 +1,6 @@
 import pytest
 
-from mtface.data.names import Draw, Fold, SourceName
+from mtface.data.names import Draw, Fold, Range, SourceName
 from mtface.errors import UserError
 
 
@@ -14,6 +14,11 @@ from mtface.errors import UserError
     ('a/b:train[fold!=11/12]', SourceName('a/b', 'train', Fold(11, 12, others=True))),
     ('wiki/gray48:train[take=30000,seed=2]', SourceName('wiki/gray48', 'train', Draw(30000, seed=2))),
     ('wiki/gray48:train[take=42,after=300]', SourceName('wiki/gray48', 'train', Draw(42, 300, 0))),
+    ('a/b:train[age_years=21-60]', SourceName('a/b', 'train', None, (Range('age_years', 21, 60),))),
+    (
+      'a/b:train[gender=1,age_years=21-60,take=5,after=9]',
+      SourceName('a/b', 'train', Draw(5, 9), (Range('gender', 1, 1), Range('age_years', 21, 60))),
+    ),
     ('genki4k:train', SourceName('genki4k', 'train')),  # refused later, with what is missing
   ],
 )
@@ -25,7 +30,9 @@ def test_names(text, expected):
   'text',
   ['', 'genki4k', 'genki4k/gray48', 'a/b/c:train', 'a/b:', ':train', 'a/b:train[', 'a/b:train[fold]', 'a/b:train[fold=1]',
    'a/b:train[fold=-1/4]', 'a/b:train[fold=1/4]x', 'a/b:train[fold<1/4]', 'a/b:train[:50%]', 'a/b:train+test', '../a:train',
-   'a/b:train[take=x]', 'a/b:train[seed=1]', 'a/b:train[take=1,seed=1,after=2]', 'a/b:train[take=1][fold=0/2]'],
+   'a/b:train[take=x]', 'a/b:train[seed=1]', 'a/b:train[take=1,seed=1,after=2]', 'a/b:train[take=1][fold=0/2]',
+   'a/b:train[fold=0/2,gender=1]', 'a/b:train[age_years=21-]', 'a/b:train[age_years=21-60,]', 'a/b:train[age_years=x]',
+   'a/b:train[]', 'a/b:train[after=3]', 'a/b:train[fold=0/2,fold=1/2]'],
 )  # fmt: skip
 def test_what_is_no_name(text):
   with pytest.raises(UserError, match=r'expected SET/CONFIG:SPLIT, optionally with \[fold=K/N\]'):
@@ -51,6 +58,9 @@ def test_a_draw_of_nothing():
     'a/b:train[fold!=1/4]',
     'a/b:train[take=5,seed=3]',
     'a/b:train[take=5,after=9,seed=3]',
+    'a/b:train[gender=1,age_years=21-60]',
+    'a/b:train[age_years=21-60,fold!=1/4]',
+    'a/b:train[age_years=21-60,take=5,after=9,seed=3]',
   ],
 )
 def test_a_name_is_written_as_it_was_read(text):
@@ -64,7 +74,13 @@ def test_a_name_is_written_as_it_was_read(text):
     ('a/b:train[fold=0/4]', 'a/b:train[fold=2/3]'),
     ('a/b:train[fold!=0/4]', 'a/b:train[fold!=2/3]'),
     ('a/b:train[take=5,after=9]', 'a/b:train[take=5,after=9,seed=2]'),
+    ('a/b:train[age=1-2,fold=0/4]', 'a/b:train[age=1-2,fold=2/3]'),
   ],
 )
 def test_another_round_of_a_cross_validation(text, expected):
   assert str(SourceName.parse(text).rotated(2, 3)) == expected
+
+
+def test_a_range_the_wrong_way_round():
+  with pytest.raises(UserError, match=r'the range age_years=60-21 is empty'):
+    SourceName.parse('a/b:train[age_years=60-21]')

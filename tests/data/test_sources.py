@@ -131,6 +131,93 @@ def test_taking_some_samples(data_dir):
   np.testing.assert_array_equal(some.mask['action_units'], source.mask['action_units'][[3, 30, 7]])
 
 
+@pytest.fixture(scope='module')
+def described(tmp_path_factory):
+  """30 images with attributes of all kinds and one of four identities."""
+  kinds = {
+    'clip': (tfds.features.Text(), lambda i: f'clip {i // 10} ä'),
+    'seconds': (tfds.features.Scalar(np.float32), lambda i: i / 4 if i else float('nan')),
+    'frame': (tfds.features.Scalar(np.int32), lambda i: i),
+    'usable': (tfds.features.Scalar(np.bool_), lambda i: np.bool_(i % 2)),
+    'box': (tfds.features.Tensor(shape=(4,), dtype=np.int32), lambda i: np.arange(4, dtype=np.int32) + i),
+  }
+  folder = tmp_path_factory.mktemp('described')
+  tasks = {'identity:4': 0.5, 'age_years': 0.6}
+  write_prepared(folder, 'faces/gray16', {'train': 30}, tasks, subjects=10, attributes=kinds)
+  return folder
+
+
+def test_attributes_and_subjects_go_with_their_images(described):
+  source = load_source('faces/gray16:train', described)
+  number = np.array([int(i.rpartition('_')[2]) for i in source.image_ids])
+  some = source.take(np.array([3, 25, 7]))
+  for taken, n in (
+    (source, number),
+    (some, number[[3, 25, 7]]),
+    (load_source('faces/gray16:train', described), number),
+  ):
+    assert taken.subjects.tolist() == [f'person {i % 10}' for i in n]
+    assert taken.attributes['clip'].tolist() == [f'clip {i // 10} ä' for i in n]
+    np.testing.assert_array_equal(taken.attributes['seconds'], np.where(n, n / 4, np.nan).astype(np.float32))
+    np.testing.assert_array_equal(taken.attributes['box'], n[:, None] + np.arange(4))
+    assert taken.attributes['usable'].dtype == bool
+    assert (taken.attributes['frame'].tolist(), len(taken.attributes)) == (n.tolist(), 5)
+
+
+def test_sources_that_say_nothing_else(data_dir, tmp_path):
+  write_prepared(tmp_path, 'faces/gray16', {'train': 4}, {'smile': 1.0})
+  nothing = load_source('faces/gray16:train', tmp_path).take(np.array([2, 3]))
+  assert (nothing.attributes, nothing.subjects.tolist()) == ({}, ['', ''])
+  assert load_source('faces/gray16:train', data_dir).subjects[21] == 'person 1'
+  made = fake_source('made', 5, {'smile': 1.0})
+  assert (made.attributes, made.subjects.tolist()) == ({}, [''] * 5)
+
+
+def test_identities_say_among_how_many(described):
+  source = load_source('faces/gray16:train', described, ['identity:4'])
+  assert list(source.labels) == ['identity:4']
+  assert source.labelled('identity:4').sum() == 15
+  assert set(source.labels['identity:4']) <= {0, 1, 2, 3}
+  with pytest.raises(UserError, match=r"no labels for task 'identity:5'; it has age_years, identity:4"):
+    load_source('faces/gray16:train', described, ['identity:5'])
+
+
+def test_ranges_of_labels_and_attributes(described):
+  whole = load_source('faces/gray16:train', described)
+  ages, frame = whole.labels['age_years'], whole.attributes['frame']
+
+  def ids(part):
+    return load_source(f'faces/gray16:train[{part}]', described).image_ids.tolist()
+
+  assert (
+    ids('age_years=20-70') == whole.image_ids[(frame < 18) & (ages >= 20) & (ages <= 70)].tolist()
+  )  # of 30, 18 are known
+  assert ids('usable=1,frame=3-9') == whole.image_ids[np.isin(frame, (3, 5, 7, 9))].tolist()
+  assert ids('seconds=0-2') == whole.image_ids[(frame >= 1) & (frame <= 8)].tolist()  # the first one's is not known
+  # A fold is that of the whole set, a draw takes from what is in the range: here it is all of it.
+  assert ids('frame=0-14,fold=1/3') == [i for i in ids('fold=1/3') if i in ids('frame=0-14')]
+  drawn = load_source('faces/gray16:train[frame=4-11,take=8]', described)
+  assert drawn.attributes['frame'].tolist() == list(range(4, 12))
+
+
+@pytest.mark.parametrize(
+  ('part', 'message'),
+  [
+    (
+      'age=21-60',
+      r"train\[age=21-60\]: has no label or attribute 'age' that is one number; it has age_years, frame, ident",
+    ),
+    ('clip=1', r"no label or attribute 'clip' that is one number"),
+    ('box=1', r"no label or attribute 'box' that is one number"),
+    ('frame=50-60', r'train\[frame=50-60\]: no face is in this range'),
+    ('frame=0-4,take=6', r'6 images are to be drawn, but only 5 can be'),
+  ],
+)
+def test_ranges_that_say_nothing(described, part, message):
+  with pytest.raises(UserError, match=message):
+    load_source(f'faces/gray16:train[{part}]', described)
+
+
 def test_the_newest_version_is_taken(copied):
   config = copied / 'faces/gray16'
   for version in ('1.9.0', '1.10.0', '2.0.0'):
@@ -197,7 +284,7 @@ def test_a_label_that_no_class_has(copied, monkeypatch):
   real = sources._check_labels
 
   def spoilt(task, columns, what):
-    if task.name == 'smile':
+    if task == 'smile':
       columns['labels.smile'][5] = 2
     real(task, columns, what)
 

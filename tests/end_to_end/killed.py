@@ -109,9 +109,14 @@ CROSSVAL_MOMENTS = {  # of folds of 12 steps
   'in the second fold': lambda: at_step(12 + 7, committed=0),
   'while a fold is measured': while_measuring,
 }
+STAGE_MOMENTS = {  # of stages of 6, 8 and 6 steps
+  'in the first stage': lambda: at_step(3, committed=0),
+  'between two stages': lambda: at_step(6 + 1, committed=0),
+  'in the second stage': lambda: at_step(6 + 6, committed=0),
+}
 
 if __name__ == '__main__':
   from mtface import cli
 
-  (MOMENTS | CROSSVAL_MOMENTS)[sys.argv[1]]()
+  (MOMENTS | CROSSVAL_MOMENTS | STAGE_MOMENTS)[sys.argv[1]]()
   cli.main(sys.argv[2:])

@@ -121,3 +121,23 @@ def test_landmarks_move_with_the_pixels(size):
     y, x = np.mgrid[:size, :size]
     center = (face * x).sum() / face.sum(), (face * y).sum() / face.sum()
     np.testing.assert_allclose(center, expected, atol=0.15)
+
+
+@pytest.mark.parametrize(
+  ('one', 'other', 'expected'),
+  [
+    ((0, 0, 10, 10), (0, 0, 10, 10), 1.0),
+    ((0, 0, 10, 10), (5, 0, 15, 10), 50 / 150),
+    ((0, 0, 10, 10), (2, 2, 4, 4), 4 / 100),
+    ((0, 0, 10, 10), (10, 0, 20, 10), 0.0),
+    ((0, 0, 10, 10), (20, 20, 30, 30), 0.0),
+  ],
+)
+def test_overlap(one, other, expected):
+  assert crop.overlap(one, other) == crop.overlap(other, one) == pytest.approx(expected)
+
+
+def test_a_part_of_the_central_square():
+  assert crop.central_square(250, 250, 224 / 250) == (13, 13, 237, 237)
+  assert crop.central_square(100, 200, 0.5) == (75, 25, 125, 75)
+  assert crop.central_square(1, 1, 0.2) == (0, 0, 1, 1)

@@ -71,6 +71,24 @@ def test_second_look_takes_the_most_probable(monkeypatch):
   assert detect.find_main_face(np.zeros((60, 60, 3), np.uint8)) == detect.MainFace(small, others=1, second_look=True)
 
 
+def test_a_face_is_looked_for_in_its_place(monkeypatch):
+  image, place = np.zeros((100, 100, 3), np.uint8), (0, 0, 40, 40)
+
+  def at(left, side, confidence=0.9):
+    return detect.Detection((left, left, left + side, left + side), confidence, np.zeros((5, 2), np.float32))
+
+  elsewhere, inside, tiny = at(45, 50), at(2, 36), at(10, 5)
+  fake_detectors(monkeypatch, [elsewhere, inside, tiny], [])
+  assert detect.find_main_face(image, place) == detect.MainFace(inside, others=2)
+  fake_detectors(monkeypatch, [at(-25, 90), inside], [])  # one larger than its place, though its middle is there
+  assert detect.find_main_face(image, place) == detect.MainFace(inside, others=1)
+  fake_detectors(monkeypatch, [elsewhere], [elsewhere, inside, at(10, 5, 0.95)])
+  assert detect.find_main_face(image, place).face.confidence == 0.95  # the most probable one of those that are there
+  assert detect.find_main_face(image, place).second_look
+  fake_detectors(monkeypatch, [elsewhere], [elsewhere])
+  assert detect.find_main_face(image, place) == detect.MainFace(None)
+
+
 def test_no_face_at_the_second_look():
   assert detect.find_main_face(np.full((80, 80, 3), 127, np.uint8)) == detect.MainFace(None)
 

@@ -161,12 +161,13 @@ _SHARDED = """
   import jax, jax.numpy as jnp, numpy as np
   from flax import nnx
   from jax.sharding import NamedSharding, PartitionSpec
-  from mtface.models import layers
+  from mtface.models import depthwise, layers
 
   conv, norm = layers.Conv3x3(32, 32, rngs=nnx.Rngs(0)), layers.BatchNorm(32)
 
   def loss(kernel, scale, x):
-    y, *statistics = layers.batch_norm(layers.conv3x3(x, kernel), scale, jnp.zeros(32), 1e-5, True)
+    y = depthwise.depthwise_conv(layers.conv3x3(x, kernel), kernel[:, :, :1], 2)
+    y, *statistics = layers.batch_norm(y, scale, jnp.zeros(32), 1e-5, True)
     return jnp.mean(layers.max_pool_2x2(y) ** 3), statistics
 
   x = np.random.default_rng(0).normal(size=(16, 12, 12, 32)).astype(np.float32)

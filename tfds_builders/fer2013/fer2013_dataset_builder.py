@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import mmap
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,7 +53,12 @@ class Builder(base.FaceBuilder):
   """Checks and stores the rows of fer2013.csv."""
 
   VERSION = tfds.core.Version('1.0.0')
-  BUILDER_CONFIGS = (base.gray48('48x48 grey: the images as they are'),)
+  BUILDER_CONFIGS = (
+    base.gray48('48x48 grey: the images as they are'),
+    base.rgb64('64x64: enlarged, the grey in all three channels'),
+    base.rgb96('96x96: enlarged, the grey in all three channels'),
+    base.rgb224('224x224: enlarged, the grey in all three channels'),
+  )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'download fer2013.tar.gz from https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-'
     'recognition-challenge/data (an account is needed), unpack it, and give the folder that holds fer2013.csv;'
@@ -87,7 +93,8 @@ class Builder(base.FaceBuilder):
 
   def converter(self) -> Callable[[Any], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that reads one block of rows."""
-    return convert_block
+    config = self.builder_config
+    return functools.partial(convert_block, size=config.size, channels=config.channels)
 
 
 def index_rows(path: pathlib.Path, votes: Sequence[tuple[str, tuple[int, ...]]] | None) -> dict[str, list[Row]]:
@@ -186,11 +193,13 @@ def majority(votes: Sequence[int]) -> int | None:
   return _COLUMN_TO_EMOTION8.get(heard.index(most))
 
 
-def convert_block(block: tuple[pathlib.Path, Sequence[Row]]) -> list[base.Face | base.LeftOut]:
-  """Turns a block of rows of the csv into faces."""
+def convert_block(
+  block: tuple[pathlib.Path, Sequence[Row]], *, size: int = SIDE, channels: int = 1
+) -> list[base.Face | base.LeftOut]:
+  """Turns a block of rows of the csv into faces of uint8 [size, size, channels]; three channels are equal."""
   path, rows = block
   with path.open('rb') as file:
-    return [_face(path, row, _read(file, row)) for row in rows]
+    return [_face(path, row, _read(file, row), size, channels) for row in rows]
 
 
 def _read(file: Any, row: Row) -> bytes:
@@ -198,19 +207,25 @@ def _read(file: Any, row: Row) -> bytes:
   return file.read(row.end - row.start)
 
 
-def _face(path: pathlib.Path, row: Row, line: bytes) -> base.Face:
+def _face(path: pathlib.Path, row: Row, line: bytes, size: int, channels: int) -> base.Face:
   emotion, pixels = _parse_row(path, row.number, line)
   labels = {'emotion7': emotion}
   if row.votes is not None and (emotion8 := majority(row.votes)) is not None:
     labels['emotion8'] = emotion8
   return base.Face(
     f'fer2013_{row.number:05d}',
-    pixels,
+    _stored(pixels, size, channels),
     labels=labels,
     attributes={'votes': np.array(row.votes or [0] * len(VOTE_COLUMNS), np.int32)},
     digest=crop.content_digest(pixels),
     notes=('ferplus_without_majority',) if row.votes is not None and 'emotion8' not in labels else (),
   )
+
+
+def _stored(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
+  """[48, 48, 1] as [size, size, channels]; bilinear, where it is enlarged."""
+  grey = pixels if size == SIDE else crop.resize(pixels, size).reshape(size, size, 1)
+  return np.repeat(grey, channels, axis=2)
 
 
 def _parse_row(path: pathlib.Path, number: int, line: bytes) -> tuple[int, np.ndarray]:

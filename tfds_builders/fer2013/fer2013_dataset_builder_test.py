@@ -175,3 +175,14 @@ def test_votes_without_a_column(tmp_path):
   (raw / 'fer2013new.csv').write_text(HEADER.replace(',contempt', '') + '\n')
   with pytest.raises(UserError, match='the column contempt is missing'):
     build_set('fer2013', raw, tmp_path)
+
+
+def test_small_colour_faces_are_the_grey_ones_enlarged(tmp_path):
+  blocks = np.random.default_rng(1).integers(0, 256, (4, 3, 3), dtype=np.uint8).repeat(16, axis=1).repeat(16, axis=2)
+  raw = make_fer2013(tmp_path / 'fer2013', [(0, pixels, usage) for pixels, usage in zip(blocks, USAGES, strict=True)])
+  records = by_id(build_set('fer2013/rgb96', raw, tmp_path))
+  for i, pixels in enumerate(blocks):
+    image = records[f'fer2013_0000{i}']['image'].astype(float)
+    assert image.shape == (96, 96, 3)
+    # The middles of the blocks, which neither the interpolation nor JPEG has changed much; the three channels are equal.
+    np.testing.assert_allclose(image[16::32, 16::32], pixels[8::16, 8::16, None].repeat(3, axis=2), atol=12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +12,32 @@ import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
 from mtface.faces import crop
-from tfds_builders import base
+from tfds_builders import base, detected
 
 _ENDING = '.chip.jpg'  # nearly all end in .jpg.chip.jpg, but not 55_0_0_20170116232725357jpg.chip.jpg
 _ETHNICITIES = tasks.get_task('ethnicity5').num_classes
 
 
+@dataclasses.dataclass(eq=False)
+class ChipConfig(base.FaceConfig):
+  """`detect`: whether MTCNN's box is cut out of the chip (as Savchenko 2021 trains); else the whole chip is stored."""
+
+  detect: bool = False
+
+
 class Builder(base.FaceBuilder):
-  """Stores the aligned chips as they are distributed, resized."""
+  """Stores the aligned chips as they are distributed, resized; `rgb64_mtcnn` and `rgb224_mtcnn` what MTCNN finds in them."""
 
   VERSION = tfds.core.Version('1.0.0')
   BUILDER_CONFIGS = (
     base.gray48('48x48 grey: the whole chip'),
+    base.rgb64('64x64 colour: the whole chip'),
+    base.rgb96('96x96 colour: the whole chip'),
     base.rgb224('224x224 colour: the whole chip'),
+    ChipConfig(name='rgb64_mtcnn', description="64x64 colour: MTCNN's box", size=64, channels=3, detect=True),
+    ChipConfig(
+      name='rgb224_mtcnn', description="224x224 colour: MTCNN's box", size=224, channels=3, encoded=True, detect=True
+    ),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'download "Aligned&Cropped Faces" (UTKFace.tar.gz) from https://susanqq.github.io/UTKFace/, unpack it, and give the'
@@ -31,6 +45,17 @@ class Builder(base.FaceBuilder):
   )
   TASKS = ('age_years', 'age_group', 'gender', 'ethnicity5')
   NOTES = (('label_missing_in_file_name', 'what the file name does not give is masked'),)
+
+  def _detects(self) -> bool:
+    return getattr(self.builder_config, 'detect', False)
+
+  def attributes(self) -> dict[str, Any]:
+    """What the detector said, in pixels of the chip, where it is run."""
+    return detected.features() if self._detects() else {}
+
+  def notes(self) -> tuple[tuple[str, str], ...]:
+    """With those about the detection, where it is run."""
+    return self.NOTES + (detected.NOTES if self._detects() else ())
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns the folder of chips: `manual_dir` or a folder in it, as the archive unpacks."""
@@ -43,10 +68,10 @@ class Builder(base.FaceBuilder):
   def converter(self) -> Callable[[pathlib.Path], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that reads the labels and resizes the chip of one file."""
     config = self.builder_config
-    return functools.partial(convert, size=config.size, channels=config.channels)
+    return functools.partial(convert, size=config.size, channels=config.channels, detect=self._detects())
 
 
-def convert(path: pathlib.Path, *, size: int, channels: int) -> list[base.Face | base.LeftOut]:
+def convert(path: pathlib.Path, *, size: int, channels: int, detect: bool = False) -> list[base.Face | base.LeftOut]:
   """Turns one chip into a face. Its id is the file name, less the ending that all have."""
   image_id = path.name.removesuffix(_ENDING)
   try:
@@ -54,14 +79,17 @@ def convert(path: pathlib.Path, *, size: int, channels: int) -> list[base.Face |
   except errors.UserError as error:
     return [base.LeftOut(image_id, 'damaged image', str(error))]
   labels = parse_name(path.name)
+  face = detected.cut_out(image, size=size, channels=channels) if detect else None
   whole = (0, 0, image.shape[1], image.shape[0])
+  missing = () if len(labels) == len(Builder.TASKS) else ('label_missing_in_file_name',)
   return [
     base.Face(
       image_id,
-      crop.crop_face(image, whole, size, channels),
+      face.image if face else crop.crop_face(image, whole, size, channels),
       labels=labels,
+      attributes=face.attributes if face else {},
       digest=crop.content_digest(image),
-      notes=() if len(labels) == len(Builder.TASKS) else ('label_missing_in_file_name',),
+      notes=missing + (face.notes if face else ()),
     )
   ]
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtface.data.sources import load_source
 from mtface.errors import UserError
-from tests.cartoons import make_utkface
+from tests.cartoons import cartoon, make_utkface, save
 from tests.prepared import build_set, by_id, read_summary
 from tfds_builders.utkface.utkface_dataset_builder import parse_name
 
@@ -88,6 +89,40 @@ def test_rgb224(raw, tmp_path):
   assert record['image'].shape == (224, 224, 3)
   quarters = record['image'].reshape(2, 112, 2, 112, 3).mean(axis=(1, 3))
   np.testing.assert_allclose(quarters, chip.reshape(2, 100, 2, 100, 3).mean(axis=(1, 3)), atol=3)
+
+
+def test_mtcnn_crops(tmp_path):
+  raw = tmp_path / 'UTKFace'
+  save(raw / NAMES[0], cartoon(size=200, scale=1.3))
+  save(raw / NAMES[1], np.full((200, 200, 3), 127, np.uint8))
+  path = build_set('utkface/rgb64_mtcnn', raw, tmp_path)
+  records, notes = by_id(path), read_summary(path)['notes']
+  found, none = (records[name.removesuffix('.chip.jpg')] for name in NAMES[:2])
+  left, _, right, _ = found['attributes']['box']
+  assert 40 < left < 80 < 120 < right < 160  # 1.3 times 62 wide, around 100
+  assert found['image'].shape == (64, 64, 3)
+  np.testing.assert_array_equal(none['attributes']['box'], [0, 0, 200, 200])
+  assert notes['face_not_found']['image_ids'] == [NAMES[1].removesuffix('.chip.jpg')]
+  whole = build_set('utkface/rgb64', raw, tmp_path)
+  assert 'face_not_found' not in read_summary(whole)['notes']
+  assert 'attributes' not in by_id(whole)[NAMES[0].removesuffix('.chip.jpg')]
+
+
+def test_the_published_parts_as_sources(tmp_path):
+  """As docs/datasets.md names them, at a hundredth: 12 for training, 6 for testing, and the ages from 21 to 60."""
+  names = [f'{age}_{age % 2}_{age % 5}_201701161{age:08d}.jpg.chip.jpg' for age in range(15, 69, 3)]
+  names.append('39_1_20170116174525125.jpg.chip.jpg')  # has no ethnicity, so no draw takes it
+  build_set('utkface/gray48', make_utkface(tmp_path / 'UTKFace', names), tmp_path)
+
+  def ages(part):
+    source = load_source(f'utkface/gray48:train[{part}]', tmp_path)
+    return source.labels['age_years'].tolist()
+
+  trained, tested = ages('take=12,seed=0'), ages('take=6,after=12,seed=0')
+  assert sorted(trained + tested) == list(range(15, 69, 3))
+  assert sorted(ages('age_years=21-60')) == sorted([*range(21, 61, 3), 39])
+  with pytest.raises(UserError, match=r'7 images after 12 are to be drawn, but only 18 can be'):
+    ages('take=7,after=12,seed=0')
 
 
 def test_copies_with_other_labels_are_reported(raw, tmp_path):

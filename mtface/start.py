@@ -1,0 +1,128 @@
+"""Where a stage's weights come from: `config.start`.
+
+    ''                          they are drawn
+    stage:NAME[@last|best|STEP] a stage before, in the same workdir
+    WORKDIR[@last|best|STEP]    another run's last stage
+    FILE.safetensors, .pth, .pt a file of weights (mtface/models/weights.py), whose classifier is left behind
+
+All parameters and statistics are taken over but those that match `start.fresh`, and the heads of tasks that the weights do not know, which
+are drawn. Heads of tasks that the stage does not train are left behind. Anything else that is on one side only is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mtface import process
+from mtface.checkpoints import Checkpoints, read_config
+from mtface.config import tasks_of
+from mtface.errors import UserError
+from mtface.models.network import HEADS, Params, Stats, abstract_network, by_path, matches, path_name
+from mtface.models.weights import Imported, import_weights
+from mtface.optim import make_optimizer
+from mtface.sharding import everywhere, make_mesh
+from mtface.stages import EARLIER, stage_of
+from mtface.step import TrainState, new_state
+
+SUFFIXES = ('.safetensors', '.pth', '.pt')
+
+
+def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats) -> tuple[Params, Stats]:
+  """The parameters and statistics that a stage begins with: `params` and `stats`, as drawn, or what `config.start` says.
+
+  Raises:
+    UserError: the weights cannot be found or read, or do not fit the network.
+  """
+  text = config.start.weights
+  if not text:
+    return params, stats
+  if text.startswith(EARLIER):
+    stage, _, step = text.removeprefix(EARLIER).partition('@')
+    found = saved_weights(workdir, stage, step or 'last')
+  elif text.endswith(SUFFIXES):
+    imported = import_weights(
+      text, config.model, list(tasks_of(config).values()), config.image_shape, classifier='leave'
+    )
+    process.say(f'weights: {text}: {len(imported.found):,} arrays; drawn: {", ".join(imported.kept) or "none"}')
+    return _imported(imported, params, stats, config.start.fresh)
+  else:
+    folder, _, step = text.partition('@')
+    found = saved_weights(pathlib.Path(folder).expanduser(), '', step or 'last')
+  what = f'config.start.weights={text}'
+  process.say(f'weights: {text}')
+  return tuple(graft(own, there, config.start.fresh, what) for own, there in zip((params, stats), found, strict=True))  # type: ignore[return-value]
+
+
+def saved_weights(workdir: str | os.PathLike, stage: str = '', step: str = 'last') -> tuple[Params, Stats]:
+  """The parameters and statistics of one checkpoint, on the host.
+
+  Args:
+    workdir: of a run.
+    stage: one of its stages; '' is the last.
+    step: last, best, or a number.
+  """
+  stage, config = stage_of(read_config(workdir), stage)
+  checkpoints = Checkpoints(workdir, stage)
+  if not checkpoints.steps:
+    raise UserError(f'{checkpoints.folder}: holds no checkpoint yet; train it first')
+  if step not in ('last', 'best') and not step.isdigit():
+    raise UserError(f'config.start.weights: @{step}: expected last, best or a step')
+  number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(step, lambda: int(step))()
+  state = checkpoints.restore(number, abstract_state(config))
+  return jax.device_get((state.params, state.stats))
+
+
+def abstract_state(config: ConfigDict) -> TrainState:
+  """The shapes of a stage's training state, on all devices; no data are needed."""
+  network_of = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)
+  optimizer = make_optimizer(config.optimizer, 1, config.freeze.params)  # what it keeps does not depend on the steps
+  shapes = jax.eval_shape(lambda params, stats: new_state(params, stats, optimizer), *network_of[1:])
+  where = everywhere(make_mesh())
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
+
+
+def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
+  """`own` with the arrays of `there` under the same names, see the module's docstring; `what` begins an error."""
+  mine, theirs = by_path(own), by_path(there)
+  heads = {_head(name) for name in theirs}
+  drawn = {name for name in mine if matches(fresh, name) or (_head(name) and _head(name) not in heads)}
+  for name in mine.keys() - drawn:
+    have = np.shape(theirs[name]) if name in theirs else 'not there'
+    if have != np.shape(mine[name]):
+      raise UserError(
+        f'{what}: {name} is {have}, the network wants {np.shape(mine[name])}; name it in config.start.fresh to draw it, or take '
+        'the same config.model'
+      )
+  left = [name for name in theirs if name not in mine and not matches(fresh, name) and not _head(name)]
+  if left:
+    raise UserError(
+      f'{what}: {left[0]} (and {len(left) - 1} more) has no place in the network; take the same config.model'
+    )
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: x if path_name(path) in drawn else theirs[path_name(path)], own
+  )
+
+
+def _imported(imported: Imported, params: Params, stats: Stats, fresh: Sequence[str]) -> tuple[Params, Stats]:
+  """The drawn weights under those of a file, but for the parameters that are to be fresh."""
+
+  def chosen(own: Any, part: Any) -> Any:
+    there = by_path(part)
+    return jax.tree_util.tree_map_with_path(
+      lambda path, x: x if matches(fresh, path_name(path)) else there.get(path_name(path), x), own
+    )
+
+  return chosen(params, imported.params), chosen(stats, imported.stats)
+
+
+def _head(name: str) -> str:
+  """'heads/gender' for a parameter of that head; '' for one of the trunk."""
+  group, _, rest = name.partition('/')
+  return f'{group}/{rest.partition("/")[0]}' if group in HEADS else ''

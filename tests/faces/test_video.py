@@ -1,0 +1,122 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mtface.errors import UserError
+from mtface.faces import detect, video
+from tests.cartoons import cartoon
+from tests.videos import set_durations, write_video
+
+
+def greys(count, size=(48, 64)):
+  """Frame i is grey of the value 20 i, but for a red upper left quarter in the first."""
+  images = [np.full((*size, 3), 20 * i, np.uint8) for i in range(count)]
+  images[0][: size[0] // 2, : size[1] // 2] = (250, 10, 10)
+  return images
+
+
+@pytest.mark.parametrize('ending', ['.avi', '.mp4', '.mkv'])
+def test_frames_come_in_order_with_their_times_in_rgb(tmp_path, ending):
+  path = write_video(tmp_path / f'clip{ending}', greys(10), fps=8)
+  found = list(video.frames(path))
+  assert [frame.index for frame in found] == list(range(10))
+  np.testing.assert_allclose([frame.seconds for frame in found], np.arange(10) / 8, atol=1e-3)
+  assert found[0].image.shape == (48, 64, 3)
+  np.testing.assert_allclose(found[0].image[4, 4], (250, 10, 10), atol=12)
+  np.testing.assert_allclose([frame.image.mean() for frame in found[1:]], 20 * np.arange(1, 10), atol=6)
+
+
+def test_every_kth_frame(tmp_path):
+  path = write_video(tmp_path / 'clip.mp4', greys(10), fps=10)
+  found = list(video.frames(path, every=4))
+  assert [frame.index for frame in found] == [0, 4, 8]
+  np.testing.assert_allclose([frame.seconds for frame in found], [0, 0.4, 0.8], atol=1e-3)
+  np.testing.assert_allclose([frame.image.mean() for frame in found[1:]], [80, 160], atol=6)
+  with pytest.raises(UserError, match='every is 0'):
+    next(video.frames(path, every=0))
+
+
+def test_a_rate_that_varies(tmp_path):
+  path = write_video(tmp_path / 'clip.mp4', greys(6))
+  durations = [0.04, 0.2, 0.04, 1.0, 0.12, 0.04]
+  set_durations(path, durations)
+  seconds = [frame.seconds for frame in video.frames(path)]
+  np.testing.assert_allclose(seconds, np.cumsum([0, *durations[:-1]]), atol=2e-3)
+
+
+@pytest.mark.parametrize('ending', ['.avi', '.mp4'])
+def test_one_frame(tmp_path, ending):
+  (frame,) = video.frames(write_video(tmp_path / f'one{ending}', greys(1)))
+  assert (frame.index, frame.seconds) == (0, 0.0)
+
+
+def test_what_is_no_video(tmp_path):
+  sound = write_video(tmp_path / 'sound.mp4', greys(10)).read_bytes()
+  for name, content in {'text.avi': b'no video', 'empty.mp4': b'', 'half.mp4': sound[: len(sound) // 2]}.items():
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f'{name}: cannot be read as a video; the file may be damaged'):
+      next(video.frames(tmp_path / name))
+  with pytest.raises(UserError, match=r'gone.mp4: there is no such file'):
+    next(video.frames(tmp_path / 'gone.mp4'))
+
+
+def test_a_video_with_a_hole_is_damaged_and_one_that_lacks_a_frame_is_not(tmp_path):
+  path = write_video(tmp_path / 'clip.avi', greys(10))
+  whole = path.read_bytes()
+  starts = [i for i in range(len(whole)) if whole.startswith(b'00dc', i)][:10]  # the frames; then comes the index
+  lost = bytearray(whole)
+  lost[starts[3] : starts[8]] = bytes(starts[8] - starts[3])
+  path.write_bytes(lost)
+  seen = []
+  with pytest.raises(UserError, match=r'clip.avi: \d of 10 frames can be read; the file may be damaged'):
+    seen.extend(video.frames(path))
+  assert 0 < len(seen) < 8
+  one = bytearray(whole)
+  one[starts[9] : starts[9] + 4] = b'JUNK'
+  path.write_bytes(one)
+  assert len(list(video.frames(path))) == 9
+
+
+def test_nothing_is_printed_about_a_damaged_file(tmp_path):
+  (tmp_path / 'text.mp4').write_text('no video')
+  code = 'import sys; from mtface.faces import video\ntry: list(video.frames(sys.argv[1]))\nexcept Exception: pass'
+  done = subprocess.run([sys.executable, '-c', code, tmp_path / 'text.mp4'], capture_output=True, text=True)
+  assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+  # Frames that are not held by the caller are gone: only the last two are ever alive.
+  import weakref
+
+  path = write_video(tmp_path / 'clip.mp4', greys(10))
+  alive = []
+  for frame in video.frames(path):
+    alive.append(weakref.ref(frame.image))
+    assert sum(image() is not None for image in alive) <= 2
+
+
+# --- Faces --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_faces_of_a_frame_are_all_faces_the_largest_first():
+  small, large = cartoon(scale=0.75), cartoon(scale=1.25)
+  faces = video.faces_of(np.hstack([small, large]))
+  assert [face.box[0] // 200 for face in faces] == [1, 0]
+  assert video.faces_of(np.full((60, 60, 3), 127, np.uint8)) == []
+  assert [face.box[0] // 200 for face in video.faces_of(np.hstack([small, large]), min_face=150)] == [1]
+
+
+def face(left, side):
+  return detect.Detection((left, 0, left + side, side), 0.9, np.zeros((5, 2), np.float32))
+
+
+def test_the_main_face_is_the_largest_or_the_one_before_if_it_is_nearly_as_large():
+  left, right = face(0, 40), face(100, 44)
+  assert video.follow([right, left], None) is right
+  assert video.follow([right, left], (4, 0, 44, 40)) is left
+  assert video.follow([right, left], (300, 0, 340, 40)) is right  # nobody of the frame before
+  much_larger = face(100, 60)
+  assert video.follow([much_larger, left], (4, 0, 44, 40)) is much_larger
+  assert video.follow([], (0, 0, 4, 4)) is None

@@ -1,0 +1,218 @@
+"""Files of weights: exact both ways, by timm's names, and errors that name the tensor. tests/parity loads them into timm itself."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from mtface.config import model
+from mtface.errors import UserError
+from mtface.models import weights
+from mtface.models.timm_names import timm_name
+from mtface.tasks import get_task
+from tests.models.networks import random_network
+
+SHAPE = (32, 32, 3)
+TASKS = ['smile', 'gender']
+FIELDS = {
+  'bknet': {'width': 0.03125},
+  'mobilenet': {'width': 0.1},
+  'efficientnet': {'width': 0.1, 'depth': 1.1},
+  'rexnet': {'width': 0.1},
+}
+SMALL = {'width': 0.1, 'depth': 0.1}
+
+
+def imported(path, name='efficientnet', tasks=TASKS, classifier=None, **fields):
+  found = [get_task(task) for task in tasks]
+  return weights.import_weights(path, model(name, **(fields or SMALL)), found, SHAPE, classifier=classifier)
+
+
+def same(one, other):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  return all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
+
+
+@pytest.fixture
+def exported(tmp_path):
+  """(parameters, statistics, the file in timm's format with gender for classifier)."""
+  _, params, stats = random_network('efficientnet', TASKS, SHAPE, **SMALL)
+  path = tmp_path / 'weights.safetensors'
+  weights.export_weights(params, stats, path, model('efficientnet', **SMALL), classifier='gender')
+  return params, stats, path
+
+
+def changed(path, change):
+  """The file with its tensors changed by a function."""
+  tensors = safetensors.numpy.load_file(path)
+  change(tensors)
+  safetensors.numpy.save_file(tensors, path)
+  return path
+
+
+@pytest.mark.parametrize('name', list(FIELDS))
+def test_our_format_is_exact_for_every_network(name, tmp_path):
+  _, params, stats = random_network(name, TASKS, SHAPE, **FIELDS[name])
+  path = tmp_path / 'weights.safetensors'
+  weights.export_weights(params, stats, path, model(name, **FIELDS[name]), format='mtface', notes={'run': 'r'})
+  found = imported(path, name, **FIELDS[name])
+  assert same(found.params, params)
+  assert same(found.stats, stats)
+  assert found.kept == found.left == ()
+  with safetensors.safe_open(path, 'np') as file:
+    about = file.metadata()
+  assert about['run'] == 'r'
+  assert json.loads(about['model'])['name'] == name
+
+
+@pytest.mark.parametrize('name', ['mobilenet', 'efficientnet', 'rexnet'])
+def test_timms_format_is_exact_there_and_back(name, tmp_path):
+  _, params, stats = random_network(name, TASKS, SHAPE, **FIELDS[name])
+  one, two = tmp_path / 'one.safetensors', tmp_path / 'two.safetensors'
+  weights.export_weights(params, stats, one, model(name, **FIELDS[name]), classifier='smile')
+  found = imported(one, name, classifier='smile', **FIELDS[name])
+  assert same(found.params['trunk'], params['trunk'])
+  assert same(found.params['heads'], {'smile': params['heads']['smile']})
+  assert same(found.stats, stats)
+  assert found.kept == ('heads/gender/scores/bias', 'heads/gender/scores/kernel')
+  whole = weights.overlaid(params, found.params)
+  weights.export_weights(whole, found.stats, two, model(name, **FIELDS[name]), classifier='smile')
+  assert one.read_bytes() == two.read_bytes()
+
+
+def test_names_are_timms():
+  # From the state_dict of timm 1.0.31's networks.
+  names = {
+    ('mobilenet', 'trunk/stages/3/5/pointwise/norm/var'): 'blocks.3.5.bn2.running_var',
+    ('efficientnet', 'trunk/stages/0/0/project/norm/mean'): 'blocks.0.0.bn2.running_mean',
+    ('efficientnet', 'trunk/stages/0/0/squeeze/reduce/bias'): 'blocks.0.0.se.conv_reduce.bias',
+    ('efficientnet', 'trunk/stages/4/2/project/conv/kernel'): 'blocks.4.2.conv_pwl.weight',
+    ('efficientnet', 'trunk/top/norm/scale'): 'bn2.weight',
+    ('rexnet', 'trunk/blocks/3/squeeze/norm/scale'): 'features.3.se.bn.weight',
+    ('rexnet', 'trunk/top/conv/kernel'): 'features.16.conv.weight',
+  }
+  assert {key: timm_name(*key) for key in names} == names
+
+
+def test_arrays_lie_as_in_pytorch(exported):
+  params, _, path = exported
+  tensors = safetensors.numpy.load_file(path)
+  stem = np.asarray(params['trunk']['stem']['conv']['kernel'])  # height, width, in, out
+  assert tensors['conv_stem.weight'].shape == (8, 3, 3, 3)
+  assert tensors['conv_stem.weight'][5, 2, 0, 1] == stem[0, 1, 2, 5]
+  assert tensors['blocks.1.0.conv_dw.weight'].shape == (48, 1, 3, 3)
+  np.testing.assert_array_equal(tensors['classifier.weight'], params['heads']['gender']['scores']['kernel'].T)
+
+
+def test_a_classifier_is_given_to_a_head_or_left_but_never_guessed(exported):
+  params, _, path = exported
+  with pytest.raises(UserError, match=r"has a classifier of 2 classes \(classifier.weight\); name the head .* 'leave'"):
+    imported(path)
+  left = imported(path, classifier=weights.LEAVE)
+  assert left.left == ('classifier.weight', 'classifier.bias') or set(left.left) == {
+    'classifier.weight',
+    'classifier.bias',
+  }
+  assert list(left.params) == ['trunk']
+  to_smile = imported(path, classifier='smile')  # both have two classes
+  np.testing.assert_array_equal(
+    to_smile.params['heads']['smile']['scores']['kernel'], params['heads']['gender']['scores']['kernel']
+  )
+  with pytest.raises(UserError, match=r"classifier 'age': the network has no such head; it has gender, smile"):
+    imported(path, classifier='age')
+  with pytest.raises(UserError, match=r'heads/emotion7/scores/kernel 8x2|heads/emotion7/scores/.* not '):
+    imported(path, tasks=['emotion7'], classifier='emotion7')
+  with pytest.raises(UserError, match=r'has hidden layers'):
+    imported(path, tasks=['age_years'], classifier='age_years', age_hidden=(4,), **SMALL)
+
+
+def test_a_tensor_too_many_or_too_few_is_named(exported):
+  _, _, path = exported
+  changed(path, lambda tensors: tensors.update({'bn1.num_batches_tracked': np.array(3), 'extra.weight': np.zeros(2)}))
+  with pytest.raises(UserError, match=r'is not of this network: the file has extra.weight too many$'):
+    imported(path, classifier='gender')
+  changed(path, lambda tensors: [tensors.pop('extra.weight'), tensors.pop('bn2.running_var')])
+  with pytest.raises(UserError, match=r'it lacks bn2.running_var \(our trunk/top/norm/var\)$'):
+    imported(path, classifier='gender')
+  changed(path, lambda tensors: tensors.pop('classifier.bias'))
+  with pytest.raises(UserError, match=r'classifier.bias'):
+    imported(path, classifier='gender')
+
+
+def test_counters_are_left_and_said_so(exported):
+  _, _, path = exported
+  changed(path, lambda tensors: tensors.update({'bn1.num_batches_tracked': np.array(3)}))
+  assert imported(path, classifier='gender').left == ('bn1.num_batches_tracked',)
+
+
+def test_a_wider_network_is_refused_by_the_shape(exported):
+  with pytest.raises(UserError, match=r'trunk/\S+ \S+, not \S+ .*config.model and image_shape'):
+    imported(exported[2], classifier='gender', width=0.5, depth=0.1)
+
+
+def test_half_precision_becomes_float32(exported):
+  params, _, path = exported
+  changed(path, lambda tensors: tensors.update({k: x.astype(np.float16) for k, x in tensors.items()}))
+  found = imported(path, classifier='gender').params['trunk']['stem']['conv']['kernel']
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found, params['trunk']['stem']['conv']['kernel'], rtol=1e-3)
+
+
+def test_heads_of_our_format_are_taken_by_name(tmp_path):
+  _, params, stats = random_network('efficientnet', ['smile', 'emotion7'], SHAPE, **SMALL)
+  path = tmp_path / 'weights.safetensors'
+  weights.export_weights(params, stats, path, model('efficientnet', **SMALL), format='mtface')
+  found = imported(path, tasks=['smile', 'gender'])
+  assert list(found.params['heads']) == ['smile']
+  assert found.kept == ('heads/gender/scores/bias', 'heads/gender/scores/kernel')
+  assert set(found.left) == {'heads/emotion7/scores/bias', 'heads/emotion7/scores/kernel'}
+  with pytest.raises(UserError, match=r"classifier='smile' is for files of timm"):
+    imported(path, classifier='smile')
+
+  def spoil(tensors):
+    tensors.pop('heads/smile/scores/bias')
+
+  tensors = safetensors.numpy.load_file(path)
+  spoil(tensors)
+  safetensors.numpy.save_file(tensors, path, {'format': 'mtface'})
+  with pytest.raises(UserError, match=r'it lacks heads/smile/scores/bias$'):
+    imported(path, tasks=['smile', 'gender'])
+
+
+def test_files_that_cannot_be_read(tmp_path):
+  with pytest.raises(UserError, match='no such file of weights'):
+    weights.read_torch(tmp_path / 'none.safetensors')
+  for name in ('cut.safetensors', 'model.onnx'):
+    (tmp_path / name).write_bytes(b'\x10\0\0\0\0\0\0\0{')
+  with pytest.raises(UserError, match='is no whole safetensors file'):
+    weights.read_torch(tmp_path / 'cut.safetensors')
+  with pytest.raises(UserError, match='are read from .safetensors, .pth and .pt'):
+    weights.read_torch(tmp_path / 'model.onnx')
+
+
+def test_a_pth_file_without_pytorch_says_how_to_convert_it(tmp_path, monkeypatch):
+  import sys
+
+  monkeypatch.setitem(sys.modules, 'torch', None)  # import raises ImportError
+  (tmp_path / 'model.pth').write_bytes(b'')
+  with pytest.raises(
+    UserError, match=r'pip install torch, or where it is, convert the file: safetensors.torch.save_file'
+  ):
+    weights.read_torch(tmp_path / 'model.pth')
+
+
+def test_what_cannot_be_written(tmp_path):
+  _, params, stats = random_network('bknet', ['smile'], (16, 16, 1), width=0.03125)
+  fields = model('bknet', width=0.03125)
+  with pytest.raises(UserError, match='--format=timm: model bknet is no network of timm; take --format=mtface'):
+    weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields)
+  with pytest.raises(UserError, match='--format=onnx: unknown; there are timm, mtface'):
+    weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields, format='onnx')
+  with pytest.raises(UserError, match='only timm has a classifier'):
+    weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields, format='mtface', classifier='smile')
+  with pytest.raises(UserError, match='the folder .* is not there'):
+    weights.export_weights(params, stats, tmp_path / 'none' / 'a.safetensors', fields, format='mtface')
+  assert list(tmp_path.iterdir()) == []
