@@ -57,9 +57,10 @@ test-parity: .venv-parity/.ready  ## compares the backbones with timm's, in PyTo
 	.venv-parity/bin/python -m pytest tests/parity
 
 # State and jobs of the cluster lie in a folder of its own; `run` ends it whatever the tests do.
-test-cluster: setup  ## tests on a real Slurm, started here and stopped again (Debian packages slurm-wlm and munge; installed as root if missing)
+test-cluster: setup  ## tests on a real Slurm, started here and stopped again (Debian packages slurm-wlm and munge; installed as root if missing), and of 8 processes
 	tests/cluster/slurm.sh install
-	MTFACE_SLURM_DIR=$$(mktemp -d) MTFACE_TEST_CLUSTER=1 tests/cluster/slurm.sh run $(BIN)/python -m pytest tests/cluster
+	MTFACE_SLURM_DIR=$$(mktemp -d) MTFACE_TEST_CLUSTER=1 tests/cluster/slurm.sh run $(BIN)/python -m pytest tests/cluster \
+		'tests/end_to_end/test_processes.py::test_another_number_of_processes_goes_on_with_the_same_batches[8-1]'
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -31,8 +31,7 @@ from absl import logging
 from mtface.checkpoints import Checkpoints
 from mtface.errors import EXIT_PEER_LOST
 from mtface.evaluate import Evaluator
-from tests.command import ROOT
-from tests.end_to_end.test_processes import free_port
+from tests.command import ROOT, free_port
 from tests.fakes import write_tiny
 
 MOMENTS = ('start-up', 'steps', 'checkpoint')
@@ -77,6 +76,7 @@ class Chaotic:
     self.starts, self.kills = 0, list[Kill]()
     self._printed = 0  # lines of rank 0 before this start
     self._since = time.monotonic()
+    self.start_up = 0.0  # seconds until the first line of the start before
 
   @contextlib.contextmanager
   def started(self) -> Iterator[list[subprocess.Popen]]:
@@ -150,13 +150,25 @@ class Chaotic:
         raise SystemExit(f'the undisturbed run failed: {self.folder}/rank*.log')
     return first, time.monotonic() - since
 
-  def disturb(self, victim: int, moment: str, delay: float) -> bool:
-    """One start, in which a rank is killed `delay` seconds after the moment has come; False: the run was over before."""
+  def disturb(self, victim: int, moment: str, share: float) -> bool:
+    """One start, in which a rank is killed; False: the run was over before.
+
+    Args:
+      victim: the rank.
+      moment: when.
+      share: of the time that the start before took until its first line, or of a second after that line.
+    """
     begun, started = self.newest(), time.monotonic()
     with self.started() as ranks:
-      if moment != 'start-up':
+      if moment == 'start-up':
+        until = started + share * self.start_up
+        # A start that is quicker than the one before is killed as soon as it trains.
+        self._wait(ranks, lambda: time.monotonic() >= until or self.reached(), 'a while')
+      else:
         self._wait(ranks, self.reached, 'a step')
-      self._sleep(ranks, delay)
+        until = time.monotonic() + share
+        self.start_up = until - share - started
+        self._wait(ranks, lambda: time.monotonic() >= until, 'a while')
       if moment == 'checkpoint':
         self._wait(ranks, self.is_saving, 'a checkpoint')
       ranks[victim].send_signal(signal.SIGKILL)
@@ -166,8 +178,9 @@ class Chaotic:
     if codes[victim] != -signal.SIGKILL:
       self._check(codes)
       print(f'a rank ended before it was killed: {codes}', flush=True)
-      return any(codes) and self.disturb(victim, moment, delay)
-    found = 'checkpoint' if self.is_saving() else 'steps' if self.reached() else 'start-up'
+      return any(codes) and self.disturb(victim, moment, share)
+    # What is uncommitted may be left from the start before, until training begins.
+    found = 'start-up' if not self.reached() else 'checkpoint' if self.is_saving() else 'steps'
     times = {'seconds': ended - since, 'at': since - self._since, 'took': ended - started}
     self.kills.append(Kill(victim, found, codes, begun, self.reached(), self.newest(), half=self.is_saving(), **times))
     print(f'kill {len(self.kills)}: {self.kills[-1]}', flush=True)
@@ -210,25 +223,21 @@ class Chaotic:
         raise SystemExit(f'lost: the run stands still (waiting for {what})')
       time.sleep(0.002)
 
-  def _sleep(self, ranks: list[subprocess.Popen], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    self._wait(ranks, lambda: time.monotonic() >= until, 'a while')
-
   def final(self) -> list[np.ndarray]:
     """All arrays of the last checkpoint."""
     evaluator = Evaluator(self.folder / 'run', self._data_dir)
     return jax.tree.leaves(jax.device_get(evaluator._restore(Checkpoints(self.folder / 'run').steps[-1])))
 
 
-def disturb(run: Chaotic, args: argparse.Namespace, start_up: float) -> None:
-  """Kills as often as is asked for, then lets the run end. A start-up's kill comes within `start_up` seconds."""
+def disturb(run: Chaotic, args: argparse.Namespace) -> None:
+  """Kills as often as is asked for, then lets the run end."""
   rng = random.Random(args.seed)
   pairs = [(rank, moment) for rank in range(args.processes) for moment in MOMENTS]
   plan: list[tuple[int, str]] = []
   while len(plan) < args.kills:
     plan += rng.sample(pairs, len(pairs))
   for rank, moment in plan[: args.kills]:
-    if not run.disturb(rank, moment, rng.uniform(0.2, start_up) if moment == 'start-up' else rng.uniform(0, 1)):
+    if not run.disturb(rank, moment, rng.random()):
       raise SystemExit(f'the run was over after {len(run.kills)} kills: give it more --steps')
   run.finish()
 
@@ -289,7 +298,8 @@ def main() -> None:
   start_up, whole = expected.undisturbed()
   print(f'undisturbed: {args.steps} steps in {whole:.0f} s, of which {start_up:.0f} s to the first line', flush=True)
   run, since = Chaotic(folder / 'disturbed', folder / 'data', args), time.monotonic()
-  disturb(run, args, start_up)
+  run.start_up = start_up
+  disturb(run, args)
   took = time.monotonic() - since
   print_table(run.kills, (whole - start_up) / args.steps)
   print(

@@ -19,8 +19,8 @@ from tests.command import ROOT, TINY, Result, python
 from tests.launch.stand_in import chain, read_state
 
 STAND_IN, MTFACE = 'stand-in', 'mtface'
-STAND_IN_STEPS = 200  # ten seconds
-MTFACE_STEPS = 800
+STAND_IN_STEPS = 120  # six seconds
+MTFACE_STEPS = 500
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
@@ -97,7 +97,7 @@ class Runs:
   @staticmethod
   def of_stand_in(cluster: Cluster) -> Runs:
     flags = ('--module=tests.launch.stand_in', f'--config={TINY}', f'--env=STAND_IN_STEPS={STAND_IN_STEPS}')
-    return Runs(flags, lambda workdir: read_state(workdir)['value'], lambda: chain(STAND_IN_STEPS), a_while=25)
+    return Runs(flags, lambda workdir: read_state(workdir)['value'], lambda: chain(STAND_IN_STEPS), a_while=10)
 
   @staticmethod
   def of_mtface(cluster: Cluster, data_dir: pathlib.Path, ends: pathlib.Path) -> Runs:

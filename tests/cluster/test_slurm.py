@@ -81,7 +81,7 @@ def test_other_ways_to_stop_it(stand_in, cluster, tmp_path, options):
 
 def test_the_time_limit(stand_in, cluster, tmp_path):
   # Slurm counts a limit in minutes, and may warn up to a minute early.
-  number = stand_in.start(tmp_path, '--time=1', '--warning=45', '--env=STAND_IN_SECONDS=0.25')
+  number = stand_in.start(tmp_path, '--time=1', '--warning=45', '--env=STAND_IN_SECONDS=0.45')
   check_end(stand_in, cluster, tmp_path, number, restarts=int(cluster.ended(number)['Restarts']))
   assert int(cluster.job(number)['Restarts']) >= 1
 

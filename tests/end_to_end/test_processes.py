@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import signal
 import time
@@ -174,7 +175,12 @@ def four(tiny_data, tmp_path_factory):
   return folder
 
 
-@pytest.mark.parametrize(('processes', 'devices'), [(2, 4), (1, 8), (8, 1)])
+EIGHT = pytest.mark.skipif(
+  not os.environ.get('MTFACE_TEST_CLUSTER'), reason='eight processes start slowly on few cores: make test-cluster'
+)
+
+
+@pytest.mark.parametrize(('processes', 'devices'), [(2, 4), (1, 8), pytest.param(8, 1, marks=EIGHT)])
 def test_another_number_of_processes_goes_on_with_the_same_batches(one, four, tiny_data, tmp_path, processes, devices):
   shutil.copytree(four / 'run', tmp_path / 'x/run')
   begun = Checkpoints(tmp_path / 'x/run').steps[-1]
