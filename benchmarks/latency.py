@@ -1,12 +1,12 @@
-"""Milliseconds an image, as Savchenko 2021's Table 3 has them: batches of one image, one core; in JAX, and in onnxruntime from the same weights.
+"""Milliseconds an image, as Savchenko 2021's Table 3 has them: one image at a time on one core; in JAX, and in onnxruntime.
 
     make bench-latency      # in the environment of the parity tests, which has PyTorch and onnxruntime
     .venv-parity/bin/python benchmarks/latency.py [--models=bknet,rexnet] [--runs=50] [--cores=1]
 
-A network gets random weights, is written by `export_weights`, loaded into timm's network (BKNet: into a small PyTorch module below), and
-exported to ONNX from there; scores of both sides must be equal to 1e-3. JAX's and onnxruntime's runs alternate, so that other work on the
-machine falls on both. Times are CPU time of the process, which other work lengthens least, and beside it the clock's. Prints a Markdown table
-of medians, with the middle half of the runs; benchmarks/README.md keeps results.
+A network gets its initial weights, is written by `export_weights`, loaded into timm's network (BKNet: into a small PyTorch module below),
+and exported to ONNX from there; scores of both sides must be equal to 1e-3 of the largest. JAX's and onnxruntime's runs alternate, so that
+other work on the machine falls on both. Times are CPU time of the process, which other work lengthens least, with the middle half of the
+runs in brackets; then the clock's. Prints a Markdown table of medians; benchmarks/README.md keeps results.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def torch_bknet(arrays):
         layer.bias.copy_(tensor(f'blocks/{block}/convolutions/{i}/bias'))
         layers += [layer, norm(nn.BatchNorm2d(len(kernel)), f'blocks/{block}/norms/{i}'), nn.ReLU()]
       layers.append(nn.MaxPool2d(2))
-    layers.append(ChannelsLast())
+    layers.append(channels_last_flatten())
     for i, name in enumerate(('hidden/0', 'hidden/1', 'scores')):
       kernel = tensor(f'branches/{TASK}/{name}/kernel')
       layer = nn.Linear(*kernel.shape)
@@ -80,7 +80,7 @@ def torch_bknet(arrays):
   return nn.Sequential(*layers)
 
 
-def ChannelsLast():  # noqa: N802
+def channels_last_flatten():
   """A PyTorch module that flattens [B, C, H, W] in our order, channels last."""
   from torch import nn
 
@@ -164,9 +164,8 @@ def main() -> None:
   parser.add_argument('--cores', type=int, default=1)
   args = parser.parse_args()
   use_cores(args.cores)
-  print(
-    '| network | image | parameters, M | JAX: CPU ms; clock ms | onnxruntime: CPU ms; clock ms | difference | compile s | paper: ms | paper: M |'
-  )
+  times = 'JAX: CPU ms; clock | onnxruntime: CPU ms; clock'
+  print(f'| network | image | parameters, M | {times} | difference | compile s | paper: ms | paper: M |')
   print('|---|---|---|---|---|---|---|---|---|', flush=True)
   with tempfile.TemporaryDirectory() as folder:
     for name in args.models.split(','):
