@@ -80,7 +80,9 @@ def export(args: Args, _: Sequence[str]) -> None:
   if len(selection) != 1 or not args.to:
     raise UserError('export: takes one --checkpoint, and the file to write as --to=FILE.safetensors')
   workdir = workdir_flag(args)
-  export_network(workdir, data_dir(args), selection[0], args.to, format=args.format, classifier=args.classifier)
+  export_network(
+    workdir, data_dir(args), selection[0], args.to, format=args.format, classifier=args.classifier, stage=args.stage
+  )
   print(f'weights: {args.to}')
 
 
@@ -221,7 +223,7 @@ COMMANDS: dict[str, Command] = {
     evaluate,
     ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', 'stage', *_PLACE),
   ),
-  'export': Command(export, ('workdir', 'data_dir', 'checkpoint', 'format', 'classifier', 'to')),
+  'export': Command(export, ('workdir', 'data_dir', 'checkpoint', 'stage', 'format', 'classifier', 'to')),
   'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)),
   'compare': Command(compare, ('workdirs',)),
   'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),

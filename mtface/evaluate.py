@@ -13,6 +13,7 @@ A selection of checkpoints is one word:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -27,21 +28,20 @@ from jax.sharding import Mesh
 
 from mtface import losses, metrics, process
 from mtface.checkpoints import Checkpoints, average, read_config
-from mtface.config import check_shareable
+from mtface.config import check_shareable, tasks_of
 from mtface.data.augment import augment, scale_images
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
 from mtface.models.layers import MOMENTUM
-from mtface.models.network import Params, Stats, matches, path_name
-from mtface.optim import make_optimizer
+from mtface.models.network import Params, Stats, abstract_network, matches, path_name
 from mtface.predictions import write_predictions
 from mtface.progress import progress
 from mtface.results import Row, read_results, write_results
 from mtface.scoring import FeatureExtractor, Scorer, Scores, add_views, comparable, measure, with_views
-from mtface.sharding import everywhere, make_mesh, place, state_shardings
+from mtface.sharding import everywhere, make_mesh, state_shardings
 from mtface.stages import MAIN, stage_folder, stage_of
-from mtface.step import new_state
+from mtface.start import abstract_state
 from mtface.train import Run, prepare, still_parts
 
 Networks: TypeAlias = Sequence[tuple[Params, Stats]]
@@ -97,13 +97,21 @@ class Evaluator:
     # Perhaps on fewer devices than it was trained on.
     self.mesh: Mesh = make_mesh(math.gcd(self.config.mesh.fsdp, jax.device_count()))
     check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
-    self.run: Run = prepare(self.config, data_dir)
+    self.heads = tasks_of(self.config)
+    self.tasks = with_views(self.heads)  # what its scores say something of
+    self.network, _, _ = abstract_network(
+      self.config.model, list(self.heads.values()), self.config.image_shape, still_parts(self.config)
+    )
     self.checkpoints = Checkpoints(self.workdir, self.stage)
-    self.tasks = with_views(self.run.tasks)  # what its scores say something of
-    self.scorer = Scorer(self.run.network, self.run.tasks, self.mesh, self.config.evaluation.batch_size)
-    self.extractor = FeatureExtractor(self.run.network, self.mesh, self.config.evaluation.batch_size)
+    self.scorer = Scorer(self.network, self.heads, self.mesh, self.config.evaluation.batch_size)
+    self.extractor = FeatureExtractor(self.network, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
-    self._margins = [task for task in self.run.tasks if self.config.tasks[task].loss in losses.MARGINS]
+    self._margins = [task for task in self.heads if self.config.tasks[task].loss in losses.MARGINS]
+
+  @functools.cached_property
+  def run(self) -> Run:
+    """The run with its training data, which only a new estimate of batch-norm statistics needs."""
+    return prepare(self.config, self.data_dir)
 
   def source(self, name: str) -> Source:
     """A set by our name in `config.evaluation.sets`, or by a source's name."""
@@ -145,10 +153,10 @@ class Evaluator:
     return head if self.stage == MAIN else head | {'stage': self.stage}
 
   def _restore(self, step: int) -> Any:
-    run = self.run
-    optimizer = make_optimizer(self.config.optimizer, run.steps, self.config.freeze.params)
-    like = new_state(run.params, run.stats, optimizer)
-    return self.checkpoints.restore(step, place(like, state_shardings(like, self.mesh, self.config.mesh.shard_from)))
+    shapes = abstract_state(self.config)
+    shardings = state_shardings(shapes, self.mesh, self.config.mesh.shard_from)
+    like = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, shardings)
+    return self.checkpoints.restore(step, like)
 
   def _re_estimated(self, params: Params, stats: Stats) -> Stats:
     """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training samples, augmented as in training.

@@ -18,15 +18,17 @@ def export_network(
   *,
   format: str = 'timm',
   classifier: str | None = None,
+  stage: str = '',
 ) -> None:
   """Writes one network of a run.
 
   Args:
     workdir: of the run.
-    data_dir: of its prepared sets: `average:K` measures statistics on them.
+    data_dir: of its prepared sets, which only `average:K` reads: it measures statistics on them.
     checkpoint: last, best, STEP or average:K; an ensemble is no single network.
     path: of the file, .safetensors.
     format, classifier: see `weights.export_weights`.
+    stage: of the run; '' is the last one.
 
   Raises:
     UserError: an ensemble, another ending of the file's name, and what `export_weights` raises.
@@ -36,10 +38,10 @@ def export_network(
     raise UserError(f'--checkpoint={checkpoint}: an ensemble is several networks; export takes one, such as average:K')
   if not str(path).endswith('.safetensors'):
     raise UserError(f'--to={path}: weights are written as .safetensors; give the file that ending')
-  evaluator = Evaluator(workdir, data_dir)
+  evaluator = Evaluator(workdir, data_dir, stage)
   [(params, stats)] = evaluator.networks(selection)
   notes = {
-    'tasks': json.dumps({name: task.classes for name, task in evaluator.run.tasks.items()}),
+    'tasks': json.dumps({name: task.classes for name, task in evaluator.heads.items()}),
     'image_shape': json.dumps(list(evaluator.config.image_shape)),
     'images': 'RGB or grey, [-1, 1]; with model.input imagenet: re-scaled by its mean and deviation',
     'run': evaluator.config.name,

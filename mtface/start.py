@@ -75,17 +75,17 @@ def saved_weights(workdir: str | os.PathLike, stage: str = '', step: str = 'last
   if step not in ('last', 'best') and not step.isdigit():
     raise UserError(f'config.start.weights: @{step}: expected last, best or a step')
   number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(step, lambda: int(step))()
-  state = checkpoints.restore(number, abstract_state(config))
+  everyone = everywhere(make_mesh())
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everyone), abstract_state(config))
+  state = checkpoints.restore(number, like)
   return jax.device_get((state.params, state.stats))
 
 
 def abstract_state(config: ConfigDict) -> TrainState:
-  """The shapes of a stage's training state, on all devices; no data are needed."""
+  """The shapes and types of a stage's training state; no data are needed."""
   network_of = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)
   optimizer = make_optimizer(config.optimizer, 1, config.freeze.params)  # what it keeps does not depend on the steps
-  shapes = jax.eval_shape(lambda params, stats: new_state(params, stats, optimizer), *network_of[1:])
-  where = everywhere(make_mesh())
-  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
+  return jax.eval_shape(lambda params, stats: new_state(params, stats, optimizer), *network_of[1:])
 
 
 def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:

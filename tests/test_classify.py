@@ -73,7 +73,7 @@ def by_scikit_learn(workdir, data_dir, l2):
     source = load_source(f'other/gray16:{split}', data_dir, ['ethnicity5'])
     known = np.flatnonzero(source.mask['ethnicity5'])
     images = scale_images(jnp.asarray(source.gather(known)))
-    x[split] = np.asarray(jax.jit(evaluator.run.network.features)(params, stats, images))
+    x[split] = np.asarray(jax.jit(evaluator.network.features)(params, stats, images))
     x[split] = preprocessing.normalize(x[split]) if l2 else x[split]
     y[split] = source.labels['ethnicity5'][known]
   made = {

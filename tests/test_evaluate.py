@@ -97,7 +97,7 @@ def test_a_squared_hinge_averages_scores(tiny_run, tiny_data, states, tmp_path):
   text = (workdir / 'config.json').read_text()
   (workdir / 'config.json').write_text(text.replace('softmax_cross_entropy', 'multiclass_squared_hinge', 1))
   hinge = Evaluator(workdir, tiny_data)
-  (of_hinge,) = [task for task in hinge.run.tasks if 'hinge' in hinge.config.tasks[task].loss]
+  (of_hinge,) = [task for task in hinge.heads if 'hinge' in hinge.config.tasks[task].loss]
   source = hinge.source('smiles')
   found = hinge.predictions(hinge.networks(Selection.parse('ensemble:3')), source)
   single = [hinge.scorer.scores(*state, source)[of_hinge].astype(np.float64) for state in states]
@@ -111,7 +111,7 @@ def test_a_squared_hinge_averages_scores(tiny_run, tiny_data, states, tmp_path):
 def test_scores_do_not_depend_on_the_batches(evaluator, states):
   # 20 people in batches of 8: the last one is filled up, and what fills it is dropped.
   source = evaluator.source('people')
-  network, (params, stats) = evaluator.run.network, states[2]
+  network, (params, stats) = evaluator.network, states[2]
   whole = network.scores(params, stats, scale_images(jnp.asarray(source.gather(np.arange(20)))))
   found = evaluator.scorer.scores(params, stats, source)
   for task in found:

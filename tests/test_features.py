@@ -24,7 +24,7 @@ def whole(evaluator, text, source):
   """The features by one call of the network, without batches."""
   ((params, stats),) = evaluator.networks(Selection.parse(text), re_estimate=False)
   images = scale_images(jnp.asarray(source.gather(np.arange(len(source)))))
-  return np.asarray(jax.jit(evaluator.run.network.features)(params, stats, images))
+  return np.asarray(jax.jit(evaluator.network.features)(params, stats, images))
 
 
 @pytest.mark.parametrize('text', ['last', '4'])

@@ -78,9 +78,8 @@ def write_clips(folder: pathlib.Path, people: range, frames: int, side: int, sce
 
 def by_hand(network, faces):
   """Features of faces, uint8 [n, H, W, C], by one call of the network; float64 [n, D]."""
-  run = network.evaluator.run
   images = scale_images(jnp.asarray(np.stack(faces)))
-  return np.asarray(jax.jit(run.network.features)(network._params, network._stats, images), np.float64)
+  return np.asarray(jax.jit(network.evaluator.network.features)(network._params, network._stats, images), np.float64)
 
 
 def length_one(vector):
