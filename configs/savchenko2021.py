@@ -161,7 +161,7 @@ PAPER = {
   },
 }
 LOCAL = PAPER | {
-  'scratch': '4 epochs',
+  'scratch': '8 epochs',
   'people': 158,
   'identity': {'lfw': ('lfw/rgb64_158:train[fold!=0/5,by=image]', ('identity:158',))},
   'identity_test': {'lfw': ('lfw/rgb64_158:train[fold=0/5,by=image]', ('identity:158',))},
@@ -170,5 +170,5 @@ LOCAL = PAPER | {
   'emotion': {'fer2013': ('fer2013/rgb64:train', ())},
   'emotion_test': {'public': ('fer2013/rgb64:public_test', ()), 'private': ('fer2013/rgb64:private_test', ())},
   'epochs': PAPER['epochs']
-  | {'identity': '25 epochs', 'attributes': '2 epochs', 'emotion_head': '1 epochs', 'emotion': '3 epochs'},
+  | {'identity': '60 epochs', 'attributes': '4 epochs', 'emotion_head': '2 epochs', 'emotion': '6 epochs'},
 }
