@@ -89,6 +89,16 @@ def test_folds_cover_the_set_once_and_keep_people_together(data_dir):
   assert sorted(seen) == whole.image_ids.tolist()
 
 
+def test_folds_by_image_have_everybody_on_both_sides(tmp_path):
+  write_prepared(tmp_path, 'faces/gray16', {'train': 60}, {'identity:4': 1.0}, subjects=4)
+  tested, trained = (load_source(f'faces/gray16:train[fold{op}0/5,by=image]', tmp_path) for op in ('=', '!='))
+  assert not set(tested.image_ids) & set(trained.image_ids)
+  assert len(tested) + len(trained) == 60
+  everybody = np.bincount(np.concatenate([tested.labels['identity:4'], trained.labels['identity:4']]))
+  share = np.bincount(tested.labels['identity:4'], minlength=4) / everybody
+  assert (np.abs(share * everybody - everybody / 5) < 1).all(), 'a fifth of the images of each'
+
+
 def test_folds_are_the_same_whatever_tasks_are_taken(data_dir):
   name = 'faces/gray16:train[fold=2/4]'
   taken = [load_source(name, data_dir, tasks).image_ids.tolist() for tasks in (None, ['smile'], ['gender'])]

@@ -102,6 +102,25 @@ def test_a_run_begins_with_the_weights_of_another(mtface, run, tiny_data, tmp_pa
   jax.tree.map(np.testing.assert_array_equal, part(new[0], 'blocks'), part(old[0], 'blocks'))
 
 
+def test_a_run_begins_with_a_file_of_weights(mtface, tiny_run, tiny_data, tmp_path):
+  file = tmp_path / 'tiny.safetensors'
+  assert mtface('export', f'--workdir={tiny_run}', '--format=mtface', f'--to={file}').code == 0
+  held = ['--config.freeze.params=("blocks", "branches/smile")', '--config.start.fresh=("branches/gender",)']
+  tiny = ['train', f'--config={ROOT}/tests/tiny.py', f'--workdir={tmp_path}/run', f'--data_dir={tiny_data}']
+  done = mtface(*tiny, *held, '--config.duration=2 steps', f'--config.start.weights={file}')
+  assert done.code == 0, done.err
+  new, old = weights(tmp_path / 'run', 'main'), weights(tiny_run, 'main')
+  for prefix in ('blocks', 'branches/smile'):
+    jax.tree.map(np.testing.assert_array_equal, part(new[0], prefix), part(old[0], prefix))
+  kernel = 'branches/gender/hidden/0/kernel'
+  assert (new[0][kernel] != old[0][kernel]).all(), 'drawn again'
+  damaged = tmp_path / 'cut.safetensors'
+  damaged.write_bytes(file.read_bytes()[:1000])
+  error = mtface(*tiny[:2], f'--workdir={tmp_path}/other', tiny[3], f'--config.start.weights={damaged}').error
+  assert error.startswith(f'{damaged}: '), error
+  assert not (tmp_path / 'other').exists()
+
+
 @pytest.mark.parametrize(
   ('overrides', 'words'),
   [
