@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import importlib.metadata
 import json
 import logging
 import os
@@ -23,28 +22,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from mtface import process
-from mtface.config import check_fields, flat, with_defaults
 from mtface.distributed import is_loss
-from mtface.errors import UserError
+from mtface.errors import UserError, first_line
 from mtface.progress import warn
 from mtface.stages import MAIN
 
-CONFIG_FILE = 'config.json'
-# Fields that a resumed run may change without becoming another run: it may go on on other machines.
-_FREELY_CHANGED = ('log_every', 'mesh.fsdp', 'mesh.shard_from', 'distributed.start_timeout', 'distributed.heartbeat')
 _NO_SCORE = -1.0
 _SEAL = 'seal'  # in the metrics of a checkpoint: their own checksum
 _EXTRA = 'extra'  # in the metrics of a checkpoint that is there only to go on from
 _STEP_DIGITS = 9
 _DAMAGED: dict[str, float] = {}  # stands for metrics that cannot be read
-_PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 
 class Checkpoints:
@@ -149,7 +142,7 @@ class Checkpoints:
       except Exception as error:  # orbax and tensorstore raise many types for a damaged checkpoint
         if is_loss(error):
           raise
-        damage.append(_first_line(error).partition('. See full')[0])
+        damage.append(first_line(error).partition('. See full')[0])
     scores = self._scores(step)
     if not damage and scores is _DAMAGED:
       damage = ['its metrics cannot be read']
@@ -330,10 +323,6 @@ def _seal(scores: dict[str, float]) -> int:
   return zlib.crc32(repr(sorted((name, float(x)) for name, x in scores.items() if name != _SEAL)).encode())
 
 
-def _first_line(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 def _listed(steps: list[int]) -> str:
   return ', '.join(map(str, steps)) or 'none'
 
@@ -370,7 +359,7 @@ def _as_user_errors(folder: pathlib.Path) -> Iterator[None]:
       s in text for s in ('No space left', 'RESOURCE_EXHAUSTED', 'PERMISSION_DENIED')
     ):
       raise UserError(
-        f'{folder}: a checkpoint cannot be written ({_first_line(error)}); free space or choose another --workdir. '
+        f'{folder}: a checkpoint cannot be written ({first_line(error)}); free space or choose another --workdir. '
         'Checkpoints that were committed before are whole: the same command continues from the last of them'
       ) from error
     raise
@@ -383,63 +372,3 @@ def average(states: list[Any]) -> Any:
     return np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0).astype(np.asarray(leaves[0]).dtype)
 
   return jax.tree.map(mean, *states)
-
-
-def write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Writes config.json, or checks that the one that is there describes the same run. The first process does it for all."""
-  if process.is_first():
-    _write_config(config, workdir)
-  if process.count > 1:
-    multihost_utils.sync_global_devices('config written')
-
-
-def _write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  path = workdir / CONFIG_FILE
-  text = {'config': json.loads(config.to_json_best_effort()), 'versions': versions()}
-  if path.exists():
-    before = flat(read_config(workdir).to_dict())
-    now = flat(ml_collections.ConfigDict(text['config']).to_dict())
-    changed = [
-      k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k) and k not in _FREELY_CHANGED
-    ]
-    if changed:
-      k = changed[0]
-      more = f' (and {len(changed) - 1} more fields)' if len(changed) > 1 else ''
-      raise UserError(
-        f'{path}: this workdir holds a run with {k}={before.get(k)!r}, the config now says {now.get(k)!r}{more}; '
-        'use the same config to continue it, or another --workdir'
-      )
-    return
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.json.part')
-    partial.write_text(json.dumps(text, indent=2))
-    partial.rename(path)
-  except OSError as error:
-    raise UserError(
-      f'{workdir}: the workdir cannot be written ({error.strerror or error}); choose another --workdir'
-    ) from error
-
-
-def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
-  """The configuration of the run in `workdir`."""
-  path = pathlib.Path(workdir).expanduser() / CONFIG_FILE
-  try:
-    config = with_defaults(ml_collections.ConfigDict(json.loads(path.read_text())['config']))
-  except (FileNotFoundError, NotADirectoryError):
-    raise UserError(f'{path}: not found; --workdir must be the folder of a run that `mtface train` started') from None
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(
-      f'{path}: is damaged ({_first_line(error)}); restore it, or train into another --workdir'
-    ) from error
-  check_fields(config, f'{path}: is damaged, or of another version of mtface')
-  return config
-
-
-def versions() -> dict[str, str]:
-  """Of the packages that a run depends on."""
-  found = {}
-  for package in _PACKAGES:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      found[package] = importlib.metadata.version(package)
-  return found

@@ -46,9 +46,9 @@ def train(args: Args, _: Sequence[str]) -> None:
 
 def evaluate(args: Args, _: Sequence[str]) -> None:
   """Measures checkpoints of a run on sets: last, best, STEP, average:K, ensemble:K."""
-  from mtface.checkpoints import read_config
   from mtface.evaluate import evaluate as evaluate_run
   from mtface.results import RESULTS_FILE, results_table
+  from mtface.run_config import read_config
 
   workdir = workdir_flag(args)
   if args.sheet and (args.distributed or args.processes):
@@ -150,8 +150,8 @@ def compare(args: Args, _: Sequence[str]) -> None:
 
 def sweep(args: Args, _: Sequence[str]) -> None:
   """Measures every checkpoint of a run on every set; or trains and measures a grid: --configs=demo --over='seed=0,1'."""
-  from mtface.checkpoints import read_config
   from mtface.results import results_table
+  from mtface.run_config import read_config
   from mtface.stages import stage_folder, stage_of
   from mtface.sweep import sweep_checkpoints, sweep_configs
 

@@ -20,11 +20,11 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from mtface import process
-from mtface.checkpoints import write_config
 from mtface.data.names import SourceName
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
 from mtface.results import Row, markdown_table, write_json
+from mtface.run_config import write_config
 from mtface.train import train
 
 FOLD_FILE, CROSSVAL_FILE = 'fold.json', 'crossval.json'

@@ -20,8 +20,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mtface import process
-from mtface.checkpoints import versions
 from mtface.errors import UserError
+from mtface.run_config import versions
 from mtface.sharding import make_mesh
 
 _MEGABYTES = (1, 8, 64)  # of the arrays that are added up

@@ -14,3 +14,8 @@ class UserError(Exception):
 
 class Preempted(Exception):
   """All processes saved their state at one step, since one of them was asked to stop. The same command continues; exit code 75."""
+
+
+def first_line(error: Exception) -> str:
+  """What an exception of a library says, as a part of a message of ours."""
+  return (str(error).splitlines() or [type(error).__name__])[0][:200]

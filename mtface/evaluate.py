@@ -27,7 +27,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mtface import losses, metrics, process
-from mtface.checkpoints import Checkpoints, average, read_config
+from mtface.checkpoints import Checkpoints, average
 from mtface.config import check_shareable, tasks_of
 from mtface.data.augment import augment, scale_images
 from mtface.data.loader import BatchSource, load_batches, to_devices
@@ -38,6 +38,7 @@ from mtface.models.network import Params, Stats, abstract_network, matches, path
 from mtface.predictions import write_predictions
 from mtface.progress import progress
 from mtface.results import Row, read_results, write_results
+from mtface.run_config import read_config
 from mtface.scoring import FeatureExtractor, Scorer, Scores, add_views, comparable, measure, with_views
 from mtface.sharding import everywhere, make_mesh, state_shardings
 from mtface.stages import MAIN, stage_folder, stage_of

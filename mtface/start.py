@@ -21,12 +21,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mtface import process
-from mtface.checkpoints import Checkpoints, read_config
+from mtface.checkpoints import Checkpoints
 from mtface.config import tasks_of
 from mtface.errors import UserError
 from mtface.models.network import HEADS, Params, Stats, abstract_network, by_path, matches, path_name
 from mtface.models.weights import Imported, import_weights
 from mtface.optim import make_optimizer
+from mtface.run_config import read_config
 from mtface.sharding import everywhere, make_mesh
 from mtface.stages import EARLIER, stage_of
 from mtface.step import TrainState, new_state

@@ -19,11 +19,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtface import process
-from mtface.checkpoints import Checkpoints, read_config
+from mtface.checkpoints import Checkpoints
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
 from mtface.report.curves import draw_sweep
 from mtface.results import Row, file_name, results_table, write_csv, write_json, write_text
+from mtface.run_config import read_config
 from mtface.stages import stage_folder, stage_of
 from mtface.train import train
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from mtface import config as configs
 from mtface import losses, metrics, process
-from mtface.checkpoints import Checkpoints, steps_of, write_config
+from mtface.checkpoints import Checkpoints, steps_of
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.mixing import Mixture, make_mixture
 from mtface.data.names import SourceName
@@ -29,6 +29,7 @@ from mtface.health import Health
 from mtface.logs import MetricsLog, TrainProgress, open_log, open_progress
 from mtface.models.network import Network, by_path, check_patterns, make_network, matches
 from mtface.optim import make_optimizer, make_schedule, rate_factors
+from mtface.run_config import write_config
 from mtface.scoring import Scorer, mean_losses, measure
 from mtface.sharding import everywhere, make_mesh, place, shared, state_shardings
 from mtface.stages import MAIN, stage_folder, stages_of

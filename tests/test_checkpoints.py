@@ -1,4 +1,3 @@
-import json
 import shutil
 import zlib
 
@@ -7,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtface import checkpoints as checkpoints_module
 from mtface.checkpoints import (
   Checkpoints,
   DamagedCheckpointError,
@@ -15,11 +13,8 @@ from mtface.checkpoints import (
   _weighted_sum,
   average,
   checksum,
-  read_config,
-  write_config,
 )
 from mtface.errors import UserError
-from tests.tiny import get_config
 
 
 def state(seed=0):
@@ -234,7 +229,7 @@ def test_a_step_that_is_not_there(written):
     Checkpoints(written).restore(7, state())
 
 
-# --- Averages and the configuration -------------------------------------------------------------------------------------------------
+# --- Averages ---------------------------------------------------------------------------------------------------------------------------
 
 
 def test_averages_are_means_in_double_precision():
@@ -249,42 +244,3 @@ def test_averages_are_means_in_double_precision():
 
 def test_the_average_of_one_is_that_one():
   assert_equal(average([jax.device_get(state(4))]), jax.device_get(state(4)))
-
-
-def test_a_config_is_written_once_and_read_back(tmp_path):
-  config = get_config()
-  write_config(config, tmp_path / 'new' / 'run')
-  text = json.loads((tmp_path / 'new/run/config.json').read_text())
-  assert text['versions']['jax'] == jax.__version__
-  read = read_config(tmp_path / 'new/run')
-  assert read.model.to_dict() == config.model.to_dict()
-  assert tuple(read.image_shape) == (16, 16, 1)
-  assert list(read.sources.people.tasks) == ['gender']
-  write_config(config, tmp_path / 'new/run')
-  write_config(read, tmp_path / 'new/run')  # lists for tuples are no change
-
-
-def test_what_may_change_and_what_may_not(tmp_path):
-  write_config(get_config(), tmp_path)
-  config = get_config()
-  config.log_every = '1 steps'
-  write_config(config, tmp_path)
-  config.model.dropout = 0.25
-  with pytest.raises(UserError, match=r'model.dropout=0.5, the config now says 0.25; use the same config'):
-    write_config(config, tmp_path)
-  config.batch_size = 16
-  with pytest.raises(UserError, match=r'batch_size=8, the config now says 16 \(and 1 more fields\)'):
-    write_config(config, tmp_path)
-
-
-def test_a_killed_write_leaves_no_config(tmp_path, monkeypatch):
-  def killed(*_):
-    raise KeyboardInterrupt
-
-  with monkeypatch.context() as patched:
-    patched.setattr(checkpoints_module.pathlib.Path, 'rename', killed)
-    with pytest.raises(KeyboardInterrupt):
-      write_config(get_config(), tmp_path)
-  with pytest.raises(UserError, match='not found'):
-    read_config(tmp_path)
-  write_config(get_config(), tmp_path)

@@ -8,7 +8,6 @@ import pytest
 from scipy import stats
 
 from mtface import crossval as module
-from mtface.checkpoints import read_config
 from mtface.crossval import (
   compare,
   comparison_table,
@@ -20,6 +19,7 @@ from mtface.crossval import (
 )
 from mtface.errors import UserError
 from mtface.results import read_results, write_json
+from mtface.run_config import read_config
 from tests.tiny import get_config as get_tiny
 from tests.tiny_folds import get_config
 

@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtface.checkpoints import read_config
 from mtface.errors import UserError
 from mtface.logs import METRICS_FILE, read_metrics
 from mtface.results import Row
+from mtface.run_config import read_config
 from mtface.stages import stage_folder, stage_of
 
 _PARTS = ('accuracy', 'loss')

@@ -11,11 +11,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtface.checkpoints import read_config
 from mtface.crossval import CROSSVAL_FILE, read_crossval
 from mtface.errors import UserError
 from mtface.papers import Column, PaperRow, PaperTable
 from mtface.results import markdown_table, read_results
+from mtface.run_config import read_config
 
 
 @dataclasses.dataclass(frozen=True)
