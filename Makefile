@@ -32,8 +32,9 @@ demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sh
 	@echo '  other selections: $(BIN)/mtface evaluate --workdir=$(DEMO)/run --data_dir=$(DEMO)/data --checkpoint=average:4,ensemble:4'
 	@echo '  real faces: docs/datasets.md says how to get and build them; then --config=sang2017:A2'
 
+# A file's tests stay together: they share what was trained once.
 test: setup lint  ## lint, types and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 # Apache Beam holds back versions of other packages.
 .venv-beam/.ready: pyproject.toml
