@@ -46,8 +46,8 @@ test: setup lint  ## lint, types and all tests
 test-beam: .venv-beam/.ready  ## builds sets with Apache Beam on this machine, in an environment of its own
 	.venv-beam/bin/python -m pytest tests/beam
 
-# PyTorch is large, and its build for CPUs lies with PyTorch itself; where that cannot be reached, TORCH_INDEX= takes PyPI's (with CUDA, 7 GB).
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# PyPI's PyTorch comes with CUDA, 7 GB; TORCH_INDEX= may name the index of its builds for CPUs.
+TORCH_INDEX ?=
 .venv-parity/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install --quiet --upgrade pip

@@ -104,6 +104,40 @@ def test_statistics_after_a_training_step_are_timms(pair, size, batch, tmp_path)
     close(found[key], wanted[key].numpy())
 
 
+def torch_gradients(theirs, x, labels):
+  """{name: gradient} of the mean cross-entropy in training, in the precision of the network."""
+  dtype = next(theirs.parameters()).dtype
+  scores = theirs.train()(to_timm(x).to(dtype))
+  torch.nn.functional.cross_entropy(scores, torch.from_numpy(labels)).backward()
+  return {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}
+
+
+def test_gradients_are_as_near_to_double_precision_as_timms(pair, tmp_path):
+  name, _, path = pair
+  x, labels = images(97, 113, 8), np.arange(8) % CLASSES
+  network, params, stats = imported(name, path, (97, 113, 3))
+
+  def loss(params, stats):
+    scores, _ = network.train_scores(params, stats, x, jax.random.key(0))
+    return -jax.nn.log_softmax(scores[TASK.name])[np.arange(8), labels].mean()
+
+  gradients = jax.device_get(jax.jit(jax.grad(loss))(params, stats))
+  export_weights(gradients, stats, tmp_path / 'gradients.safetensors', config(name), classifier=TASK.name)
+  ours = read_torch(tmp_path / 'gradients.safetensors')
+  found = []
+  for precision in (torch.float64, torch.float32):
+    theirs = timm.create_model(TIMM[name], num_classes=CLASSES, drop_rate=0.0)
+    theirs.load_state_dict(torch.load(path))
+    found.append(torch_gradients(theirs.to(precision), x, labels))
+  exact, single = found
+
+  def error(of):  # of the whole gradient; single arrays of float32 may be off by a tenth, in PyTorch too
+    off = sum(((of[key] - exact[key]) ** 2).sum() for key in exact)
+    return np.sqrt(off / sum((value**2).sum() for value in exact.values()))
+
+  assert error(ours) < max(3 * error(single), 1e-4)
+
+
 def test_bfloat16_stays_near(pair):
   name, theirs, path = pair
   network, params, stats = imported(name, path, (97, 113, 3), dtype='bfloat16')
