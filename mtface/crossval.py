@@ -81,7 +81,7 @@ def round_config(config: ConfigDict, fold: int, folds: int) -> ConfigDict:
     raise UserError(f'--folds={folds}: expected at least 2')
   config = copy.deepcopy(config)
   rotates = False
-  for entry in [*config.sources.values(), *config.evaluation.sets.values()]:
+  for entry in _named_sources(config):
     name = SourceName.parse(entry.name)
     entry.name = str(name.rotated(fold, folds))
     rotates |= name.part is not None
@@ -92,6 +92,15 @@ def round_config(config: ConfigDict, fold: int, folds: int) -> ConfigDict:
     )
   config.name = f'{config.name} fold {fold}/{folds}'
   return config
+
+
+def _named_sources(config: ConfigDict) -> list[ConfigDict]:
+  """All sources that a config names, for training and evaluation, in its stages too."""
+  found: list[ConfigDict] = []
+  for part in (config, *config.stage.values()):
+    found += part.get('sources', ConfigDict()).values()
+    found += part.get('evaluation', ConfigDict()).get('sets', ConfigDict()).values()
+  return found
 
 
 def fold_folder(workdir: pathlib.Path, fold: int, folds: int) -> pathlib.Path:

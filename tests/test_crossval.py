@@ -22,6 +22,7 @@ from mtface.results import read_results, write_json
 from mtface.run_config import read_config
 from tests.tiny import get_config as get_tiny
 from tests.tiny_folds import get_config
+from tests.tiny_stages import get_config as get_stages
 
 
 @pytest.fixture(scope='module')
@@ -38,6 +39,16 @@ def test_what_has_folds_rotates_and_the_rest_stays():
   assert config.sources.people.name == 'tiny/people:train'
   assert config.name == 'tiny_folds fold 2/3'
   assert get_config().sources.smiles.name == 'tiny/smile:train[fold!=0/4]', 'the config itself is not changed'
+
+
+def test_the_sources_of_stages_rotate_too():
+  config = get_stages()
+  config.stage.smiles.sources.smiles.name = 'tiny/smile:train[fold!=0/4]'
+  config.stage.smiles.evaluation.sets.smiles.name = 'tiny/smile:train[fold=0/4]'
+  found = round_config(config, 1, 2).stage
+  assert found.smiles.sources.smiles.name == 'tiny/smile:train[fold!=1/2]'
+  assert found.smiles.evaluation.sets.smiles.name == 'tiny/smile:train[fold=1/2]'
+  assert found.genders.sources.people.name == 'tiny/people:train'
 
 
 def test_a_config_without_folds_cannot_be_crossed():
