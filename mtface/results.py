@@ -49,7 +49,8 @@ def write_rows(path: pathlib.Path, name: str, key: Sequence[str], command: str, 
 
 
 def _values(row: Mapping[str, Any], key: Sequence[str]) -> tuple[Any, ...]:
-  return row.get('stage'), *(row[field] for field in key)
+  values = tuple(row[field] for field in key)
+  return row.get('stage'), *values
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -53,9 +53,10 @@ def test_lines_that_a_kill_cut_short_are_left_out(tmp_path, rubbish):
   assert [json.loads(line)['step'] for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()] == [2, 4]
 
 
-def test_a_workdir_that_is_gone(tmp_path):
-  with pytest.raises(UserError, match=r'gone: the metrics cannot be written \(No such file or directory\); free space'):
-    MetricsLog(tmp_path / 'gone', 0)
+def test_a_workdir_that_is_none(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match=r'file/run: the metrics cannot be written \(Not a directory\); free space'):
+    MetricsLog(tmp_path / 'file' / 'run', 0)
 
 
 def test_without_a_terminal_progress_is_lines(capsys):

@@ -105,6 +105,7 @@ def fitted(config):
           f'{name.set_name}:{name.split}[take={4 if name.part.after else 8},after={8 if name.part.after else 0},seed=0]'
         )
   config.checkpoint.every = '2 steps'
+  config.optimizer.sam = 0.0  # a second gradient in each of the programs, which tests/end_to_end/test_stages.py has
   return config
 
 

@@ -3,6 +3,8 @@ import pytest
 
 from mtface.errors import UserError
 from mtface.report.curves import draw_curves, draw_sweep, read_curves
+from mtface.run_config import write_config
+from tests.tiny import get_config
 
 
 def test_curves_are_taken_from_the_lines():
@@ -33,6 +35,7 @@ def test_a_run_is_drawn(run_copy):
 
 
 def test_a_run_that_logged_nothing(tmp_path):
+  write_config(get_config(), tmp_path)
   with pytest.raises(UserError, match=r'metrics.jsonl: holds no accuracies yet; train first'):
     draw_curves(tmp_path)
 
