@@ -94,7 +94,7 @@ def params(args: Args, _: Sequence[str]) -> None:
 
 
 def describe(args: Args, _: Sequence[str]) -> None:
-  """Prints a config's sources, samples a task after mixing, steps an epoch, and memory."""
+  """Prints what a config is: sources, samples a task after mixing, steps; for each stage what trains, at what rate; memory."""
   from mtface.describe import describe as describe_config
 
   print(describe_config(load_config(args), data_dir(args)))
@@ -242,7 +242,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 FLAG_HELP = {
-  'config': 'FILE[:ARGUMENT]: a config file, or the name of a shipped one (demo, sang2017, rohani2023); '
+  'config': 'FILE[:ARGUMENT]: a config file, or the name of a shipped one (demo, sang2017, rohani2023, savchenko2021); '
   'override its fields with --config.FIELD=VALUE',
   'workdir': 'the folder of one run (or cross-validation, or sweep): config, checkpoints, metrics, results',
   'workdirs': 'several of them, with commas; compare takes WORKDIR@SELECTION',
