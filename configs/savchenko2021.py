@@ -19,9 +19,10 @@ recipe=published|fast: the paper's, or ours for a few hundred thousand samples o
 up to 0.003 for drawn weights and heads and 0.001 for all weights after that, and emotions without class weights.
 size=full|small|smoke: see `config.use_size`.
 
-Where the paper leaves room: it gives no batch size (64 here), no size of the age head's "several new layers" (none here), and no weights of
-the ethnicity's classes (eq. 2's here). Its binary cross-entropy of gender is the softmax of two classes, which is the same loss of the
-difference of two scores. Stages go on from the best checkpoint on the validation set, as its "models with the highest accuracy".
+Where the paper leaves room: it gives no batch size (64 here), no L of eq. 1 (10 here), no size of the age head's "several new layers"
+(none here), and no weights of the ethnicity's classes (eq. 2's here). Its binary cross-entropy of gender is the softmax of two classes,
+which is the same loss of the difference of two scores. Stages go on from the best checkpoint on the validation set, as its "models with
+the highest accuracy".
 """
 
 from mtface.config import Option, experiment, model, parse_arg, source, task, use_size

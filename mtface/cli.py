@@ -28,13 +28,6 @@ def _take_config_flag(argv: Sequence[str]) -> tuple[list[str], str | None]:
   return rest, found
 
 
-def load_config(args: flags.FlagValues) -> ConfigDict:
-  """The config of --config with the overrides of the command line."""
-  if 'config' not in args:
-    raise UserError('--config is missing: name a config file or a shipped one, e.g. --config=demo')
-  return args.config
-
-
 def usage(name: str = '') -> str:
   """What `mtface help` or `mtface COMMAND --help` prints."""
   if name:

@@ -325,8 +325,8 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
       group[last] = tuple(defaults[name]) if isinstance(defaults[name], list) else defaults[name]
   if 'arguments' not in config:
     config.arguments = {}
-  for name, entry in config.tasks.items():
-    config.tasks[name] = task(**entry.to_dict())
+  for entry in config.tasks.values():
+    entry.top = entry.get('top', 1)
   return config
 
 

@@ -24,7 +24,7 @@ from mtface import process
 from mtface.checkpoints import Checkpoints
 from mtface.config import tasks_of
 from mtface.errors import UserError
-from mtface.models.network import HEADS, Params, Stats, abstract_network, by_path, matches, path_name
+from mtface.models.network import Params, Stats, abstract_network, by_path, head_of, matches, path_name
 from mtface.models.weights import Imported, import_weights
 from mtface.optim import make_optimizer
 from mtface.run_config import read_config
@@ -92,8 +92,8 @@ def abstract_state(config: ConfigDict) -> TrainState:
 def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
   """`own` with the arrays of `there` under the same names, see the module's docstring; `what` begins an error."""
   mine, theirs = by_path(own), by_path(there)
-  heads = {_head(name) for name in theirs}
-  drawn = {name for name in mine if matches(fresh, name) or (_head(name) and _head(name) not in heads)}
+  heads = {head_of(name) for name in theirs}
+  drawn = {name for name in mine if matches(fresh, name) or (head_of(name) and head_of(name) not in heads)}
   for name in mine.keys() - drawn:
     have = np.shape(theirs[name]) if name in theirs else 'not there'
     if have != np.shape(mine[name]):
@@ -101,7 +101,7 @@ def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
         f'{what}: {name} is {have}, the network wants {np.shape(mine[name])}; name it in config.start.fresh to draw it, or take '
         'the same config.model'
       )
-  left = [name for name in theirs if name not in mine and not matches(fresh, name) and not _head(name)]
+  left = [name for name in theirs if name not in mine and not matches(fresh, name) and not head_of(name)]
   if left:
     raise UserError(
       f'{what}: {left[0]} (and {len(left) - 1} more) has no place in the network; take the same config.model'
@@ -121,9 +121,3 @@ def _imported(imported: Imported, params: Params, stats: Stats, fresh: Sequence[
     )
 
   return chosen(params, imported.params), chosen(stats, imported.stats)
-
-
-def _head(name: str) -> str:
-  """'heads/gender' for a parameter of that head; '' for one of the trunk."""
-  group, _, rest = name.partition('/')
-  return f'{group}/{rest.partition("/")[0]}' if group in HEADS else ''

@@ -126,6 +126,12 @@ def path_name(path: Sequence[Any]) -> str:
   return '/'.join(str(getattr(key, 'key', key)) for key in path)
 
 
+def head_of(name: str) -> str | None:
+  """The task whose head a parameter belongs to; None: it is the trunk's."""
+  group, _, rest = name.partition('/')
+  return rest.partition('/')[0] if group in HEADS and rest else None
+
+
 def matches(patterns: Iterable[str], name: str) -> bool:
   """Whether a parameter's name begins with one of the patterns, as far as a `/` or its end: 'trunk' is trunk/0/kernel, not trunks."""
   return any(re.match(f'(?:{pattern})(?:/|$)', name) for pattern in patterns)

@@ -18,20 +18,18 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
 from mtface.errors import UserError
-from mtface.models.network import Params, Stats, abstract_network, parameter_table
+from mtface.models.network import Params, Stats, abstract_network, by_path, head_of
 from mtface.models.timm_names import CLASSIFIERS, IGNORED, classifier_names, from_torch, timm_name, to_torch
 from mtface.tasks import Task
 
 FORMATS = ('timm', 'mtface')
 LEAVE = 'leave'  # stands for no head: a file's classifier that is not wanted
-_HEADS = ('heads', 'branches')  # where networks keep what belongs to one task
 _LISTED = 5  # names in an error
 
 
@@ -75,7 +73,7 @@ def import_weights(
   """
   tensors, notes = read_torch(path), _notes(path)
   _, params, stats = abstract_network(model, tasks, image_shape)
-  shapes = _flat(params) | _flat(stats)
+  shapes = by_path(params) | by_path(stats)
   if notes.get('format') == 'mtface':
     if classifier not in (None, 'leave'):
       raise UserError(
@@ -113,7 +111,7 @@ def export_weights(
     UserError: an unknown format, network or head, or a folder that is not there.
   """
   path = pathlib.Path(path).expanduser()
-  arrays = {name: np.asarray(x, np.float32) for name, x in (_flat(params) | _flat(stats)).items()}
+  arrays = {name: np.asarray(x, np.float32) for name, x in (by_path(params) | by_path(stats)).items()}
   if format not in FORMATS:
     raise UserError(f'--format={format}: unknown; there are {", ".join(FORMATS)}')
   if format == 'timm':
@@ -198,9 +196,9 @@ def _match(
   path: str | os.PathLike, tensors: dict[str, np.ndarray], shapes: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
   """Arrays by path and what was left, of a file in our own format. Heads are taken whole, or not at all."""
-  heads = {_head(name) for name in tensors} & {_head(name) for name in shapes} - {None}
-  wanted = [name for name in shapes if _head(name) is None or _head(name) in heads]
-  left = tuple(name for name in tensors if _head(name) is not None and _head(name) not in heads)
+  heads = {head_of(name) for name in tensors} & {head_of(name) for name in shapes} - {None}
+  wanted = [name for name in shapes if head_of(name) is None or head_of(name) in heads]
+  left = tuple(name for name in tensors if head_of(name) is not None and head_of(name) not in heads)
   _check_names(path, {name: name for name in wanted}, [name for name in tensors if name not in left])
   return {name: tensors[name] for name in wanted}, left
 
@@ -217,7 +215,7 @@ def _match_timm(
     raise UserError(
       f'{path}: model {model} is no network of timm; it reads files that `mtface export --format=mtface` wrote'
     )
-  wanted = {name: timm_name(model, name) for name in shapes if _head(name) is None}
+  wanted = {name: timm_name(model, name) for name in shapes if head_of(name) is None}
   names = classifier_names(model)
   has = [name for name in names.values() if name in tensors]
   if has and classifier is None:
@@ -263,12 +261,6 @@ def _listed(names: Sequence[str]) -> str:
 # --- Trees --------------------------------------------------------------------------------------------------------------------------
 
 
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-  """{path: leaf}."""
-  names = [name for name, _, _ in parameter_table(tree)]
-  return dict(zip(names, jax.tree.leaves(tree), strict=True))
-
-
 def _filled(tree: dict[Any, Any], arrays: Mapping[str, np.ndarray], prefix: str = '') -> dict[Any, Any]:
   """The part of a tree whose paths are in `arrays`, with these for leaves."""
   result: dict[Any, Any] = {}
@@ -282,15 +274,9 @@ def _filled(tree: dict[Any, Any], arrays: Mapping[str, np.ndarray], prefix: str 
   return result
 
 
-def _head(path: str) -> str | None:
-  """The task whose head a path lies in; None: in the trunk."""
-  first, *rest = path.split('/')
-  return rest[0] if first in _HEADS and rest else None
-
-
 def _last_layer(shapes: Mapping[str, Any], task: str, leaf: str) -> str:
   """The path of a head's `kernel` or `bias` where the head is one linear layer, as timm's is."""
-  heads = sorted({_head(name) for name in shapes} - {None}, key=str)
+  heads = sorted({head_of(name) for name in shapes} - {None}, key=str)
   if task not in heads:
     raise UserError(f'classifier {task!r}: the network has no such head; it has {", ".join(map(str, heads))}')
   if any(f'/{task}/hidden/' in name for name in shapes):
@@ -302,7 +288,7 @@ def _as_timm(arrays: Mapping[str, np.ndarray], model: str, classifier: str | Non
   """Arrays by timm's names."""
   if model not in CLASSIFIERS:
     raise UserError(f'--format=timm: model {model} is no network of timm; take --format=mtface')
-  names = {name: timm_name(model, name) for name in arrays if _head(name) is None}
+  names = {name: timm_name(model, name) for name in arrays if head_of(name) is None}
   if classifier is not None:
     names |= {_last_layer(arrays, classifier, leaf): name for leaf, name in classifier_names(model).items()}
   return {theirs: to_torch(arrays[ours]) for ours, theirs in names.items()}
