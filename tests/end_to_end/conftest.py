@@ -9,6 +9,11 @@ SIZE = 8 << 20
 PAGE = 4096
 
 
+def pages(folder):
+  """How many pages the files of a folder take on such a disk."""
+  return sum(-(-path.stat().st_size // PAGE) for path in folder.rglob('*') if path.is_file())
+
+
 class Disk:
   """A file system of 8 MiB, a file that fills it, and a folder on it."""
 

@@ -12,7 +12,7 @@ from mtface.checkpoints import Checkpoints, DamagedCheckpointError
 from mtface.evaluate import Evaluator
 from mtface.logs import read_metrics
 from tests.command import TINY, Result, python
-from tests.end_to_end.conftest import PAGE
+from tests.end_to_end.conftest import PAGE, pages
 from tests.fakes import flip_bytes
 from tests.test_checkpoints import assert_equal, state, write
 
@@ -106,7 +106,8 @@ def test_an_uncommitted_folder_is_no_checkpoint(mtface, tiny_data, tiny_run, und
 
 
 def test_the_disk_is_full_while_saving(mtface, tiny_data, tiny_run, undisturbed, disk):
-  disk.leave(120 * PAGE)  # the first checkpoint has room
+  first = pages(tiny_run / 'checkpoints/main/000000004')
+  disk.leave(int(1.75 * first) * PAGE)  # room for one and the files beside it, not for two
   workdir = disk.folder / 'run'
   error = mtface(*command(workdir, tiny_data)).error
   assert f'{workdir}/checkpoints/main: a checkpoint cannot be written' in error
