@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
+import signal
 import sys
 import time
 from typing import Any
@@ -27,4 +28,5 @@ def main(manual_dir: str, data_dir: str, pids: str) -> None:
 
 
 if __name__ == '__main__':
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs start with it ignored
   main(*sys.argv[1:])
