@@ -30,8 +30,8 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   tile = _tile(x, kernel)
   if tile is None:
     return xla_conv3x3(x, kernel)
-  _, g, _ = matrices(tile)
-  kernel = jnp.einsum('ia,jb,abcd->ijcd', g, g, kernel, precision='highest')
+  g = _kernel_transform(tile)
+  kernel = jnp.dot(g, kernel.reshape(9, -1), precision='highest').reshape(tile + 2, tile + 2, *kernel.shape[2:])
   chunks = _chunks(x, kernel.shape[-1])
   if len(chunks) == 1:
     return _conv_tiles(x, kernel, tile)
@@ -56,8 +56,8 @@ def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
   else:
     total = jnp.zeros((tile + 2, tile + 2, c, d), x.dtype)
     total, _ = lax.scan(lambda total, part: (total + _tiles_gradient(*part, tile), None), total, chunks)
-  _, g, _ = matrices(tile)
-  return jnp.einsum('ia,jb,ijcd->abcd', g, g, total, precision='highest')
+  g = _kernel_transform(tile)
+  return jnp.dot(g.T, total.reshape(len(g), -1), precision='highest').reshape(kernel.shape)
 
 
 def _backward(saved, dy):
@@ -73,6 +73,15 @@ def _tile(x: jax.Array, kernel: jax.Array) -> int | None:
   if min(kernel.shape[2:]) < _MIN_CHANNELS or not x.size:
     return None
   return next((m for m in (4, 3, 2) if x.shape[1] % m == 0 and x.shape[2] % m == 0), None)
+
+
+def _kernel_transform(tile: int) -> np.ndarray:
+  """What turns a kernel into G g G' in one product, [(tile + 2)^2, 9].
+
+  As an einsum over one side after the other it takes ten times as long.
+  """
+  _, g, _ = matrices(tile)
+  return np.kron(g, g)
 
 
 def _chunks(x: jax.Array, other_channels: int) -> jax.Array:
