@@ -21,6 +21,8 @@ from numpy.polynomial import polynomial
 _CHUNK_ELEMENTS = 1 << 20
 # With fewer channels the transforms cost more than the products save (and tests of tiny models would wait for their compilation).
 _MIN_CHANNELS = 32
+# With fewer tiles, as in single images, the kernel's transform costs more than the products save.
+_MIN_TILES = 32
 _POINTS = {2: (0, 1, -1), 3: (0, 1, -1, 2), 4: (0, 1, -1, 2, -2)}
 
 
@@ -70,9 +72,11 @@ conv3x3.defvjp(lambda x, kernel: (conv3x3(x, kernel), (x, kernel)), _backward)
 
 def _tile(x: jax.Array, kernel: jax.Array) -> int | None:
   """The largest tile that divides the image; None where XLA's own convolution is to be used."""
-  if min(kernel.shape[2:]) < _MIN_CHANNELS or not x.size:
+  batch, h, w, _ = x.shape
+  tile = next((m for m in (4, 3, 2) if h % m == 0 and w % m == 0), None)
+  if tile is None or min(kernel.shape[2:]) < _MIN_CHANNELS or batch * h * w < _MIN_TILES * tile**2:
     return None
-  return next((m for m in (4, 3, 2) if x.shape[1] % m == 0 and x.shape[2] % m == 0), None)
+  return tile
 
 
 def _kernel_transform(tile: int) -> np.ndarray:

@@ -37,7 +37,7 @@ def _xla(x, kernel):
   return lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
-@pytest.mark.parametrize('shape', [(1, 12, 8), (2, 6, 3), (1, 2, 10), (1, 5, 5)])
+@pytest.mark.parametrize('shape', [(6, 12, 8), (16, 6, 3), (8, 2, 10), (1, 12, 8), (1, 5, 5)])
 def test_convolution_is_scipys(shape):
   x, kernel = _normal(0, *shape, 32), _normal(1, 3, 3, 32, 32)
   _close(jax.jit(layers.conv3x3)(x, kernel), _correlate(x, kernel))
@@ -48,9 +48,10 @@ def test_convolution_is_scipys(shape):
   [
     (2, 48, 1, 32),
     (32, 48, 32, 32),
-    (1, 24, 32, 48),
-    (2, 12, 32, 64),
-    (4, 6, 64, 32),
+    (2, 24, 32, 48),
+    (5, 12, 32, 64),
+    (16, 6, 64, 32),
+    (33, 3, 32, 32),
     (5, 3, 32, 32),
     (2, 7, 32, 32),
     (3, 8, 4, 8),
@@ -69,6 +70,22 @@ def test_convolution_and_its_gradients_are_xlas(batch, size, c, d):
 
   for actual, expected in zip(jax.jit(run, static_argnums=0)(layers.conv3x3), run(_xla), strict=True):
     _close(actual, expected)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'tile'),
+  [
+    ((8, 8, 8, 32), 4),
+    ((8, 6, 6, 32), 3),
+    ((7, 2, 10, 32), 2),
+    ((7, 8, 8, 32), None),
+    ((8, 8, 8, 31), None),
+    ((99, 5, 5, 32), None),
+    ((0, 8, 8, 32), None),
+  ],
+)
+def test_few_tiles_and_few_channels_are_left_to_xla(shape, tile):
+  assert winograd._tile(jnp.zeros(shape), jnp.zeros((3, 3, shape[-1], 32))) == tile
 
 
 def test_large_batches_go_through_in_chunks():
