@@ -88,8 +88,8 @@ def available() -> dict[str, list[str]]:
   return {name: list(_builder_class(name).builder_configs) for name in _set_names()}
 
 
-def find_builder(name: str) -> tuple[Any, str]:
-  """Returns the builder class and the config of `set/config` or `set`.
+def find_builder(name: str) -> tuple[Any, Any]:
+  """Returns the builder class and the config of `set/config` or `set`: its name, or itself where it is not a listed one.
 
   Raises:
     UserError: there is no such set or config; the message lists those that there are.
@@ -100,6 +100,8 @@ def find_builder(name: str) -> tuple[Any, str]:
   builder_class = _builder_class(set_name)
   configs = list(builder_class.builder_configs)
   if config and config not in configs:
+    if (unlisted := builder_class.unlisted_config(config)) is not None:
+      return builder_class, unlisted
     raise errors.UserError(f'{name}: {set_name} has no config {config!r}; it has: {", ".join(configs)}')
   return builder_class, config or configs[0]
 

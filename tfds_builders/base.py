@@ -76,6 +76,11 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   def __init__(self, *, file_format: Any = 'array_record', **kwargs: Any):
     super().__init__(file_format=file_format, **kwargs)
 
+  @classmethod
+  def unlisted_config(cls, name: str) -> FaceConfig | None:
+    """Returns the config of a name that is not listed in BUILDER_CONFIGS, if the set makes some up as they are asked for."""
+    return None
+
   @abc.abstractmethod
   def items(self, source: Any) -> dict[str, Sequence[Any]]:
     """Returns what there is to convert, by split, from what `locate` returned (None if the set needs no files).

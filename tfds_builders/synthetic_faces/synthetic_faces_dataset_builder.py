@@ -1,21 +1,27 @@
-"""Synthetic faces: three partly labelled sources, drawn by the renderer in this folder. See README.md in this folder."""
+"""Synthetic faces: three partly labelled sources, drawn by the renderer in this folder. See README.md in this folder.
+
+A number behind a config's name asks for as many faces, nine of ten of them for training: `people_rgb224_300000`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mtface import errors
 from tfds_builders import base
 from tfds_builders.synthetic_faces import population, render
 from tfds_builders.synthetic_faces.draws import Draws
 
 SEED = 0  # of version 1.0.0; another seed is another set
 BLOCK = 32  # faces that a worker draws at a time
+_NUMBERED = re.compile(r'(?P<config>.+)_(?P<faces>\d+)')
 
 # What each source labels, and how many faces it has. The sizes are unequal on purpose: sources are, in this field.
 SOURCES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
@@ -49,11 +55,14 @@ class SyntheticConfig(base.FaceConfig):
   """One source in one form."""
 
   source: str = 'smile'
+  total: int | None = None  # faces of both splits; None: as many as `SOURCES` says
 
   @property
   def faces(self) -> dict[str, int]:
     """Number of faces by split."""
-    return SOURCES[self.source][1]
+    if self.total is None:
+      return SOURCES[self.source][1]
+    return {'train': self.total - self.total // 10, 'test': self.total // 10}
 
 
 def _configs() -> list[SyntheticConfig]:
@@ -80,6 +89,23 @@ class Builder(base.FaceBuilder):
   NEEDS_FILES = False
   HAS_LANDMARKS = True
   DIGEST_OF = 'nothing: every face is drawn from numbers of its own'
+  PART_SIZE = 8  # blocks
+
+  @classmethod
+  def unlisted_config(cls, name: str) -> SyntheticConfig | None:
+    """Returns the config of a name such as `people_rgb224_300000`, of as many faces; None if it is no such name."""
+    found = _NUMBERED.fullmatch(name)
+    listed = cls.builder_configs.get(found['config']) if found else None
+    if not found or listed is None:
+      return None
+    if int(found['faces']) < 10:
+      raise errors.UserError(f'synthetic_faces/{name}: ask for at least 10 faces')
+    return dataclasses.replace(listed, name=name, total=int(found['faces']))
+
+  @property
+  def RESUMABLE(self) -> bool:  # type: ignore[override]
+    """Whether parts are kept: where so many faces are asked for that drawing them takes long."""
+    return self.builder_config.total is not None
 
   @property
   def TASKS(self) -> tuple[str, ...]:  # type: ignore[override]
