@@ -22,6 +22,7 @@ from typing import Any
 
 import tfds_builders
 from mtface import errors
+from mtface.data import index
 
 _MOST_CLASSES_SHOWN = 12  # a row of more class counts than this is left to the summary file
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -79,6 +80,8 @@ def build(
         builder.workers = workers
         builder.use_beam = beam is not None
         _prepare(builder, manual, beam)
+  for split in index.splits_of(path):
+    index.load_index(f'{path.parent.parent.name}/{path.parent.name}', split, data_dir)
   print(describe(path))
   return path
 

@@ -69,6 +69,7 @@ def experiment() -> ConfigDict:
       'tasks': {},  # task name -> see `task()`
       'sources': {},  # name of ours -> see `source()`; what is trained on
       'mixture': 'equal',  # equal | proportional | alternate (mtface/data/mixing.py)
+      'store': 'auto',  # where images are: memory | stream | auto, by their size and free memory (mtface/data/store.py)
       'image_shape': (48, 48, 1),  # height, width in pixels, channels; what the sources must have
       'batch_size': 128,  # global, over all devices
       'duration': '10 epochs',
@@ -229,6 +230,7 @@ def _describe(options: dict[str, Option]) -> str:
 # Fields that came after the first runs were made.
 _LATER = (
   'evaluation.checkpoints',
+  'store',
   'stages',
   'stage',
   'start.weights',

@@ -12,6 +12,7 @@ A selection of checkpoints is one word:
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import math
@@ -19,8 +20,8 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,13 +40,22 @@ from mtface.predictions import write_predictions
 from mtface.progress import progress
 from mtface.results import Row, read_results, write_results
 from mtface.run_config import read_config
-from mtface.scoring import FeatureExtractor, Scorer, Scores, add_views, comparable, measure, with_views
+from mtface.scoring import (
+  FeatureExtractor,
+  Meter,
+  Networks,
+  Scorer,
+  Scores,
+  add_views,
+  comparable,
+  concatenated,
+  with_views,
+)
 from mtface.sharding import everywhere, make_mesh, state_shardings
 from mtface.stages import MAIN, stage_folder, stage_of
 from mtface.start import abstract_state
 from mtface.train import Run, prepare, still_parts
 
-Networks: TypeAlias = Sequence[tuple[Params, Stats]]
 _RE_ESTIMATION_SAMPLES = 20_000
 
 
@@ -104,7 +114,7 @@ class Evaluator:
       self.config.model, list(self.heads.values()), self.config.image_shape, still_parts(self.config)
     )
     self.checkpoints = Checkpoints(self.workdir, self.stage)
-    self.scorer = Scorer(self.network, self.heads, self.mesh, self.config.evaluation.batch_size)
+    self.scorer = Scorer(self.network, self.mesh, self.config.evaluation.batch_size)
     self.extractor = FeatureExtractor(self.network, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
     self._margins = [task for task in self.heads if self.config.tasks[task].loss in losses.MARGINS]
@@ -119,7 +129,7 @@ class Evaluator:
     if name not in self._sets:
       entry = self.config.evaluation.sets.get(name)
       tasks = tuple(entry.tasks) or None if entry else None
-      self._sets[name] = load_source(entry.name if entry else name, self.data_dir, tasks)
+      self._sets[name] = load_source(entry.name if entry else name, self.data_dir, tasks, self.config.store)
       if not set(self._sets[name].labels) & set(self.tasks):
         raise UserError(
           f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts {", ".join(self.tasks)}; '
@@ -137,14 +147,18 @@ class Evaluator:
       stats = self._re_estimated(params, stats)
     return [(params, stats)]
 
-  def predictions(self, networks: Networks, source: Source, show: str = '') -> Scores:
-    """{task: [N, C]}: what the networks say on average, see `scoring.comparable`."""
-    total: Scores = {}
-    for params, stats in networks:
-      scores = add_views(self.scorer.scores(params, stats, source, show=show), self.tasks)
-      found = comparable(self.tasks, scores, self._margins)
-      total = {task: total.get(task, 0.0) + values for task, values in found.items()}
-    return {task: values / len(networks) for task, values in total.items()}
+  def stream(self, networks: Networks, source: Source, show: str = '') -> Iterator[tuple[Scores, np.ndarray]]:
+    """({task: [b, C]}, rows int [b]), batch by batch: what the networks say on average, see `scoring.comparable`."""
+    for of_each, rows in self.scorer.stream(networks, source, show=show):
+      total: Scores = {}
+      for scores in of_each:
+        found = comparable(self.tasks, add_views(scores, self.tasks), self._margins)
+        total = {task: total.get(task, 0.0) + values for task, values in found.items()}
+      yield {task: values / len(networks) for task, values in total.items()}, rows
+
+  def predictions(self, networks: Networks, source: Source) -> Scores:
+    """{task: [N, C]}: the same of all of a source's samples at once, for small sources."""
+    return concatenated(scores for scores, _ in self.stream(networks, source))
 
   def head(self, text: str, selection: Selection, re_estimate: bool = True) -> Row:
     """What a row of results says of a selection: its name, steps, and checksums of these steps' checkpoints."""
@@ -213,12 +227,13 @@ def evaluate(
     on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
     re_estimate: whether `average:K` re-estimates batch-norm statistics; if not, they are averaged like the weights.
     predictions: also write what the networks say of each image, see `mtface.predictions`.
-    skip_measured: take rows of results.json that were measured on the very same checkpoints as they are.
+    skip_measured: take rows of results.json of the very same checkpoints and faces as they are.
     stage: of the run; '' is the last one.
 
   Returns:
-    One row for each selection, set and task: `checkpoint`, `steps`, `checksums` (of those steps' checkpoints), `set`, `source`, `task`,
-    `low`, `high` (95% Wilson interval of the accuracy), `seconds`, and all of `metrics.summarize`; `stage`, where the run has stages.
+    One row for each selection, set and task: `checkpoint`, `steps`, `checksums` (of those steps' checkpoints), `set`, `source`, `data` (its
+    fingerprint), `task`, `low`, `high` (95% Wilson interval of the accuracy), `seconds`, and all of
+    `metrics.summarize`; `stage`, where the run has stages.
   """
   before = read_results(pathlib.Path(workdir).expanduser())  # what is damaged is to show before the work, not after it
   evaluator = Evaluator(workdir, data_dir, stage)
@@ -237,18 +252,20 @@ def evaluate(
     for name, source in sources.items():
       if name not in measured:
         networks = networks or evaluator.networks(selection, re_estimate=re_estimate)
-        measured[name] = _measure_set(evaluator, networks, head | {'set': name, 'source': source.name}, predictions)
+        about = head | {'set': name, 'source': source.name, 'data': source.fingerprint}
+        measured[name] = _measure_set(evaluator, networks, about, predictions)
         write_results(evaluator.workdir, config.name, measured[name])
       rows += measured[name]
   return rows
 
 
 def _measured(before: Sequence[Row], head: Row, sources: Mapping[str, Source]) -> dict[str, list[Row]]:
-  """{set: rows} of what was measured before, on the same checkpoints."""
+  """{set: rows} of what was measured before, of the same checkpoints and on the same faces."""
   found: dict[str, list[Row]] = {}
   for row in before:
     same = all(row.get(key) == value for key, value in head.items()) and None not in head['checksums']
-    if same and row['set'] in sources and row['source'] == sources[row['set']].name:
+    source = sources.get(row['set'])
+    if same and source and (row['source'], row.get('data')) == (source.name, source.fingerprint):
       found.setdefault(row['set'], []).append(row)
   return found
 
@@ -257,15 +274,23 @@ def _measure_set(evaluator: Evaluator, networks: Networks, head: Row, write: boo
   """The rows of one set; with `write`, its predictions too."""
   source = evaluator.source(head['set'])
   start = time.monotonic()
-  found = evaluator.predictions(networks, source, show=f'{head["checkpoint"]} on {head["set"]}')
-  seconds = round(time.monotonic() - start, 2)
+  tops = {name: entry.top for name, entry in evaluator.config.tasks.items()}
+  meter = Meter(evaluator.tasks, source, threshold=0.5, tops=tops)
+
+  def measured() -> Iterator[tuple[Scores, np.ndarray]]:
+    for scores, rows in evaluator.stream(networks, source, show=f'{head["checkpoint"]} on {head["set"]}'):
+      meter.add(scores, rows)
+      yield scores, rows
+
   if write:
     folder = stage_folder(evaluator.workdir, evaluator.stage)
-    write_predictions(folder, head['checkpoint'], head['set'], evaluator.tasks, source, found)
-  tops = {name: entry.top for name, entry in evaluator.config.tasks.items()}
-  summaries = measure(evaluator.tasks, found, source, threshold=0.5, tops=tops)
+    write_predictions(folder, head['checkpoint'], head['set'], evaluator.tasks, source, measured())
+  else:
+    collections.deque(measured(), maxlen=0)  # all of it, and nothing is kept
+  seconds = round(time.monotonic() - start, 2)
   return [
-    head | {'seconds': seconds, 'task': task} | _interval(summary) | summary for task, summary in summaries.items()
+    head | {'seconds': seconds, 'task': task} | _interval(summary) | summary
+    for task, summary in meter.summaries().items()
   ]
 
 

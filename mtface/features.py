@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -17,8 +18,8 @@ from mtface import process
 from mtface.data.sources import Source, check_shapes, load_source
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection
-from mtface.progress import progress
 from mtface.results import file_name, replaced
+from mtface.scoring import batches_of
 from mtface.stages import stage_folder
 
 T = TypeVar('T')
@@ -61,12 +62,12 @@ class FeatureNetwork:
 
   def of(self, source: Source, show: str = '') -> np.ndarray:
     """float32 [N, D] of a source's N faces, in order. `show` names the progress bar; empty shows none."""
-    size = self.evaluator.extractor.batch_size
-    rows = [np.arange(first, min(first + size, len(source))) for first in range(0, len(source), size)]
-    batches = ((source.gather(take), take) for take in (progress(rows, show, total=len(rows)) if show else rows))
-    found = np.empty((len(source), self.size), np.float32)
-    for values, take in self.stream(batches):
-      found[take] = values
+    return self.into(np.empty((len(source), self.size), np.float32), source, show)
+
+  def into(self, found: np.ndarray, source: Source, show: str = '') -> np.ndarray:
+    """The same, written into `found`, float32 [N, D], which may be a file's."""
+    for values, rows in self.stream(batches_of(source, self.evaluator.extractor.batch_size, show)):
+      found[rows] = values
     return found
 
 
@@ -84,7 +85,7 @@ def any_source(evaluator: Evaluator, name: str, flag: str = '--on') -> Source:
     UserError: there is no such source, it holds no face, or its images are not of the network's size.
   """
   entry = evaluator.config.evaluation.sets.get(name)
-  source = load_source(entry.name if entry else name, evaluator.data_dir)
+  source = load_source(entry.name if entry else name, evaluator.data_dir, store=evaluator.config.store)
   if not len(source):
     raise UserError(f'{flag}={name}: holds no face; name another part of the set')
   check_shapes([source], evaluator.config.image_shape)
@@ -118,18 +119,24 @@ def write_features(
 
 
 def _write(folder: pathlib.Path, source: Source, network: FeatureNetwork) -> pathlib.Path:
-  arrays = {
-    'features': network.of(source, f'features of {source.name}'),
-    'image_ids': source.image_ids,
-    'subjects': source.subjects,
-  }
+  """By way of a file of the features alone: of millions of faces they are many GB."""
+  path = folder / f'{file_name(source.name)}.npz'
+  arrays = {'image_ids': source.image_ids, 'subjects': source.subjects}
   for kind, fields in (('labels', source.labels), ('mask', source.mask), ('attributes', source.attributes)):
     arrays |= {f'{kind}/{name}': values for name, values in fields.items()}
-  path = folder / f'{file_name(source.name)}.npz'
-  with replaced(path) as partial, partial.open('wb') as file:
-    np.savez(file, **arrays)  # type: ignore[arg-type]  # one of its own arguments is a bool
+  with replaced(path) as partial, tempfile.TemporaryDirectory(dir=_beside(partial)) as scratch:
+    shape = (len(source), network.size)
+    vectors = np.lib.format.open_memmap(pathlib.Path(scratch) / 'features.npy', 'w+', np.float32, shape)
+    network.into(vectors, source, f'features of {source.name}')
+    with partial.open('wb') as file:
+      np.savez(file, features=vectors, **arrays)  # type: ignore[arg-type]  # one of its own arguments is a bool
   process.say(f'{path}: {len(source):,} faces, {network.size} features each')
   return path
+
+
+def _beside(path: pathlib.Path) -> pathlib.Path | None:
+  """The folder of a file; that of temporary files for /dev/null, where processes write that are not the first."""
+  return None if path == pathlib.Path(os.devnull) else path.parent
 
 
 def l2_normalized(vectors: np.ndarray) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,38 +16,51 @@ from mtface.tasks import Task
 
 
 def write_predictions(
-  workdir: pathlib.Path, checkpoint: str, set_name: str, tasks: Mapping[str, Task], source: Source, found: Scores
+  workdir: pathlib.Path,
+  checkpoint: str,
+  set_name: str,
+  tasks: Mapping[str, Task],
+  source: Source,
+  batches: Iterable[tuple[Scores, np.ndarray]],
 ) -> pathlib.Path:
-  """Writes `workdir`/predictions/<checkpoint>/<set>.csv, one line an image, in the order of the source.
+  """Writes `workdir`/predictions/<checkpoint>/<set>.csv, one line an image, in the order of the batches ({task: [b, C]}, rows int [b]).
 
   Columns: `image_id`; for each task `<task>` (the label's name, empty where it is unknown or the source does not label the task),
   `<task> predicted`, and `<task>/<class>`, the class's probability (or score, see `scoring.comparable`). A multi-label task has for each
   class `<task>/<class> label` (1, 0 or empty) and `<task>/<class>`.
   """
-  columns: dict[str, np.ndarray] = {'image_id': source.image_ids}
-  for name, task in tasks.items():
-    columns |= (
-      _multi_label_columns(task, source, found[name]) if task.multi_label else _columns(task, source, found[name])
-    )
   path = workdir / 'predictions' / file_name(checkpoint) / f'{file_name(set_name)}.csv'
-  write_csv(path, list(columns), zip(*(column.tolist() for column in columns.values()), strict=True))
+  names = itertools.chain.from_iterable(_names(task) for task in tasks.values())
+  write_csv(path, ['image_id', *names], _lines(tasks, source, batches))
   return path
 
 
-def _columns(task: Task, source: Source, scores: np.ndarray) -> dict[str, np.ndarray]:
+def _lines(
+  tasks: Mapping[str, Task], source: Source, batches: Iterable[tuple[Scores, np.ndarray]]
+) -> Iterator[Sequence[Any]]:
+  for scores, rows in batches:
+    columns = [source.image_ids[rows]]
+    for name, task in tasks.items():
+      columns += (_multi_label_columns if task.multi_label else _columns)(task, source, rows, scores[name])
+    yield from zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _names(task: Task) -> list[str]:
+  if task.multi_label:
+    return [text for name in task.classes for text in (f'{task.name}/{name} label', f'{task.name}/{name}')]
+  return [task.name, f'{task.name} predicted', *(f'{task.name}/{name}' for name in task.classes)]
+
+
+def _columns(task: Task, source: Source, rows: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
   classes = np.array(task.classes)
-  label = np.full(len(source), '', dtype=classes.dtype)
+  label = np.full(len(rows), '', dtype=classes.dtype)
   if task.name in source.labels:
-    label = np.where(source.mask[task.name], classes[source.labels[task.name]], '')
-  head = {task.name: label, f'{task.name} predicted': classes[scores.argmax(axis=1)]}
-  return head | {f'{task.name}/{name}': scores[:, i] for i, name in enumerate(task.classes)}
+    label = np.where(source.mask[task.name][rows], classes[source.labels[task.name][rows]], '')
+  return [label, classes[scores.argmax(axis=1)], *scores.T]
 
 
-def _multi_label_columns(task: Task, source: Source, scores: np.ndarray) -> dict[str, np.ndarray]:
+def _multi_label_columns(task: Task, source: Source, rows: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
   label = np.full(scores.shape, '', dtype=object)
   if task.name in source.labels:
-    label = np.where(source.mask[task.name], source.labels[task.name].astype(str), '')
-  columns: dict[str, np.ndarray] = {}
-  for i, name in enumerate(task.classes):
-    columns |= {f'{task.name}/{name} label': label[:, i], f'{task.name}/{name}': scores[:, i]}
-  return columns
+    label = np.where(source.mask[task.name][rows], source.labels[task.name][rows].astype(str), '')
+  return [column for i in range(len(task.classes)) for column in (label[:, i], scores[:, i])]

@@ -23,6 +23,7 @@ from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.mixing import Mixture, make_mixture
 from mtface.data.names import SourceName
 from mtface.data.sources import Source, check_shapes, load_source, prepared_dir
+from mtface.data.store import open_all
 from mtface.distributed import StopRequest
 from mtface.errors import Preempted, UserError
 from mtface.health import Health
@@ -30,7 +31,7 @@ from mtface.logs import MetricsLog, TrainProgress, open_log, open_progress
 from mtface.models.network import Network, by_path, check_patterns, make_network, matches
 from mtface.optim import make_optimizer, make_schedule, rate_factors
 from mtface.run_config import write_config
-from mtface.scoring import Scorer, mean_losses, measure
+from mtface.scoring import Meter, Scorer
 from mtface.sharding import everywhere, make_mesh, place, shared, state_shardings
 from mtface.stages import MAIN, stage_folder, stages_of
 from mtface.start import start_weights
@@ -90,6 +91,8 @@ def train_stage(
       process.say(f'{workdir}: already trained to step {start:,}')
       return state
 
+    for line in open_all(run.sources):
+      process.say(line)
     source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
     batches = to_devices(load_batches(source, start, run.steps), mesh, stop=stop)
     health = Health()
@@ -157,7 +160,9 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
   tasks = configs.tasks_of(config)
   for entry in config.evaluation.sets.values():
     SourceName.parse(entry.name)  # a mistake in it would show only after training
-  sources = [load_source(entry.name, data_dir, entry.tasks or tuple(tasks)) for entry in config.sources.values()]
+  sources = [
+    load_source(entry.name, data_dir, entry.tasks or tuple(tasks), config.store) for entry in config.sources.values()
+  ]
   for source in sources:
     for task in source.labels:
       if task not in tasks:
@@ -247,8 +252,8 @@ def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.Pat
   sets = {}
   for name in config.evaluation.during_training:
     entry = config.evaluation.sets[name]
-    sets[name] = load_source(entry.name, data_dir, entry.tasks or None)
-  scorer = Scorer(run.network, run.tasks, mesh, config.evaluation.batch_size)
+    sets[name] = load_source(entry.name, data_dir, entry.tasks or None, config.store)
+  scorer = Scorer(run.network, mesh, config.evaluation.batch_size)
   terms = {
     name: functools.partial(losses.TERMS[config.tasks[name].loss], class_weights=weights)
     for name, weights in (dict.fromkeys(run.tasks) | class_weights(config, run)).items()
@@ -258,13 +263,11 @@ def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.Pat
     found: dict[str, float] = {}
     best: list[float] = []
     for name, source in sets.items():
-      scores = scorer.scores(state.params, state.stats, source)
-      accuracies = {
-        f'eval/{name}/{task}/accuracy': summary['accuracy']
-        for task, summary in measure(run.tasks, scores, source).items()
-      }
-      found |= accuracies
-      found |= {f'eval/{name}/{task}/loss': loss for task, loss in mean_losses(terms, scores, source).items()}
+      meter = Meter(run.tasks, source, terms=terms)
+      for (scores,), rows in scorer.stream([(state.params, state.stats)], source):
+        meter.add(scores, rows)
+      accuracies = {f'eval/{name}/{task}/accuracy': of['accuracy'] for task, of in meter.summaries().items()}
+      found |= accuracies | {f'eval/{name}/{task}/loss': loss for task, loss in meter.losses().items()}
       if name in config.evaluation.best_on:
         best += list(accuracies.values())
     return found, float(np.mean(best)) if best else None

@@ -42,6 +42,7 @@ def write_prepared(
   shards: int | None = None,
   salt: str = '',
   draw: Callable[[str, int], Source] | None = None,
+  encoded: bool = False,
 ) -> pathlib.Path:
   """Writes `data_dir`/`name`/1.0.0 as a builder would, with TFDS and the builders' own features; returns its folder.
 
@@ -57,13 +58,14 @@ def write_prepared(
     shards: number of files a split; None leaves it to TFDS.
     salt: TFDS orders records by a hash of their keys; another salt is another order.
     draw: makes the samples of (split, number of samples); None: `fake_source`.
+    encoded: whether images are stored as JPEG; they must have three channels.
   """
   import tensorflow_datasets as tfds
 
-  from tfds_builders.base import FaceConfig, face_features
+  from tfds_builders.base import FaceConfig, encode_jpeg, face_features
 
   set_name, config_name = name.split('/')
-  config = FaceConfig(name=config_name, size=shape[0], channels=shape[2])
+  config = FaceConfig(name=config_name, size=shape[0], channels=shape[2], encoded=encoded)
   drawn = {
     split: draw(split, size) if draw else fake_source(split, size, tasks, seed=seed + i, shape=shape)
     for i, (split, size) in enumerate(splits.items())
@@ -87,7 +89,8 @@ def write_prepared(
 
     def _generate_examples(self, source):
       for i, image_id in enumerate(source.image_ids):
-        record = {'image': source.images[i], 'image_id': str(image_id)}
+        image = encode_jpeg(source.images[i]) if encoded else source.images[i]
+        record = {'image': image, 'image_id': str(image_id)}
         record |= {
           'labels': {get_task(t).kind: source.labels[t][i].astype(np.int64) for t in tasks},
           'mask': {get_task(t).kind: source.mask[t][i] for t in tasks},
@@ -114,4 +117,11 @@ def flip_bytes(path: pathlib.Path, at: float = 0.5) -> None:
   data = bytearray(path.read_bytes())
   start = int(len(data) * at)
   data[start : start + 16] = bytes(255 - byte for byte in data[start : start + 16])
+  path.write_bytes(data)
+
+
+def flip_everywhere(path: pathlib.Path) -> None:
+  """Changes every hundredth byte of a file, but for its head, by which a reader knows what it is."""
+  data = bytearray(path.read_bytes())
+  data[200::100] = bytes(255 - byte for byte in data[200::100])
   path.write_bytes(data)

@@ -36,7 +36,7 @@ def test_features_do_not_depend_on_the_batches(evaluator, text):
     assert (found.dtype, found.shape) == (np.float32, (size, 8))  # a 16x16 picture pooled to 1x1, with 256/32 channels
     np.testing.assert_allclose(found, whole(evaluator, text, source), rtol=1e-4, atol=1e-5)
     assert len(np.unique(found, axis=0)) == size
-  assert evaluator.extractor._run._cache_size() == 1, 'one program for all sets and checkpoints'
+  assert evaluator.extractor._runner._run._cache_size() == 1, 'one program for all sets and checkpoints'
 
 
 def test_an_average_is_one_network(evaluator):

@@ -51,7 +51,8 @@ def test_multi_label_tasks_have_a_label_a_class(tmp_path):
   source = fake_source('units', 6, {'action_units': 0.5})
   task = get_task('action_units')
   found = {'action_units': np.linspace(0, 1, 6 * 11).reshape(6, 11)}
-  lines = read(write_predictions(tmp_path, 'last', 'a/b:train[fold=0/4]', {'action_units': task}, source, found))
+  batches = [({'action_units': found['action_units'][rows]}, rows) for rows in (np.arange(4), np.arange(4, 6))]
+  lines = read(write_predictions(tmp_path, 'last', 'a/b:train[fold=0/4]', {'action_units': task}, source, batches))
   assert (tmp_path / 'predictions/last/a_b_train_fold_0_4_.csv').exists()
   assert lines[1]['action_units/AU2 label'] == str(source.labels['action_units'][1, 1])
   assert lines[5]['action_units/AU2 label'] == ''

@@ -66,6 +66,7 @@ def draw(
   after: int = 0,
   seed: int = 0,
   usable: np.ndarray | None = None,
+  at_most: bool = False,
 ) -> np.ndarray:
   """Draws `take` of N images, the same ones wherever the set was built.
 
@@ -80,12 +81,13 @@ def draw(
     after: number of images of the draw to stay clear of.
     seed: another seed, another order.
     usable: bool [N], which images may be drawn; None: all.
+    at_most: draws as many as there are where they are fewer than `take`.
 
   Returns:
     int [take], the rows in ascending order.
 
   Raises:
-    UserError: there are not so many.
+    UserError: there are not so many, or with `at_most` none at all.
   """
   ids = [_text(image_id) for image_id in image_ids]
   rows = np.arange(len(ids)) if usable is None else np.flatnonzero(usable)
@@ -98,6 +100,8 @@ def draw(
   start = after
   while 0 < start < len(order) and unit[order[start]] == unit[order[start - 1]]:
     start += 1
+  if at_most:
+    take = max(1, min(take, len(order) - start))
   if start + take > len(order):
     raise errors.UserError(
       f'{take} images{f" after {start}" if after else ""} are to be drawn, but only {len(order)} can be; take fewer'

@@ -9,7 +9,7 @@ the number of hosts does not matter.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -50,6 +50,11 @@ class BatchSource:
     self._offsets = np.cumsum([0, *(len(s) for s in sources[:-1])])
     self._labels, self._mask = _join_labels(sources)
 
+  @property
+  def decodes(self) -> bool:
+    """Whether making a batch takes more than copying."""
+    return any(getattr(source.images, 'store', 'memory') == 'stream' for source in self._sources)
+
   def __len__(self) -> int:
     return _NO_STEP_LIMIT
 
@@ -89,8 +94,15 @@ def _join_labels(sources: Sequence[Source]) -> tuple[dict[str, np.ndarray], dict
   return labels, mask
 
 
-def load_batches(source: BatchSource, start: int, stop: int, *, threads: int = 1, buffered: int = 4) -> Iterator[Batch]:
-  """This process's share of the batches of steps [start, stop), read ahead by grain's threads."""
+def load_batches(
+  source: BatchSource, start: int, stop: int, *, threads: int | None = None, buffered: int = 4
+) -> Iterator[Batch]:
+  """This process's share of the batches of steps [start, stop), read ahead by grain's threads.
+
+  `threads` None: two where images are decoded as they are used, so that the cores that decode one batch never wait for the next one to
+  begin; one where they lie in memory.
+  """
+  threads = threads or (2 if source.decodes else 1)
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffered)
   return iter(grain.MapDataset.source(source)[start:stop].to_iter_dataset(options))
 
@@ -110,24 +122,3 @@ def to_devices(
     if len(queue) >= ahead:
       yield queue.popleft()
   yield from queue
-
-
-def eval_batches(source: Source, tasks: Mapping[str, Any] | Sequence[str], batch_size: int) -> Iterator[Batch]:
-  """A source once, in order; the last batch is filled up with blank, fully masked samples so that every batch has one shape.
-
-  Yields `{image, labels, mask, valid}`; `valid` bool [B] marks the real samples. A task that the source does not label is masked.
-  """
-  labels, mask = _join_labels([source])
-  for first in range(0, len(source), batch_size):
-    take = np.arange(first, min(first + batch_size, len(source)))
-
-    def fill(x: np.ndarray, missing: int = batch_size - len(take)) -> np.ndarray:
-      return np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
-
-    nothing = {t: np.zeros((batch_size, *get_task(t).label_shape), np.int32) for t in tasks if t not in labels}
-    yield {
-      'image': fill(source.gather(take)),
-      'labels': {t: fill(labels[t][take]) for t in tasks if t in labels} | nothing,
-      'mask': {t: fill(mask[t][take]) for t in tasks if t in mask} | {t: x.astype(bool) for t, x in nothing.items()},
-      'valid': fill(np.ones(len(take), bool)),
-    }

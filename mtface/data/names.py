@@ -6,6 +6,7 @@ genki4k/gray48:train[fold=0/4]                     the fourth (test)
 lfw/rgb64_158:train[fold!=0/5,by=image]            folds of images, not of people: to learn who is who, everybody must be on both sides
 wiki/gray48:train[take=30000,seed=0]               30,000 faces drawn by a seed (training)
 wiki/gray48:train[take=4200,after=30000,seed=0]    4,200 of those that the draw of 30,000 left (test)
+imdb/rgb224:train[upto=264251,seed=0]              as `take`, or as many as there are where they are fewer
 utkface/rgb224:train[age_years=21-60]              those of which a label or an attribute is known and in a range
 utkface/rgb224:train[gender=1,age_years=21-60,fold=0/4]    ranges come before a fold or a draw
 """
@@ -20,8 +21,8 @@ from mtface.errors import UserError
 
 _NAME = re.compile(r'^(?P<set>[\w\-]+(/[\w\-.]+)?):(?P<split>\w+)(\[(?P<part>[^\[\]]*)\])?$')
 _FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)(?P<by>,by=image)?$')
-_RANGE = re.compile(r'^(?!(?:fold|take|after|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$')
-_DRAW = re.compile(r'^take=(?P<take>\d+)(,after=(?P<after>\d+))?(,seed=(?P<seed>\d+))?$')
+_RANGE = re.compile(r'^(?!(?:fold|take|upto|after|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$')
+_DRAW = re.compile(r'^(?P<how>take|upto)=(?P<take>\d+)(,after=(?P<after>\d+))?(,seed=(?P<seed>\d+))?$')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +40,20 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """`take` faces of a random order that follows from `seed`: the first ones, or those after the first `after`."""
+  """`take` faces of a random order that follows from `seed`: the first ones, or those after the first `after`.
+
+  `at_most`: all that there are, where they are fewer.
+  """
 
   take: int
   after: int = 0
   seed: int = 0
+  at_most: bool = False
 
   def __str__(self) -> str:
-    return f'take={self.take}{f",after={self.after}" if self.after else ""},seed={self.seed}'
+    return (
+      f'{"upto" if self.at_most else "take"}={self.take}{f",after={self.after}" if self.after else ""},seed={self.seed}'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +121,12 @@ def _parse_part(part: str, text: str) -> Fold | Draw:
   if not draw:
     raise _not_a_name(text)
   if not int(draw['take']):
-    raise UserError(f'source {text!r}: takes no face at all; take must be at least 1')
-  return Draw(int(draw['take']), int(draw['after'] or 0), int(draw['seed'] or 0))
+    raise UserError(f'source {text!r}: takes no face at all; {draw["how"]} must be at least 1')
+  return Draw(int(draw['take']), int(draw['after'] or 0), int(draw['seed'] or 0), draw['how'] == 'upto')
 
 
 def _not_a_name(text: str) -> UserError:
   return UserError(
-    f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N] or [take=N,after=M,seed=S], '
+    f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N] or [take=N,after=M,seed=S] (or upto=N), '
     'as in genki4k/gray48:train[fold!=0/4]; before these, ranges of labels or attributes: [age_years=21-60,fold=0/4]'
   )

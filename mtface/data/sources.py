@@ -1,7 +1,4 @@
-"""Sources: prepared sets as arrays in memory.
-
-A set that `mtface build` has prepared is decoded once. Its pixels stay uint8 in one array that is memory-mapped from a cache beside
-the shards, so that a second run (or a second process on this host) starts at once and shares the pages.
+"""Sources: parts of prepared sets, with their labels in memory and their images where `mtface/data/store.py` has them.
 
 A source is named by one line of text, as in `genki4k/gray48:train[fold!=0/4]`: see mtface/data/names.py.
 """
@@ -9,51 +6,51 @@ A source is named by one line of text, as in `genki4k/gray48:train[fold!=0/4]`: 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
-import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mtface.data.folds import draw, stratified_folds
+from mtface.data.index import ATTRIBUTE, Index, groups, load_index, prepared_dir
 from mtface.data.names import Draw, Fold, Range, SourceName
+from mtface.data.store import Images
 from mtface.errors import UserError
-from mtface.progress import progress, warn
 from mtface.tasks import get_task
 
+__all__ = ['Source', 'check_shapes', 'fingerprint', 'load_source', 'prepared_dir']
+
 FOLD_SEED = 0  # folds belong to the set, not to the run: every experiment sees the same ones
-_ATTRIBUTE = 'attributes.'  # begins the key of a column of attributes
 _MOST_STRATUM_CLASSES = 16  # ages in years would make a stratum of nearly every sample
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """Faces in memory, with the labels that this source gives.
+  """Faces, with the labels that this source gives.
 
   Attributes:
     name: the source's name, see the module's docstring.
-    images: uint8 [M, H, W, C], every face of the split (memory-mapped where the cache could be written).
+    images: uint8 [M, H, W, C], every face of the split: an array, or `store.Images`, of which rows can be asked for in the same way.
     rows: int [N], which of them belong to this source (a fold is a selection, not a copy).
     image_ids: text [N].
     labels: task name -> int32 [N], or [N, C] for a multi-label task.
     mask: the same shapes, bool; False where the label is unknown (the label's value then means nothing).
     attributes: what else the set says, by name: [N, ...] of the builder's type, text as str; empty if it says nothing else.
     subjects: text [N], who it is; '' where that is not known.
+    fingerprint: of the split that it is a part of, see `mtface/data/index.py`; '' of one that was made in memory.
   """
 
   name: str
-  images: np.ndarray
+  images: Any
   rows: np.ndarray
   image_ids: np.ndarray
   labels: dict[str, np.ndarray]
   mask: dict[str, np.ndarray]
-  attributes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  attributes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   subjects: np.ndarray = None  # type: ignore[assignment]  # of nobody, unless they are given
+  fingerprint: str = ''
 
   def __post_init__(self) -> None:
     if self.subjects is None:
@@ -85,39 +82,77 @@ class Source:
     return dataclasses.replace(self, **taken)
 
 
-def load_source(name: str, data_dir: str | os.PathLike, tasks: Sequence[str] | None = None) -> Source:
-  """Loads one source.
+def load_source(
+  name: str, data_dir: str | os.PathLike, tasks: Sequence[str] | None = None, store: str = 'auto'
+) -> Source:
+  """Loads one source: its labels. Images are read when they are asked for.
 
   Args:
     name: e.g. `genki4k/gray48:train[fold!=0/4]`.
     data_dir: where `mtface build` put the prepared sets.
     tasks: which of its label sets to take; None takes all.
+    store: where its images are to be while they are used, see `mtface/data/store.py`.
 
   Raises:
     UserError: the set is not prepared or is damaged, or it has no such split or task.
   """
   parts = SourceName.parse(name)
-  arrays = _load_split(parts.set_name, parts.split, pathlib.Path(data_dir).expanduser())
-  have = sorted(key.removeprefix('labels.') for key in arrays if key.startswith('labels.'))
+  index = load_index(parts.set_name, parts.split, pathlib.Path(data_dir).expanduser())
   for task in tasks or ():
     get_task(task)  # a name that is no task's has an error of its own
-    if task not in have:
-      raise UserError(f'{name}: has no labels for task {task!r}; it has {", ".join(have)}')
+    if task not in index.tasks:
+      raise UserError(f'{name}: has no labels for task {task!r}; it has {", ".join(index.tasks)}')
   try:
-    rows = _rows_of(parts, arrays, have)
+    rows = _rows_of(parts, index)
   except UserError as error:
     raise UserError(f'{name}: {error}') from error
-  chosen = tuple(tasks) if tasks else have
+  chosen, columns = tuple(tasks) if tasks else index.tasks, index.columns
   return Source(
     name=name,
-    images=arrays['images'],
+    images=Images(index, store),
     rows=rows,
-    image_ids=arrays['image_ids'][rows],
-    labels={t: arrays[f'labels.{t}'][rows] for t in chosen},
-    mask={t: arrays[f'mask.{t}'][rows] for t in chosen},
-    attributes={key.removeprefix(_ATTRIBUTE): arrays[key][rows] for key in arrays if key.startswith(_ATTRIBUTE)},
-    subjects=arrays['subjects'][rows],
+    image_ids=_as_text(columns['image_ids'][rows]),
+    labels={t: columns[f'labels.{t}'][rows] for t in chosen},
+    mask={t: columns[f'mask.{t}'][rows] for t in chosen},
+    attributes=_Attributes(columns, rows),
+    subjects=_as_text(columns['subjects'][rows]),
+    fingerprint=index.fingerprint,
   )
+
+
+def fingerprint(name: str, data_dir: str | os.PathLike) -> str:
+  """16 hex digits of what the split holds that a source is a part of; others where the set was built again with another content.
+
+  Raises:
+    UserError: as `load_source`.
+  """
+  parts = SourceName.parse(name)
+  return load_index(parts.set_name, parts.split, pathlib.Path(data_dir).expanduser()).fingerprint
+
+
+class _Attributes(Mapping[str, np.ndarray]):
+  """The attributes of some rows, each taken when it is asked for first: few are, of sets that have many."""
+
+  def __init__(self, columns: Mapping[str, np.ndarray], rows: np.ndarray):
+    self._columns = {key.removeprefix(ATTRIBUTE): columns[key] for key in columns if key.startswith(ATTRIBUTE)}
+    self._rows = rows
+    self._taken: dict[str, np.ndarray] = {}
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    if name not in self._taken:
+      self._taken[name] = _as_text(self._columns[name][self._rows])
+    return self._taken[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._columns)
+
+  def __len__(self) -> int:
+    return len(self._columns)
+
+
+def _as_text(values: np.ndarray) -> np.ndarray:
+  """Bytes of UTF-8 as text; what is no text stays as it is."""
+  return np.char.decode(values, 'utf-8') if values.dtype.kind == 'S' else values
 
 
 def check_shapes(sources: Iterable[Source], image_shape: Sequence[int]) -> None:
@@ -131,200 +166,50 @@ def check_shapes(sources: Iterable[Source], image_shape: Sequence[int]) -> None:
       )
 
 
-def _rows_of(name: SourceName, arrays: dict[str, np.ndarray], tasks: Sequence[str]) -> np.ndarray:
-  """int [N]: the faces of a part of the split, `tasks` being all label sets of the set.
+def _rows_of(name: SourceName, index: Index) -> np.ndarray:
+  """int [N]: the faces of a part of the split.
 
   A draw takes from those that the ranges leave; folds are those of the whole split, so that no range moves a face to another.
   """
-  part, everyone = name.part, np.full(len(arrays['images']), True)
-  inside = np.all([everyone, *(_is_in(limits, arrays) for limits in name.ranges)], axis=0)
+  part, columns, everyone = name.part, index.columns, np.full(len(index), True)
+  inside = np.all([everyone, *(_is_in(limits, columns) for limits in name.ranges)], axis=0)
   if isinstance(part, Fold):
-    return np.flatnonzero(inside & ((_folds_of(arrays, tasks, part) == part.index) != part.others))
+    return np.flatnonzero(inside & ((_folds_of(index, part) == part.index) != part.others))
   if isinstance(part, Draw):
     # Only faces with all labels of the set, so that every task's runs draw the same ones.
-    labelled = [arrays[f'mask.{t}'].reshape(len(everyone), -1).any(axis=1) for t in tasks]
+    labelled = [columns[f'mask.{t}'].reshape(len(everyone), -1).any(axis=1) for t in index.tasks]
     usable = np.all([inside, *labelled], axis=0)
-    return draw(arrays['image_ids'], arrays['groups'], part.take, after=part.after, seed=part.seed, usable=usable)
+    how = {'after': part.after, 'seed': part.seed, 'usable': usable, 'at_most': part.at_most}
+    return draw(columns['image_ids'], columns['groups'], part.take, **how)
   if not inside.any():
     raise UserError('no face is in this range')
   return np.flatnonzero(inside)
 
 
-def _is_in(limits: Range, arrays: dict[str, np.ndarray]) -> np.ndarray:
+def _is_in(limits: Range, columns: Mapping[str, np.ndarray]) -> np.ndarray:
   """bool [M]: whether a label is known and in the range, or an attribute is."""
   name = limits.of
-  for values in (arrays.get(f'labels.{name}'), arrays.get(f'{_ATTRIBUTE}{name}')):
+  for values in (columns.get(f'labels.{name}'), columns.get(f'{ATTRIBUTE}{name}')):
     if values is not None and values.ndim == 1 and values.dtype.kind in 'biuf':
-      known = arrays.get(f'mask.{name}', True)
+      known = columns.get(f'mask.{name}', True)
       return known & (values >= limits.least) & (values <= limits.most)
-  numbers = {k.partition('.')[2] for k, v in arrays.items() if v.ndim == 1 and v.dtype.kind in 'biuf' and '.' in k}
+  numbers = {k.partition('.')[2] for k, v in columns.items() if v.ndim == 1 and v.dtype.kind in 'biuf' and '.' in k}
   raise UserError(f'has no label or attribute {name!r} that is one number; it has {", ".join(sorted(numbers))}')
 
 
-def _folds_of(arrays: dict[str, np.ndarray], tasks: Sequence[str], part: Fold) -> np.ndarray:
+def _folds_of(index: Index, part: Fold) -> np.ndarray:
   """int [M]: the fold of every face. All labels of the set make the strata, so that every task sees the same folds.
 
   Folds by image are strata of who it is as well: everybody is in each of them, as far as their images go.
   """
-  columns = []
-  for task in tasks:
-    labels, kind = arrays[f'labels.{task}'], get_task(task)
+  strata_columns, columns = [], index.columns
+  for task in index.tasks:
+    labels, kind = columns[f'labels.{task}'], get_task(task)
     few = kind.num_classes <= _MOST_STRATUM_CLASSES or (part.by_image and kind.kind == 'identity')
     if labels.ndim == 1 and few:
-      columns.append(np.where(arrays[f'mask.{task}'], labels, -1))
-  strata = np.zeros(len(arrays['images']), np.int64)
-  if columns:
-    strata = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-  groups = _groups(arrays['images'], [''] * len(strata)) if part.by_image else arrays['groups']
-  return stratified_folds(arrays['image_ids'], strata, part.of, seed=FOLD_SEED, groups=groups)
-
-
-# --- Decoding and the cache ---------------------------------------------------------------------------------------------------------
-
-_CACHE_FORMAT = 3
-
-
-def prepared_dir(set_name: str, data_dir: pathlib.Path) -> pathlib.Path:
-  """The newest version's folder of a prepared set; `UserError`, which says how to build it, if there is none."""
-  if '/' not in set_name:
-    raise UserError(f'source {set_name!r}: name the prepared config too, as in {set_name}/gray48')
-  folder = data_dir / set_name
-  versions = sorted(
-    (p for p in folder.glob('*') if re.fullmatch(r'\d+\.\d+\.\d+', p.name) and (p / 'dataset_info.json').exists()),
-    key=lambda p: tuple(map(int, p.name.split('.'))),
-  )
-  if not versions:
-    raise UserError(
-      f'{folder}: no prepared set is here; build it with `mtface build {set_name} --data_dir={data_dir}` '
-      '(real sets also need --manual_dir), or pass the --data_dir that holds it'
-    )
-  return versions[-1]
-
-
-def _load_split(set_name: str, split: str, data_dir: pathlib.Path) -> dict[str, np.ndarray]:
-  """All arrays of a split, from the cache if it is whole, otherwise decoded (and cached, where the folder can be written)."""
-  folder = prepared_dir(set_name, data_dir)
-  cache = folder / 'arrays' / split
-  arrays = _read_cache(cache)
-  if arrays is None:
-    arrays = _decode(folder, set_name, split)
-    if _write_cache(cache, arrays):
-      arrays = _read_cache(cache) or arrays
-  return arrays
-
-
-def _decode(folder: pathlib.Path, set_name: str, split: str) -> dict[str, np.ndarray]:
-  import tensorflow_datasets as tfds  # a second of imports that a cached run does not need
-
-  try:
-    builder = tfds.builder_from_directory(folder)
-    if split not in builder.info.splits:
-      raise UserError(f'{set_name}: has no split {split!r}; it has {", ".join(sorted(builder.info.splits))}')
-    records = builder.as_data_source(split)
-    columns = _columns(records, builder.info.splits[split].num_examples, f'{set_name}:{split}', _task_names(builder))
-  except UserError:
-    raise
-  except Exception as error:  # array_record and TFDS raise many types for a damaged file
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise UserError(
-      f'{folder}: the prepared set cannot be read ({first_line}); build it again with `mtface build {set_name} --overwrite`'
-    ) from error
-  order = np.argsort(columns['image_ids'], kind='stable')  # the order of the shards would depend on their number
-  return {key: np.ascontiguousarray(column[order]) for key, column in columns.items()}
-
-
-def _task_names(builder: Any) -> dict[str, str]:
-  """The task of each label set: its own name, but identities say among how many people, as in `identity:158`."""
-  labels = builder.info.features['labels']
-  return {name: f'{name}:{labels[name].num_classes}' if name == 'identity' else name for name in labels}
-
-
-def _columns(
-  records: Sequence[dict[str, Any]], count: int, what: str, task_names: Mapping[str, str]
-) -> dict[str, np.ndarray]:
-  """Decodes the records into preallocated columns."""
-  columns: dict[str, np.ndarray] = {}
-  ids, subjects = [], []
-  attributes: dict[str, list[Any]] = {}
-  for i, record in enumerate(progress(records, f'decoding {what}', total=count)):
-    flat = {'images': record['image']}
-    flat |= {f'labels.{task_names[t]}': v for t, v in record['labels'].items()}
-    flat |= {f'mask.{task_names[t]}': v for t, v in record['mask'].items()}
-    for key, value in flat.items():
-      if key not in columns:
-        columns[key] = np.zeros((count, *np.shape(value)), _dtype(key))
-      columns[key][i] = value
-    ids.append(record['image_id'].decode())
-    subjects.append(record['subject'].decode() if 'subject' in record else '')
-    for key, value in record.get('attributes', {}).items():
-      attributes.setdefault(key, []).append(value.decode() if isinstance(value, bytes) else value)
-  if len(ids) != count or not count:
-    raise UserError(f'{what}: {len(ids)} records were read where {count} were promised; build the set again')
-  columns['image_ids'] = np.array(ids)
-  columns['subjects'] = np.array(subjects)
-  columns |= {f'{_ATTRIBUTE}{key}': np.array(values) for key, values in attributes.items()}
-  columns['groups'] = _groups(columns['images'], attributes.get('clip', subjects))
-  for task in [key.removeprefix('labels.') for key in columns if key.startswith('labels.')]:
-    _check_labels(task, columns, what)
-  return columns
-
-
-def _dtype(key: str) -> type:
-  return np.uint8 if key == 'images' else bool if key.startswith('mask.') else np.int32
-
-
-def _groups(images: np.ndarray, subjects: Sequence[str]) -> np.ndarray:
-  """text [M]: what must not be parted by folds: a subject's images (or a clip's), and copies of one image."""
-  import hashlib
-
-  hashes = [hashlib.blake2b(image.tobytes(), digest_size=12).hexdigest() for image in images]
-  return np.array([subject or f'image {digest}' for subject, digest in zip(subjects, hashes, strict=True)])
-
-
-def _check_labels(name: str, columns: dict[str, np.ndarray], what: str) -> None:
-  labels, mask, task = columns[f'labels.{name}'], columns[f'mask.{name}'], get_task(name)
-  top = 2 if task.multi_label else task.num_classes
-  bad = np.argwhere(mask & ((labels < 0) | (labels >= top)))
-  if len(bad):
-    where = columns['image_ids'][bad[0][0]]
-    raise UserError(
-      f'{what}: label {labels[tuple(bad[0])]} of {where} is out of range for task {task.name} (0 to {top - 1})'
-    )
-
-
-def _read_cache(cache: pathlib.Path) -> dict[str, np.ndarray] | None:
-  """The cached arrays, memory-mapped, or None where they are absent or damaged."""
-  try:
-    index = json.loads((cache / 'index.json').read_text())
-    if index['format'] != _CACHE_FORMAT:
-      return None
-    for name, size in index['bytes'].items():
-      if (cache / name).stat().st_size != size:
-        raise ValueError(f'{name} has a wrong size')
-    arrays = {name.removesuffix('.npy'): np.load(cache / name, mmap_mode='r') for name in index['bytes']}
-    return {key: (value if key == 'images' else np.array(value)) for key, value in arrays.items()}
-  except FileNotFoundError:
-    return None
-  except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-    warn(f'{cache}: the cache is damaged ({error}) and is made again')
-    return None
-
-
-def _write_cache(cache: pathlib.Path, arrays: dict[str, np.ndarray]) -> bool:
-  """Writes the arrays under a temporary name and renames, so that a killed process leaves no half cache."""
-  temporary = None
-  try:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f'.{cache.name}.', dir=cache.parent))
-    for key, value in arrays.items():
-      np.save(temporary / f'{key}.npy', value)
-    sizes = {p.name: p.stat().st_size for p in temporary.glob('*.npy')}
-    (temporary / 'index.json').write_text(json.dumps({'format': _CACHE_FORMAT, 'bytes': sizes}))
-    shutil.rmtree(cache, ignore_errors=True)
-    temporary.rename(cache)
-    return True
-  except OSError as error:  # a read-only data_dir or a full disk: go on without a cache
-    warn(f'{cache}: no cache could be written ({error}); the set is decoded at every start')
-    if temporary is not None:
-      shutil.rmtree(temporary, ignore_errors=True)
-    return False
+      strata_columns.append(np.where(columns[f'mask.{task}'], labels, -1))
+  strata = np.zeros(len(index), np.int64)
+  if strata_columns:
+    strata = np.unique(np.stack(strata_columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+  together = groups(columns['digests']) if part.by_image else columns['groups']
+  return stratified_folds(columns['image_ids'], strata, part.of, seed=FOLD_SEED, groups=together)

@@ -71,27 +71,44 @@ def write_galleries(
   paths = []
   for name in on or list(evaluator.config.evaluation.sets):
     source = evaluator.source(name)
-    found = evaluator.predictions(networks, source, show=f'{checkpoint} on {name}')
-    for task in evaluator.tasks.values():
-      wrong = surest_mistakes(task, source, found)
-      if len(wrong):
-        path = folder / f'wrong_{file_name(name)}_{task.name}.png'
-        title = f'{name}, {checkpoint}: the surest of {len(wrong):,} mistakes'
-        wrong = wrong[: ROWS * COLUMNS]
-        draw_sheet(path, title, source.take(wrong), {task.name: task}, {task.name: found[task.name][wrong]})
+    wrong = {task.name: Mistakes() for task in evaluator.tasks.values() if not task.multi_label}
+    for scores, rows in evaluator.stream(networks, source, show=f'{checkpoint} on {name}'):
+      for task in wrong.keys() & source.labels.keys():
+        wrong[task].add(source, task, scores[task], rows)
+    for task, mistakes in wrong.items():
+      if mistakes.count:
+        path = folder / f'wrong_{file_name(name)}_{task}.png'
+        title = f'{name}, {checkpoint}: the surest of {mistakes.count:,} mistakes'
+        shown = source.take(mistakes.surest(ROWS * COLUMNS))
+        draw_sheet(path, title, shown, {task: evaluator.tasks[task]}, evaluator.predictions(networks, shown))
         paths.append(path)
   return paths
 
 
-def surest_mistakes(task: Task, source: Source, found: Scores) -> np.ndarray:
-  """int [M]: the samples of a single-label task that are predicted wrong, by how much more is given to the prediction than to the label."""
-  if task.multi_label or task.name not in source.labels:
-    return np.zeros(0, int)
-  scores, labels, every = found[task.name], source.labels[task.name], np.arange(len(source))
-  predicted = scores.argmax(axis=1)
-  lead = scores[every, predicted] - scores[every, np.where(source.mask[task.name], labels, 0)]
-  wrong = np.flatnonzero(source.mask[task.name] & (predicted != labels))
-  return wrong[np.argsort(-lead[wrong], kind='stable')]
+class Mistakes:
+  """The samples of a single-label task that are predicted wrong, and by how much more is given to the prediction than to the label."""
+
+  def __init__(self) -> None:
+    self._rows: list[np.ndarray] = []
+    self._leads: list[np.ndarray] = []
+
+  def add(self, source: Source, task: str, scores: np.ndarray, rows: np.ndarray) -> None:
+    """Adds those among the samples `rows`, int [b], with their scores [b, C]."""
+    labels, known, every = source.labels[task][rows], source.mask[task][rows], np.arange(len(rows))
+    predicted = scores.argmax(axis=1)
+    lead = scores[every, predicted] - scores[every, np.where(known, labels, 0)]
+    wrong = known & (predicted != labels)
+    self._rows.append(rows[wrong])
+    self._leads.append(lead[wrong])
+
+  @property
+  def count(self) -> int:
+    """How many there are."""
+    return sum(map(len, self._rows))
+
+  def surest(self, most: int) -> np.ndarray:
+    """int [M]: the samples with the largest leads, at most `most` of them."""
+    return np.concatenate(self._rows)[np.argsort(-np.concatenate(self._leads), kind='stable')][:most]
 
 
 def draw_sheet(path: pathlib.Path, title: str, source: Source, tasks: Mapping[str, Task], found: Scores) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mtface.data.loader import BatchSource, eval_batches, load_batches
+from mtface.data.loader import BatchSource, load_batches
 from mtface.data.mixing import make_mixture
 from mtface.errors import UserError
 from tests.fakes import fake_source
@@ -69,19 +69,6 @@ def test_hiding_does_not_touch_the_source():
     loader[step]
   same(before, made[1].mask)
   assert loader._mask['gender'].sum() == 70
-
-
-def test_eval_batches_cover_the_source_once_and_fill_up_with_nothing():
-  source = fake_source('b', 70, {'gender': 1.0, 'action_units': 0.5})
-  batches = list(eval_batches(source, ['gender', 'action_units', 'smile'], 16))
-  assert [len(b['image']) for b in batches] == [16] * 5
-  whole = joined(batches)
-  np.testing.assert_array_equal(whole['valid'], np.arange(80) < 70)
-  np.testing.assert_array_equal(whole['image'][:70], source.images)
-  np.testing.assert_array_equal(whole['labels']['gender'][:70], source.labels['gender'])
-  assert not whole['mask']['gender'][70:].any()
-  assert whole['mask']['action_units'].sum() == 35 * 11
-  assert not whole['mask']['smile'].any()
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():

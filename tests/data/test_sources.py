@@ -1,12 +1,10 @@
-import json
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mtface.data import sources
-from mtface.data.sources import check_shapes, load_source
+from mtface.data.sources import check_shapes, load_source, prepared_dir
 from mtface.errors import UserError
 from tests.fakes import fake_source, write_prepared
 
@@ -19,13 +17,6 @@ def data_dir(tmp_path_factory):
   folder = tmp_path_factory.mktemp('data')
   write_prepared(folder, 'faces/gray16', {'train': 40, 'test': 10}, TASKS, subjects=20, shards=3)
   return folder
-
-
-@pytest.fixture
-def copied(data_dir, tmp_path):
-  copy = shutil.copytree(data_dir, tmp_path / 'data')
-  shutil.rmtree(copy / 'faces/gray16/1.0.0/arrays', ignore_errors=True)
-  return copy
 
 
 # --- Loading ------------------------------------------------------------------------------------------------------------------------
@@ -116,21 +107,24 @@ def test_draws_take_fully_labelled_faces_and_share_no_person(data_dir):
   assert not people[0] & people[1]
   with pytest.raises(UserError, match=r'faces/gray16:train\[take=21\]: 21 images are to be drawn, but only 20 can be'):
     load_source('faces/gray16:train[take=21]', data_dir)
+  # As many as there are: 20, all of which are labelled for all tasks.
+  most = load_source('faces/gray16:train[upto=21,seed=1]', data_dir)
+  assert len(most) == 20 and all(most.labelled(task).all() for task in TASKS)
+  assert trained.image_ids.tolist() == load_source('faces/gray16:train[upto=9,seed=1]', data_dir).image_ids.tolist()
 
 
 def test_copies_of_an_image_stay_together(tmp_path):
-  # 30 images, each of them twice under another name.
-  folder = write_prepared(tmp_path, 'faces/gray16', {'train': 30}, {'smile': 1.0})
-  cache = folder / 'arrays/train'
-  source = load_source('faces/gray16:train', tmp_path)
-  arrays = {p.stem: np.load(p) for p in cache.glob('*.npy')}
-  twice = {k: np.concatenate([v, v]) for k, v in arrays.items()}
-  twice['image_ids'] = np.array([*source.image_ids, *(f'again_{i}' for i in source.image_ids)])
-  sources._write_cache(cache, twice)
-  for fold in range(3):
-    ids = load_source(f'faces/gray16:train[fold={fold}/3]', tmp_path).image_ids
-    assert {i.removeprefix('again_') for i in ids} == {i for i in ids if not i.startswith('again_')}
-    assert len(ids) == 20
+  def doubled(split, size):  # 30 images, each of them twice under other names
+    source = fake_source(split, size, {'smile': 1.0})
+    source.images[30:] = source.images[:30]
+    return source
+
+  write_prepared(tmp_path, 'faces/gray16', {'train': 60}, {'smile': 1.0}, draw=doubled)
+  for how in ('', ',by=image'):
+    for fold in range(3):
+      ids = load_source(f'faces/gray16:train[fold={fold}/3{how}]', tmp_path).image_ids
+      numbers = sorted(int(i.removeprefix('train_')) % 30 for i in ids)
+      assert numbers[::2] == numbers[1::2] and len(ids) == 20
 
 
 def test_taking_some_samples(data_dir):
@@ -228,12 +222,12 @@ def test_ranges_that_say_nothing(described, part, message):
     load_source(f'faces/gray16:train[{part}]', described)
 
 
-def test_the_newest_version_is_taken(copied):
-  config = copied / 'faces/gray16'
+def test_the_newest_version_is_taken(data_dir, tmp_path):
+  config = tmp_path / 'faces/gray16'
   for version in ('1.9.0', '1.10.0', '2.0.0'):
-    shutil.copytree(config / '1.0.0', config / version)
+    shutil.copytree(data_dir / 'faces/gray16/1.0.0', config / version)
   (config / '2.0.0/dataset_info.json').unlink()  # what is not finished has none
-  assert sources.prepared_dir('faces/gray16', copied).name == '1.10.0'
+  assert prepared_dir('faces/gray16', tmp_path).name == '1.10.0'
 
 
 def test_sets_that_are_not_there(data_dir):
@@ -250,56 +244,3 @@ def test_shapes_are_checked(data_dir):
   check_shapes([source], [16, 16, 1])
   with pytest.raises(UserError, match=r'faces/gray16:train: its images are 16x16x1, config.image_shape says 16x16x3'):
     check_shapes([source], (16, 16, 3))
-
-
-# --- The cache ----------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_set_is_decoded_once(copied, monkeypatch):
-  first = load_source('faces/gray16:train', copied)
-  with monkeypatch.context() as patched:
-    patched.setattr(sources, '_decode', lambda *_: pytest.fail('decoded again'))
-    second = load_source('faces/gray16:train', copied)
-  assert isinstance(second.images, np.memmap)
-  np.testing.assert_array_equal(first.images, second.images)
-  for task in TASKS:
-    assert second.labels[task].dtype == np.int32
-    assert second.mask[task].dtype == bool
-    np.testing.assert_array_equal(first.labels[task], second.labels[task])
-
-
-def test_a_cache_of_another_format_is_made_again(copied, capsys):
-  load_source('faces/gray16:train', copied)
-  index = copied / 'faces/gray16/1.0.0/arrays/train/index.json'
-  text = json.loads(index.read_text())
-  index.write_text(json.dumps(text | {'format': text['format'] - 1}))
-  load_source('faces/gray16:train', copied)
-  assert json.loads(index.read_text()) == text
-  assert capsys.readouterr().err == ''
-
-
-def test_a_killed_write_leaves_no_half_cache(copied, monkeypatch):
-  def killed(*_):
-    raise KeyboardInterrupt
-
-  with monkeypatch.context() as patched:
-    patched.setattr(sources.json, 'dumps', killed)  # the arrays are written, the index is not
-    with pytest.raises(KeyboardInterrupt):
-      load_source('faces/gray16:train', copied)
-  assert not (copied / 'faces/gray16/1.0.0/arrays/train').exists()
-  assert len(load_source('faces/gray16:train', copied)) == 40
-
-
-def test_a_label_that_no_class_has(copied, monkeypatch):
-  real = sources._check_labels
-
-  def spoilt(task, columns, what):
-    if task == 'smile':
-      columns['labels.smile'][5] = 2
-    real(task, columns, what)
-
-  monkeypatch.setattr(sources, '_check_labels', spoilt)
-  with pytest.raises(
-    UserError, match=r'faces/gray16:train: label 2 of train_\d+ is out of range for task smile \(0 to 1\)'
-  ):
-    load_source('faces/gray16:train', copied)

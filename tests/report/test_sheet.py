@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from mtface.report.sheet import draw_sheet
+from mtface.report.sheet import Mistakes, draw_sheet
 from mtface.tasks import get_task
 from tests.fakes import fake_source
 
@@ -29,3 +29,18 @@ def test_an_unknown_label_is_no_error(tmp_path):
   scores = {'gender': np.ones((4, 2))}
   draw_sheet(tmp_path / 'unknown.png', 'unknown', source, {'gender': get_task('gender')}, scores)
   assert red(tmp_path / 'unknown.png') == 0
+
+
+def test_the_surest_mistakes_come_first():
+  source = fake_source('a', 6, {'smile': 1.0})
+  source.mask['smile'][5] = False
+  right = source.labels['smile']
+  scores = np.zeros((6, 2))
+  scores[np.arange(6), right] = [0.9, 0.2, 0.4, 0.1, 0.8, 0.0]
+  scores[np.arange(6), 1 - right] = [0.1, 0.8, 0.6, 0.9, 0.2, 1.0]
+  mistakes = Mistakes()
+  for rows in (np.arange(4), np.arange(4, 6)):
+    mistakes.add(source, 'smile', scores[rows], rows)
+  assert mistakes.count == 3, 'the last one is not labelled'
+  assert mistakes.surest(2).tolist() == [3, 1]
+  assert mistakes.surest(9).tolist() == [3, 1, 2]

@@ -1,0 +1,346 @@
+"""The index of a prepared split: all that its records say but the pixels, in the order of the image ids.
+
+The index is made in one pass over the records, in which no image is decoded: by `mtface build` when the set is finished, or when the set
+is first used. It lies beside the shards, as one file a column, and is memory-mapped: a set of millions is opened at once.
+
+It knows the shards that it was made of by a hash of their content, the set's *fingerprint*, so that a set that was built again or replaced
+is noticed. The content is read again only where a shard's size or times have changed since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtface.errors import UserError
+from mtface.progress import progress, warn
+from mtface.tasks import get_task
+
+FORMAT = 4
+ATTRIBUTE = 'attributes.'  # begins the key of a column of attributes
+_CHUNK = 1024  # records that are read at a time
+_BLOCK = 1 << 20  # bytes of a shard that are hashed at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+  """All that a split of M faces says but the pixels.
+
+  Attributes:
+    folder: of the prepared set.
+    name: SET/CONFIG:SPLIT.
+    shards: its files, in order.
+    fingerprint: 16 hex digits of the content of its shards.
+    image_shape: (H, W, C).
+    encoded: whether images are stored as JPEG, not as they are.
+    encoded_bytes: of all images together as they are stored.
+    columns: by name, [M, ...], memory-mapped where the index could be written. Text is UTF-8 bytes.
+      `positions` int64: the record of each face, counted through the shards; `image_ids`, `subjects` ('' where unknown), `digests` (of the
+      stored image) and `groups` (what must not be parted: a subject's images, or a clip's, or copies of one image): text;
+      `labels.TASK` int32 and `mask.TASK` bool, [M] or [M, C]; `attributes.NAME`.
+    cache: the folder of the index, where decoded images may be kept too; None where nothing could be written.
+    times: of each shard, its size and when it was changed.
+  """
+
+  folder: pathlib.Path
+  name: str
+  shards: tuple[pathlib.Path, ...]
+  fingerprint: str
+  image_shape: tuple[int, int, int]
+  encoded: bool
+  encoded_bytes: int
+  columns: dict[str, np.ndarray]
+  cache: pathlib.Path | None
+  times: tuple[list[int], ...]
+
+  def __len__(self) -> int:
+    return len(self.columns['positions'])
+
+  @property
+  def tasks(self) -> list[str]:
+    """Names of the label sets."""
+    return sorted(key.removeprefix('labels.') for key in self.columns if key.startswith('labels.'))
+
+
+def prepared_dir(set_name: str, data_dir: pathlib.Path) -> pathlib.Path:
+  """The newest version's folder of a prepared set; `UserError`, which says how to build it, if there is none."""
+  if '/' not in set_name:
+    raise UserError(f'source {set_name!r}: name the prepared config too, as in {set_name}/gray48')
+  folder = data_dir / set_name
+  versions = sorted(
+    (p for p in folder.glob('*') if re.fullmatch(r'\d+\.\d+\.\d+', p.name) and (p / 'dataset_info.json').exists()),
+    key=lambda p: tuple(map(int, p.name.split('.'))),
+  )
+  if not versions:
+    raise UserError(
+      f'{folder}: no prepared set is here; build it with `mtface build {set_name} --data_dir={data_dir}` '
+      '(real sets also need --manual_dir), or pass the --data_dir that holds it'
+    )
+  return versions[-1]
+
+
+def load_index(set_name: str, split: str, data_dir: pathlib.Path) -> Index:
+  """The index of a split, made if it is not there or is of other shards.
+
+  Raises:
+    UserError: the set is not prepared or is damaged, or has no such split.
+  """
+  folder = prepared_dir(set_name, data_dir)
+  with _readable(folder, set_name):
+    splits = splits_of(folder)
+    if split not in splits:
+      raise UserError(f'{set_name}: has no split {split!r}; it has {", ".join(sorted(splits))}')
+    cache = folder / 'arrays' / split
+    known = _known_shards(cache)
+    shards = tuple(folder / name for name in splits[split])
+    digests = {path.name: _digest(path, known.get(path.name)) for path in shards}
+    found = _read(cache, _fingerprint(folder, digests), digests)
+    if found is None:
+      found = _make(folder, f'{set_name}:{split}', shards)
+      found |= {'fingerprint': _fingerprint(folder, digests), 'shards': digests}
+      found = _written(cache, found) or found | {'cache': None}
+  fields = {key: found[key] for key in ('fingerprint', 'encoded', 'encoded_bytes', 'columns', 'cache')}
+  fields |= {'image_shape': tuple(found['image_shape']), 'times': tuple(shard[:3] for shard in digests.values())}
+  return Index(folder, f'{set_name}:{split}', shards, **fields)
+
+
+def check_unchanged(index: Index) -> None:
+  """Raises a `UserError` if a shard is another one than when the index was loaded."""
+  for path, times in zip(index.shards, index.times, strict=True):
+    if not path.exists() or _times(path) != times:
+      raise UserError(f'{path}: was changed while it was in use; the set was built again or replaced: start anew')
+
+
+def splits_of(folder: pathlib.Path) -> dict[str, list[str]]:
+  """The names of the shards of each split of a prepared set."""
+  info = json.loads((folder / 'dataset_info.json').read_text())
+  names = {}
+  for split in info['splits']:
+    count = len(split['shardLengths'])
+    names[split['name']] = [f'{info["name"]}-{split["name"]}.array_record-{i:05d}-of-{count:05d}' for i in range(count)]
+  return names
+
+
+@contextlib.contextmanager
+def _readable(folder: pathlib.Path, set_name: str) -> Iterator[None]:
+  """Says in the user's words that a set is damaged: array_record, TFDS and protobuf raise many types."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    raise damaged(folder, set_name, error) from error
+
+
+def damaged(folder: pathlib.Path, set_name: str, error: Exception) -> UserError:
+  """The error of a prepared set that cannot be read."""
+  first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+  return UserError(
+    f'{folder}: the prepared set cannot be read ({first_line}); build it again with `mtface build {set_name} --overwrite`'
+  )
+
+
+# --- Fingerprints -------------------------------------------------------------------------------------------------------------------
+
+Shard = list[Any]  # size, times of the last change of content and of the file's entry in ns, digest of the content
+
+
+def _digest(path: pathlib.Path, known: Shard | None) -> Shard:
+  """A shard's size, times and digest, read anew unless size and times are those that are known."""
+  head = _times(path)
+  if known is not None and known[:3] == head:
+    return known
+  digest = hashlib.blake2b(digest_size=16)
+  with path.open('rb') as file:
+    while block := file.read(_BLOCK):
+      digest.update(block)
+  return [*head, digest.hexdigest()]
+
+
+def _times(path: pathlib.Path) -> list[int]:
+  stat = path.stat()
+  return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _fingerprint(folder: pathlib.Path, shards: Mapping[str, Shard]) -> str:
+  """16 hex digits of the shards' content, and of what it means: the form of the records and the names of the classes."""
+  digest = hashlib.blake2b(digest_size=8)
+  for path in [folder / 'features.json', *sorted(folder.glob('*.labels.txt'))]:
+    digest.update(path.read_bytes())
+  for name, shard in shards.items():
+    digest.update(f'{name} {shard[3]}'.encode())
+  return digest.hexdigest()
+
+
+# --- Making an index ----------------------------------------------------------------------------------------------------------------
+
+
+def _make(folder: pathlib.Path, what: str, shards: Sequence[pathlib.Path]) -> dict[str, Any]:
+  """One pass over the records."""
+  import tensorflow_datasets as tfds  # a second of imports that a cached run does not need
+  from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+  features = tfds.features.FeaturesDict.from_config(str(folder))
+  image = features['image']
+  rest = tfds.features.FeaturesDict({k: v for k, v in features.items() if k not in ('image', 'landmarks')})
+  records = ArrayRecordDataSource([str(path) for path in shards])
+  columns = _Columns(what, rest, len(records))
+  for first in progress(range(0, len(records), _CHUNK), f'indexing {what}', total=-(-len(records) // _CHUNK)):
+    columns.add(first, records.__getitems__(range(first, min(first + _CHUNK, len(records)))))
+  return {
+    'image_shape': list(image.shape),
+    'encoded': isinstance(image, tfds.features.Image),
+    'encoded_bytes': columns.encoded_bytes,
+    'columns': columns.finished(),
+  }
+
+
+class _Columns:
+  """The columns of `count` records, as they are read."""
+
+  def __init__(self, what: str, features: Any, count: int):
+    if not count:
+      raise UserError(f'{what}: holds no record; build the set again')
+    self._what, self._features, self._count = what, features, count
+    self._arrays: dict[str, np.ndarray] = {}
+    self._texts: dict[str, list[np.ndarray]] = {}  # a piece a chunk: as wide as its longest text
+    self.encoded_bytes = 0
+    labels = features['labels']
+    # The task of each label set: its own name, but identities say among how many people, as in `identity:158`.
+    self._tasks = {name: f'{name}:{labels[name].num_classes}' if name == 'identity' else name for name in labels}
+
+  def add(self, first: int, records: Sequence[bytes]) -> None:
+    """Adds records, the first of which is number `first`."""
+    texts: dict[str, list[bytes]] = {}
+    for i, record in enumerate(records, first):
+      parsed = self._features.deserialize_example_np(record)
+      stored = image_bytes(record)
+      self.encoded_bytes += len(stored)
+      texts.setdefault('image_ids', []).append(parsed['image_id'])
+      texts.setdefault('subjects', []).append(parsed.get('subject', b''))
+      texts.setdefault('digests', []).append(hashlib.blake2b(stored, digest_size=12).hexdigest().encode())
+      for name, task in self._tasks.items():
+        self._set(f'labels.{task}', i, parsed['labels'][name], np.int32)
+        self._set(f'mask.{task}', i, parsed['mask'][name], np.bool_)
+      for name, value in parsed.get('attributes', {}).items():
+        if isinstance(value, bytes):
+          texts.setdefault(f'{ATTRIBUTE}{name}', []).append(value)
+        else:
+          self._set(f'{ATTRIBUTE}{name}', i, value, None)
+    for key, values in texts.items():
+      self._texts.setdefault(key, []).append(np.array(values, np.bytes_))
+
+  def _set(self, key: str, row: int, value: Any, dtype: Any) -> None:
+    if key not in self._arrays:
+      self._arrays[key] = np.zeros((self._count, *np.shape(value)), dtype or np.asarray(value).dtype)
+    self._arrays[key][row] = value
+
+  def finished(self) -> dict[str, np.ndarray]:
+    """All columns, in the order of the ids: that of the shards would depend on their number."""
+    ids = np.concatenate(self._texts.pop('image_ids'))
+    order = np.argsort(ids, kind='stable')
+    columns = {'positions': order.astype(np.int64), 'image_ids': ids[order]}
+    columns |= {key: np.concatenate(self._texts.pop(key))[order] for key in list(self._texts)}
+    columns |= {key: self._arrays.pop(key)[order] for key in list(self._arrays)}
+    columns['groups'] = groups(columns['digests'], columns.get(f'{ATTRIBUTE}clip', columns['subjects']))
+    for task in self._tasks.values():
+      _check_labels(task, columns, self._what)
+    return columns
+
+
+def image_bytes(record: bytes) -> bytes:
+  """The stored image of a record: JPEG, or the pixels themselves."""
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  return tf_example_pb2.Example.FromString(record).features.feature['image'].bytes_list.value[0]
+
+
+def groups(digests: np.ndarray, subjects: np.ndarray | None = None) -> np.ndarray:
+  """bytes [M]: what must not be parted by folds: a subject's images (or a clip's), and copies of one image."""
+  images = np.char.add(b'image ', digests)
+  return images if subjects is None else np.where(subjects == b'', images, subjects)
+
+
+def _check_labels(name: str, columns: Mapping[str, np.ndarray], what: str) -> None:
+  labels, mask, task = columns[f'labels.{name}'], columns[f'mask.{name}'], get_task(name)
+  top = 2 if task.multi_label else task.num_classes
+  bad = np.argwhere(mask & ((labels < 0) | (labels >= top)))
+  if len(bad):
+    where = columns['image_ids'][bad[0][0]].decode()
+    raise UserError(
+      f'{what}: label {labels[tuple(bad[0])]} of {where} is out of range for task {task.name} (0 to {top - 1})'
+    )
+
+
+# --- The index on disk --------------------------------------------------------------------------------------------------------------
+
+
+def _known_shards(cache: pathlib.Path) -> dict[str, Shard]:
+  """What the index says of the shards that it was made of; nothing where there is none."""
+  try:
+    return dict(json.loads((cache / 'index.json').read_text())['shards'])
+  except (OSError, ValueError, KeyError, TypeError):
+    return {}
+
+
+def _read(cache: pathlib.Path, fingerprint: str, shards: Mapping[str, Shard]) -> dict[str, Any] | None:
+  """The index, or None where it is absent, damaged, or of other shards."""
+  try:
+    index = json.loads((cache / 'index.json').read_text())
+    if index['format'] != FORMAT:
+      return None
+    if index['fingerprint'] != fingerprint:
+      warn(f'{cache.parent.parent}: the set has changed since it was used last; its index is made again')
+      return None
+    for name, size in index['bytes'].items():
+      if (cache / name).stat().st_size != size:
+        raise ValueError(f'{name} has a wrong size')
+    columns = {name.removesuffix('.npy'): np.load(cache / name, mmap_mode='r') for name in index['bytes']}
+    if index['shards'] != shards:  # the same content under other times
+      with contextlib.suppress(OSError):
+        _write_json(cache / 'index.json', index | {'shards': shards})
+    return index | {'columns': columns, 'cache': cache}
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    warn(f'{cache}: the index is damaged ({error}) and is made again')
+    return None
+
+
+def _written(cache: pathlib.Path, found: dict[str, Any]) -> dict[str, Any] | None:
+  """Writes an index under a temporary name and renames it, so that a killed process leaves no half one; None where that cannot be."""
+  temporary = None
+  try:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f'.{cache.name}.', dir=cache.parent))
+    for key, values in found['columns'].items():
+      np.save(temporary / f'{key}.npy', values)
+    sizes = {p.name: p.stat().st_size for p in temporary.glob('*.npy')}
+    head = {key: value for key, value in found.items() if key != 'columns'}
+    _write_json(temporary / 'index.json', {'format': FORMAT, 'bytes': sizes} | head)
+    shutil.rmtree(cache, ignore_errors=True)
+    temporary.rename(cache)
+    return _read(cache, found['fingerprint'], found['shards'])
+  except OSError as error:  # a read-only data_dir or a full disk
+    warn(f'{cache}: no index could be written ({error}); it is made at every start')
+    return None
+  finally:
+    if temporary is not None:
+      shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+  partial = path.with_name(f'{path.name}.{os.getpid()}.part')
+  partial.write_text(json.dumps(content))
+  partial.replace(path)
