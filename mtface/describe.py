@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 from ml_collections import ConfigDict
 
+from mtface.checks import check_experiment
 from mtface.config import tasks_of
 from mtface.data.sources import Source
 from mtface.models.network import HEADS, Params, abstract_network, is_batch_norm, matches, parameter_table
 from mtface.optim import factor_of, rate_factors
+from mtface.run import Run
 from mtface.stages import MAIN, stages_of
-from mtface.train import Run, prepare
 
 
 def parameter_report(config: ConfigDict) -> str:
@@ -33,8 +34,12 @@ def _parameters(config: ConfigDict) -> str:
 
 
 def describe(config: ConfigDict, data_dir: str | os.PathLike) -> str:
-  """For each stage: sources, samples and labels an epoch after mixing, steps, what is trained and at what rate, and memory."""
-  found = {name: _describe(prepare(stage, data_dir)) for name, stage in stages_of(config).items()}
+  """For each stage: sources, samples and labels an epoch after mixing, steps, what is trained and at what rate, and memory.
+
+  Raises:
+    UserError: of whatever `train` would refuse.
+  """
+  found = {name: _describe(run) for name, run in check_experiment(config, data_dir).items()}
   return f'{config.name}\n\n{_by_stage(found)}' if len(found) > 1 else f'{config.name}: {_by_stage(found)}'
 
 
