@@ -23,10 +23,11 @@ from mtface.data.mixing import make_mixture
 from mtface.data.sources import Source
 from mtface.models.network import make_network
 from mtface.optim import make_optimizer
+from mtface.run import prepare
 from mtface.sharding import everywhere, make_mesh, place
 from mtface.step import make_step, new_state, new_tally
 from mtface.tasks import get_task
-from mtface.train import jit_state_step, prepare
+from mtface.train import jit_state_step
 
 STAND_IN_SIZES = {'genki4k': 3000, 'fer2013': 28709, 'utkface': 17780}
 

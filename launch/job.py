@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from mtface import commands, config_files
-from mtface.config import check
+from mtface.config_checks import check_stages
 from mtface.errors import EXIT_BAD_INPUT, UserError
 
 Args = flags.FlagValues
@@ -224,7 +224,7 @@ def checked_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
   with flag_errors():
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
     values(argv)
-  check(values.config, devices=1)
+  check_stages(values.config, devices=1)
   return values.config
 
 
@@ -233,4 +233,4 @@ def check_processes(job: Job, processes: int) -> None:
   if processes < 1:
     raise UserError(f'{processes} processes: expected at least 1')
   if job.settings is not None:
-    check(job.settings, processes)
+    check_stages(job.settings, processes)

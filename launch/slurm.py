@@ -23,7 +23,8 @@ from ml_collections import ConfigDict
 from launch import sbatch
 from launch.job import Args, Job, check_processes, job_config, parse_variable, run_launcher
 from mtface import config_files
-from mtface.config import check, flat
+from mtface.config import flat
+from mtface.config_checks import check_stages
 from mtface.errors import UserError
 from mtface.results import file_name, write_text
 
@@ -160,7 +161,7 @@ def _plan_sweep(args: Args, job: Job) -> list[sbatch.Script]:
   each = len(table) // len(bases)
   cases = []
   for number, (folder, config) in enumerate(table):
-    check(config, resources.processes)
+    check_stages(config, resources.processes)
     changed = [f'--config={job_config(names[number // each])}', *changes(bases[number // each], config)]
     cases.append(f'  {number}) folder={shlex.quote(folder)} config=({shlex.join(changed)}) ;;')
   find = ['# Which of the sweep this task is.', 'case $SLURM_ARRAY_TASK_ID in', *cases, 'esac']

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 from mtface.errors import UserError
 from mtface.tasks import Task, get_task
 
-LOSS_OVER = ('all', 'labelled')  # see `losses.reduce_terms`
 MODELS: dict[str, dict[str, Any]] = {  # the fields of each network; their defaults are the published network
   'bknet': {
     'width': 1.0,  # factor on all channel counts
@@ -267,53 +266,6 @@ def to_steps(duration: str, batch_size: int, epoch_size: int, field: str) -> int
   return math.ceil(steps - 1e-9)
 
 
-# What a number must be, in words and as a test that NaN fails too. What is not here is checked where it is used.
-_NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-  'seed': ('from 0 to 2^32 - 1', lambda x: 0 <= x < 2**32),
-  'batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
-  'evaluation.batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
-  'model.width': ('more than 0', lambda x: 0 < x < math.inf),
-  'model.dropout': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
-  'augment.pad': ('at least 0', lambda x: x >= 0),
-  'augment.rotate': ('from 0 to 180', lambda x: 0 <= x <= 180),
-  'loss.l2': ('at least 0', lambda x: 0 <= x < math.inf),
-  'optimizer.rate': ('more than 0', lambda x: 0 < x < math.inf),
-  'optimizer.momentum': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
-  'optimizer.beta2': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
-  'optimizer.sam': ('at least 0', lambda x: 0 <= x < math.inf),
-  'optimizer.clip': ('at least 0', lambda x: 0 <= x < math.inf),
-  'optimizer.decay': ('more than 0 and at most 1', lambda x: 0 < x <= 1),
-  'optimizer.decay_steps': ('at least 1', lambda x: x >= 1),
-  'optimizer.warmup': ('more than 0 and less than 1', lambda x: 0 < x < 1),
-  'mesh.fsdp': ('at least 1', lambda x: x >= 1),
-  'mesh.shard_from': ('at least 1', lambda x: x >= 1),
-  'distributed.start_timeout': ('at least 1', lambda x: x >= 1),
-  'distributed.heartbeat': ('at least 2', lambda x: x >= 2),
-  'checkpoint.keep_last': ('at least 1', lambda x: x >= 1),
-}
-
-
-def check(config: ConfigDict, devices: int) -> None:
-  """Raises a `UserError` for what cannot work, before anything is loaded or written."""
-  check_fields(config, 'config')
-  if not config.tasks or not config.sources:
-    raise UserError('config: no tasks or no sources to train on')
-  values = flat(config.to_dict())
-  for name, known in tasks_of(config).items():
-    _check_number(f'tasks.{name}.weight', values, 'at least 0', lambda x: 0 <= x < math.inf)
-    most = known.num_classes if known.values else 1
-    _check_number(f'tasks.{name}.top', values, f'from 1 to {most} for {name}', range(1, most + 1).__contains__)
-  for field, (words, holds) in _NUMBERS.items():
-    _check_number(field, values, words, holds)
-  if len(config.image_shape) != 3:
-    raise UserError(f'config.image_shape: {config.image_shape}; it must be (height, width, channels)')
-  if config.loss.over not in LOSS_OVER:
-    raise UserError(f'config.loss.over {config.loss.over!r} is unknown; there are {", ".join(LOSS_OVER)}')
-  for field in ('batch_size', 'evaluation.batch_size'):
-    check_shareable(values[field], devices, field)
-  _check_evaluation(config)
-
-
 def with_defaults(config: ConfigDict) -> ConfigDict:
   """The config of an older run: fields that came later get their defaults, which leave things as they were."""
   have, defaults = flat(config.to_dict()), flat(experiment().to_dict())
@@ -335,19 +287,27 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
 def check_fields(config: ConfigDict, where: str) -> None:
   """Raises a `UserError` that begins with `where` for a field of `experiment()`, `task()` or `source()` that is missing."""
   have = flat(config.to_dict())
-  default, network = experiment(), have.get('model.name', 'bknet')
+  network = have.get('model.name', 'bknet')
   if network not in MODELS:
     raise UserError(f'{where}.model.name {network!r} is unknown; there are {", ".join(MODELS)}')
-  default.model = model(network)
-  wanted = [name for name in flat(default.to_dict()) if name not in ('arguments', 'stage')]
-  for group, fields in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
-    names = dict.fromkeys(name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.'))
-    wanted = [name for name in wanted if name != group] + [f'{group}.{name}.{key}' for name in names for key in fields]
-  missing = [name for name in wanted if name not in have]
+  missing = [name for name in fields_of(config) if name not in have and name not in ('arguments', 'stage')]
   if missing:
     raise UserError(
       f'{where}: the field {missing[0]} is missing; a config starts from experiment(), task() and source() of mtface.config'
     )
+
+
+def fields_of(config: ConfigDict) -> dict[str, Any]:
+  """{name with dots: default} of the fields that a config must have: those of its network, of each of its tasks and sources too."""
+  have, default = flat(config.to_dict()), experiment()
+  default.model = model(have.get('model.name', 'bknet'))
+  fields = flat(default.to_dict())
+  for group, entry in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
+    names = dict.fromkeys(name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.'))
+    if names:
+      del fields[group]
+    fields |= {f'{group}.{name}.{key}': value for name in names for key, value in flat(entry.to_dict()).items()}
+  return fields
 
 
 def check_shareable(batch_size: int, devices: int, field: str) -> None:
@@ -356,23 +316,6 @@ def check_shareable(batch_size: int, devices: int, field: str) -> None:
     raise UserError(
       f'config.{field}: {batch_size} cannot be shared equally by {devices} devices; take a multiple of {devices}'
     )
-
-
-def _check_number(field: str, values: dict[str, Any], words: str, holds: Callable[[Any], bool]) -> None:
-  value = values[field]
-  if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-    raise UserError(f'config.{field}: {value!r} is out of range; it must be {words}')
-
-
-def _check_evaluation(config: ConfigDict) -> None:
-  for field in ('during_training', 'best_on'):
-    for name in config.evaluation[field]:
-      if name not in config.evaluation.sets:
-        listed = ', '.join(config.evaluation.sets) or 'none'
-        raise UserError(f'config.evaluation.{field}: {name!r} is not among config.evaluation.sets ({listed})')
-  missing = set(config.evaluation.best_on) - set(config.evaluation.during_training)
-  if missing:
-    raise UserError(f'config.evaluation.best_on: {", ".join(missing)} must be in during_training too')
 
 
 def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from mtface import process
+from mtface.checks import check_experiment
 from mtface.data.names import SourceName
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
@@ -57,8 +58,11 @@ def crossval(
   if fold is not None and not 0 <= fold < folds:
     raise UserError(f'--fold={fold}: there are folds 0 to {folds - 1} (--folds={folds})')
   configs = [round_config(config, k, folds) for k in range(folds)]
-  write_config(config, workdir)
-  for k in range(folds) if fold is None else [fold]:
+  rounds = range(folds) if fold is None else [fold]
+  for k in rounds:
+    check_experiment(configs[k], data_dir, fold_folder(workdir, k, folds))
+  write_config(config, workdir, runs=[fold_folder(workdir, k, folds) for k in range(folds)])
+  for k in rounds:
     folder = fold_folder(workdir, k, folds)
     if _is_measured(folder, selections):
       process.say(f'fold {k} of {folds}: done before, in {folder}')

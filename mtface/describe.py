@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-import numpy as np
 from ml_collections import ConfigDict
 
+from mtface.checks import check_experiment
 from mtface.config import tasks_of
-from mtface.data.sources import Source
 from mtface.models.network import HEADS, Params, abstract_network, is_batch_norm, matches, parameter_table
 from mtface.optim import factor_of, rate_factors
+from mtface.run import Run
 from mtface.stages import MAIN, stages_of
-from mtface.train import Run, prepare
 
 
 def parameter_report(config: ConfigDict) -> str:
@@ -33,8 +32,12 @@ def _parameters(config: ConfigDict) -> str:
 
 
 def describe(config: ConfigDict, data_dir: str | os.PathLike) -> str:
-  """For each stage: sources, samples and labels an epoch after mixing, steps, what is trained and at what rate, and memory."""
-  found = {name: _describe(prepare(stage, data_dir)) for name, stage in stages_of(config).items()}
+  """For each stage: sources, samples and labels an epoch after mixing, steps, what is trained and at what rate, and memory.
+
+  Raises:
+    UserError: of whatever `train` would refuse.
+  """
+  found = {name: _describe(run) for name, run in check_experiment(config, data_dir).items()}
   return f'{config.name}\n\n{_by_stage(found)}' if len(found) > 1 else f'{config.name}: {_by_stage(found)}'
 
 
@@ -51,10 +54,8 @@ def _describe(run: Run) -> str:
   lines += [f'epoch: {epoch:,} samples, {epoch / config.batch_size:,.1f} steps of {config.batch_size}']
   lines += [f'run: {config.duration} = {run.steps:,} steps, {run.steps * config.batch_size / epoch:.1f} epochs']
   lines += _training_lines(config, run.params)
-  images = sum(_image_bytes(source) for source in run.sources)
-  lines += [
-    f'memory: images {images / 1e6:,.0f} MB on the host; {_device_bytes(config, run.params) / 1e6:,.1f} MB a device'
-  ]
+  lines += [f'images: {line}' for line in dict.fromkeys(str(source.images) for source in run.sources)]
+  lines += [f'memory: {_device_bytes(config, run.params) / 1e6:,.1f} MB a device']
   lines[-1] += ' for parameters and what the optimiser keeps of them'
   return '\n'.join(lines)
 
@@ -103,7 +104,3 @@ def _source_lines(run: Run) -> list[str]:
     each = f'{draws // len(source)}-{-(-draws // len(source))} times'
     lines.append(f'{source.name:<{longest}}  {len(source):>8,}  {draws:>8,}  {each:>9}  {labels}')
   return lines
-
-
-def _image_bytes(source: Source) -> int:
-  return len(source) * int(np.prod(source.image_shape))

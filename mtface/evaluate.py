@@ -39,6 +39,7 @@ from mtface.models.network import Params, Stats, abstract_network, matches, path
 from mtface.predictions import write_predictions
 from mtface.progress import progress
 from mtface.results import Row, read_results, write_results
+from mtface.run import Run, prepare, still_parts
 from mtface.run_config import read_config
 from mtface.scoring import (
   FeatureExtractor,
@@ -54,7 +55,6 @@ from mtface.scoring import (
 from mtface.sharding import everywhere, make_mesh, state_shardings
 from mtface.stages import MAIN, stage_folder, stage_of
 from mtface.start import abstract_state
-from mtface.train import Run, prepare, still_parts
 
 _RE_ESTIMATION_SAMPLES = 20_000
 

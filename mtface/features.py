@@ -15,10 +15,11 @@ from typing import TypeVar
 import numpy as np
 
 from mtface import process
-from mtface.data.sources import Source, check_shapes, load_source
+from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection
 from mtface.results import file_name, replaced
+from mtface.run import check_images
 from mtface.scoring import batches_of
 from mtface.stages import stage_folder
 
@@ -88,7 +89,7 @@ def any_source(evaluator: Evaluator, name: str, flag: str = '--on') -> Source:
   source = load_source(entry.name if entry else name, evaluator.data_dir, store=evaluator.config.store)
   if not len(source):
     raise UserError(f'{flag}={name}: holds no face; name another part of the set')
-  check_shapes([source], evaluator.config.image_shape)
+  check_images(source, evaluator.config.image_shape)
   return source
 
 

@@ -97,6 +97,7 @@ TERMS: dict[str, Callable[..., jax.Array]] = {
   'sigmoid_cross_entropy': sigmoid_cross_entropy,
 }
 MARGINS = ('multiclass_squared_hinge',)  # terms whose scores are margins: no softmax makes probabilities of them
+MULTI_LABEL = ('sigmoid_cross_entropy',)  # terms of a yes or no for each class; the others are of one class of several
 
 
 def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Array:

@@ -1,73 +1,206 @@
-"""config.json of a run: the configuration and the versions that wrote it. A workdir belongs to one configuration."""
+"""config.json of a run: the configuration, the versions that wrote it, and what the sets were that it has read.
+
+A workdir belongs to one configuration as far as that has been trained: a stage that has a checkpoint stays what it is, but for fields of
+`FREE` and, at the end of the run, a longer duration. A stage without a checkpoint may be changed, and a workdir without any holds nothing.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.metadata
 import json
 import os
 import pathlib
-import re
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from mtface import process
+from mtface.checkpoints import steps_of
 from mtface.config import check_fields, flat, with_defaults
+from mtface.data import sources
+from mtface.data.names import SourceName
 from mtface.errors import UserError, first_line
+from mtface.logs import METRICS_FILE
+from mtface.run import Run
+from mtface.stages import stage_folder, stages_of
 
 CONFIG_FILE = 'config.json'
-# Fields that a resumed run may change without becoming another run: it may go on on other machines.
-_FREELY_CHANGED = ('log_every', 'mesh.fsdp', 'mesh.shard_from', 'distributed.start_timeout', 'distributed.heartbeat')
+# Fields that a resumed run may change without becoming another run: it may go on on other machines, and have another name.
+FREE = ('name', 'log_every', 'mesh.fsdp', 'mesh.shard_from', 'distributed.start_timeout', 'distributed.heartbeat')
+_FREE_GROUP = 'arguments'  # of the config file: what they mean is in the other fields
 _PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
+Data = Mapping[str, Mapping[str, str]]  # stage -> source -> fingerprint of its prepared set
+NOTHING: Data = types.MappingProxyType({})
 
-def write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
-  """Writes config.json, or checks that the one that is there describes the same run. The first process does it for all."""
+
+def fingerprints(run: Run, data_dir: str | os.PathLike) -> dict[str, str]:
+  """{source: fingerprint of its prepared set} of all that a stage reads: what it trains on, and what it is measured on meanwhile."""
+  evaluation = run.config.evaluation
+  names = [source.name for source in run.sources] + [evaluation.sets[name].name for name in evaluation.during_training]
+  return {name: sources.fingerprint(name, data_dir) for name in dict.fromkeys(names)}
+
+
+def check_config(
+  config: ConfigDict, workdir: pathlib.Path, data: Data = NOTHING, runs: Sequence[pathlib.Path] = ()
+) -> None:
+  """Raises a `UserError` for a workdir whose checkpoints are of another run, or of the same on other data; see `write_config`."""
+  if not process.is_first() or not (workdir / CONFIG_FILE).exists():
+    return
+  begun = _begun(runs or [workdir])
+  if begun:
+    _check_same_run(config, workdir, begun)
+    _check_same_data(workdir, {name: data.get(name, {}) for name in begun})
+
+
+def write_config(
+  config: ConfigDict, workdir: pathlib.Path, data: Data = NOTHING, runs: Sequence[pathlib.Path] = ()
+) -> None:
+  """Writes config.json, or checks that the one that is there describes the same run. The first process does it for all.
+
+  Args:
+    config: of the experiment.
+    workdir: the folder of config.json.
+    data: what the stages read, see `fingerprints`.
+    runs: the folders whose checkpoints bind the workdir to its config; none: itself.
+  """
+  check_config(config, workdir, data, runs)
   if process.is_first():
-    _write_config(config, workdir)
+    _write_config(config, workdir, data, _begun(runs or [workdir]))
   if process.count > 1:
     multihost_utils.sync_global_devices('config written')
 
 
-def _write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
+def _write_config(config: ConfigDict, workdir: pathlib.Path, data: Data, begun: Sequence[str]) -> None:
   path = workdir / CONFIG_FILE
-  text = {'config': json.loads(config.to_json_best_effort()), 'versions': versions()}
-  if path.exists():
-    before = flat(read_config(workdir).to_dict())
-    now = flat(ConfigDict(text['config']).to_dict())
-    names = sorted(before.keys() | now.keys())
-    changed = [k for k in names if before.get(k) != now.get(k) and not _is_free(k)]
-    if changed:
-      k = changed[0]
-      more = f' (and {len(changed) - 1} more fields)' if len(changed) > 1 else ''
-      raise UserError(
-        f'{path}: this workdir holds a run with {k}={before.get(k)!r}, the config now says {now.get(k)!r}{more}; '
-        'use the same config to continue it, or another --workdir'
-      )
+  before = _content(path) if begun and path.exists() else {}
+  known, now = before.get('data', {}), datetime.datetime.now().isoformat(' ', 'seconds')
+  noted = {
+    stage: {
+      source: known[stage][source]
+      if stage in begun and source in known.get(stage, {})
+      else {'fingerprint': found, 'noted': now}
+      for source, found in data[stage].items()
+    }
+    for stage in data
+  }
+  content = {
+    'config': json.loads(config.to_json_best_effort()),
+    'versions': before.get('versions') or versions(),
+    'data': noted,
+  }
+  if before == content:
     return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.json.part')
-    partial.write_text(json.dumps(text, indent=2))
+    partial = path.with_name(f'{path.name}.{os.getpid()}.part')  # folds that run side by side share this file
+    partial.write_text(json.dumps(content, indent=2))
     partial.rename(path)
+    for name in stages_of(config).keys() - begun:
+      _remove_metrics(stage_folder(workdir, name))
   except OSError as error:
     raise UserError(
       f'{workdir}: the workdir cannot be written ({error.strerror or error}); choose another --workdir'
     ) from error
 
 
+def _remove_metrics(folder: pathlib.Path) -> None:
+  """Removes the curves of a training that ended before its first checkpoint: the one that begins now may be another."""
+  for path in [folder / METRICS_FILE, *folder.glob('events.out.tfevents.*')]:
+    path.unlink(missing_ok=True)
+
+
+def _begun(runs: Sequence[pathlib.Path]) -> list[str]:
+  """The stages that have a checkpoint in any of the workdirs."""
+  found = dict.fromkeys(path.name for run in runs for path in sorted((run / 'checkpoints').glob('*')))
+  return [name for name in found if any(steps_of(run, name) for run in runs)]
+
+
+def _check_same_run(config: ConfigDict, workdir: pathlib.Path, begun: Sequence[str]) -> None:
+  before, now = stages_of(read_config(workdir)), stages_of(config)
+  path = workdir / CONFIG_FILE
+  for name in begun:
+    if name not in before:  # a folder of the user's own
+      continue
+    if name not in now:
+      raise UserError(
+        f'{path}: this workdir holds a run with a stage {name}, which the config has no more; keep it, or use another --workdir'
+      )
+    old, new = _values(before[name]), _values(now[name])
+    changed = [field for field in sorted(old.keys() | new.keys()) if old.get(field) != new.get(field)]
+    goes_on = not any(later in begun for later in list(now)[list(now).index(name) + 1 :])
+    if changed == ['duration'] and goes_on and now[name].optimizer.schedule != 'one_cycle':
+      continue  # `check_experiment` sees to it that it is not shorter than what is trained
+    if changed:
+      raise UserError(f'{path}: {_says(name, changed, old, new)}; {_remedy(changed, workdir, name, goes_on)}')
+
+
+def _values(config: ConfigDict) -> dict[str, Any]:
+  """The fields that make a run what it is."""
+  values = flat(json.loads(config.to_json_best_effort()))
+  return {k: v for k, v in values.items() if k not in FREE and k.partition('.')[0] != _FREE_GROUP}
+
+
+def _says(stage: str, changed: Sequence[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+  more = f' (and {len(changed) - 1} more fields)' if len(changed) > 1 else ''
+  of = 'a run' if stage == 'main' else f'stage {stage}'
+  k = changed[0]
+  return f'this workdir holds {of} with {k}={old.get(k)!r}, the config now says {new.get(k)!r}{more}'
+
+
+def _remedy(changed: Sequence[str], workdir: pathlib.Path, stage: str, goes_on: bool) -> str:
+  if changed == ['duration']:
+    why = 'its one-cycle learning rate follows from its length' if goes_on else 'later stages have begun from its end'
+    return (
+      f'it cannot be made longer, since {why}; use the same config to continue it, or train on from its weights in another '
+      f'--workdir, with --config.start.weights={workdir}@last'
+    )
+  return 'use the same config to continue it (log_every, mesh, distributed and a longer duration may change), or another --workdir'
+
+
+def _check_same_data(workdir: pathlib.Path, data: Data) -> None:
+  path = workdir / CONFIG_FILE
+  known = _content(path).get('data', {})
+  for stage, found in data.items():
+    for source, fingerprint in found.items():
+      before = known.get(stage, {}).get(source)
+      if before and before['fingerprint'] != fingerprint:
+        raise UserError(
+          f'{path}: the set {SourceName.parse(source).set_name} is no more the one that this run has read ({source}: fingerprint '
+          f'{before["fingerprint"]} on {before["noted"]}, now {fingerprint}); put that one back to continue, or use another --workdir'
+        )
+
+
 def read_config(workdir: str | os.PathLike) -> ConfigDict:
   """The configuration of the run in `workdir`."""
   path = pathlib.Path(workdir).expanduser() / CONFIG_FILE
   try:
-    config = with_defaults(ConfigDict(json.loads(path.read_text())['config']))
-  except (FileNotFoundError, NotADirectoryError):
-    raise UserError(f'{path}: not found; --workdir must be the folder of a run that `mtface train` started') from None
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(f'{path}: is damaged ({first_line(error)}); restore it, or train into another --workdir') from error
+    config = with_defaults(ConfigDict(_content(path)['config']))
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
+    raise _damaged(path, error) from error
   check_fields(config, f'{path}: is damaged, or of another version of mtface')
   return config
+
+
+def _content(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    content = json.loads(path.read_text())
+  except (FileNotFoundError, NotADirectoryError):
+    raise UserError(f'{path}: not found; --workdir must be the folder of a run that `mtface train` started') from None
+  except (OSError, ValueError) as error:
+    raise _damaged(path, error) from error
+  if not isinstance(content, dict):
+    raise _damaged(path, TypeError('it is no object'))
+  return content
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> UserError:
+  return UserError(f'{path}: is damaged ({first_line(error)}); restore it, or train into another --workdir')
 
 
 def versions() -> dict[str, str]:
@@ -77,8 +210,3 @@ def versions() -> dict[str, str]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[package] = importlib.metadata.version(package)
   return found
-
-
-def _is_free(field: str) -> bool:
-  """Whether a resumed run may change a field, of the experiment or of one of its stages."""
-  return re.sub(r'^stage\.[^.]+\.', '', field) in _FREELY_CHANGED

@@ -6,9 +6,11 @@ then an experiment like any other, which is all that the rest of mtface knows of
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,6 +20,8 @@ from mtface.errors import UserError
 MAIN = 'main'
 EARLIER = 'stage:'  # in `start.weights`
 _WHOLE = ('tasks', 'sources', 'evaluation.sets')  # a stage that names any has only those
+_NAME = re.compile(r'^[\w\-]+$')  # folders are called so
+_SELECTION = re.compile(r'@(last|best|\d+)$')
 _SHARED = ('name', 'arguments', 'seed', 'stages', 'stage', 'mesh', 'distributed')
 
 
@@ -37,19 +41,21 @@ def stages_of(config: ConfigDict) -> dict[str, ConfigDict]:
   """{name: the experiment that the stage is}, in the order of training.
 
   Raises:
-    UserError: a stage that is not described, or starts from one that does not come before it.
+    UserError: a stage that is not described, changes what no stage can, or starts from one that does not come before it.
   """
   if not config.stages:
     return {MAIN: config}
   found: dict[str, ConfigDict] = {}
   for name in config.stages:
+    if not _NAME.match(name) or name in found:
+      raise UserError(f'config.stages: {name!r} cannot be a stage; names are of letters, digits, - and _, each once')
     if name not in config.stage:
       raise UserError(
         f'config.stages: {name!r} is not described in config.stage, which has {", ".join(config.stage) or "none"}'
       )
     found[name] = _merged(config, name)
-    before = found[name].start.weights.removeprefix(EARLIER).partition('@')[0]
-    if found[name].start.weights.startswith(EARLIER) and before not in list(found)[:-1]:
+    before, _ = split_selection(str(found[name].start.weights).removeprefix(EARLIER))
+    if str(found[name].start.weights).startswith(EARLIER) and before not in list(found)[:-1]:
       raise UserError(f'config.stage.{name}.start.weights: {before!r} is no stage before this one')
   return found
 
@@ -61,6 +67,23 @@ def stage_of(config: ConfigDict, name: str = '') -> tuple[str, ConfigDict]:
   if name not in found:
     raise UserError(f'--stage={name}: the run has {", ".join(found)}')
   return name, found[name]
+
+
+def split_selection(text: str) -> tuple[str, str]:
+  """(what it is of, last|best|STEP) of text such as smiles@best or runs/a2: without a selection `last`. Another @ is part of a path."""
+  found = _SELECTION.search(text)
+  return (text[: found.start()], found[1]) if found else (text, 'last')
+
+
+@contextlib.contextmanager
+def naming_stage(name: str) -> Iterator[None]:
+  """Lets bad input say which stage it belongs to."""
+  try:
+    yield
+  except UserError as error:
+    if name == MAIN:
+      raise
+    raise type(error)(f'stage {name}: {error}') from error
 
 
 def stage_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
@@ -83,7 +106,7 @@ def _replace(into: ConfigDict, changes: ConfigDict, what: str, group: str) -> No
     field = f'{group}{key}'
     if key not in into:
       raise UserError(f'{what}.{field}: an experiment has no such field; there are {", ".join(into)}')
-    if isinstance(value, ConfigDict) and field not in _WHOLE:
+    if isinstance(value, ConfigDict) and isinstance(into[key], ConfigDict) and field not in _WHOLE:
       _replace(into[key], value, what, f'{field}.')
     else:
       with into.ignore_type():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,9 +27,10 @@ from mtface.errors import UserError
 from mtface.models.network import Params, Stats, abstract_network, by_path, head_of, matches, path_name
 from mtface.models.weights import Imported, import_weights
 from mtface.optim import make_optimizer
+from mtface.run import Run
 from mtface.run_config import read_config
 from mtface.sharding import everywhere, make_mesh
-from mtface.stages import EARLIER, stage_of
+from mtface.stages import EARLIER, split_selection, stage_of
 from mtface.step import TrainState, new_state
 
 SUFFIXES = ('.safetensors', '.pth', '.pt')
@@ -44,21 +45,56 @@ def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, sta
   text = config.start.weights
   if not text:
     return params, stats
-  if text.startswith(EARLIER):
-    stage, _, step = text.removeprefix(EARLIER).partition('@')
-    found = saved_weights(workdir, stage, step or 'last')
-  elif text.endswith(SUFFIXES):
-    imported = import_weights(
-      text, config.model, list(tasks_of(config).values()), config.image_shape, classifier='leave'
-    )
+  if _is_file(text):
+    imported = _read(config)
     process.say(f'weights: {text}: {len(imported.found):,} arrays; drawn: {", ".join(imported.kept) or "none"}')
     return _imported(imported, params, stats, config.start.fresh)
+  of, step = split_selection(text)
+  if text.startswith(EARLIER):
+    found = saved_weights(workdir, of.removeprefix(EARLIER), step)
   else:
-    folder, _, step = text.partition('@')
-    found = saved_weights(pathlib.Path(folder).expanduser(), '', step or 'last')
-  what = f'config.start.weights={text}'
+    found = saved_weights(of, '', step)
   process.say(f'weights: {text}')
-  return tuple(graft(own, there, config.start.fresh, what) for own, there in zip((params, stats), found, strict=True))  # type: ignore[return-value]
+  return _grafted(config, (params, stats), found)
+
+
+def check_start(run: Run, before: Mapping[str, Run]) -> None:
+  """Raises the `UserError` of `start_weights`, by shapes alone.
+
+  Args:
+    run: a stage, planned.
+    before: the stages before it, which need not be trained yet.
+  """
+  text = run.config.start.weights
+  if not text:
+    return
+  if _is_file(text):
+    _read(run.config)
+    return
+  of, step = split_selection(text)
+  if text.startswith(EARLIER):
+    there = before[of.removeprefix(EARLIER)]
+    _check_will_be_saved(there, step, text)
+    found = there.params, there.stats
+  else:
+    config, _, _ = _find(of, '', step)
+    found = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)[1:]
+  _grafted(run.config, (run.params, run.stats), found)
+
+
+def _check_will_be_saved(run: Run, step: str, what: str) -> None:
+  """Raises a `UserError` for a selection that the end of a stage will not have."""
+  if step == 'best' and not run.config.evaluation.best_on:
+    raise UserError(
+      f'config.start.weights={what}: that stage marks no checkpoint best; set its config.evaluation.best_on, or use @last'
+    )
+  if step.isdigit():
+    every, keep = run.duration('checkpoint.every'), run.config.checkpoint.keep_last
+    saved = sorted({*range(every, run.steps + 1, every)[-keep:], run.steps})[-keep:]
+    if int(step) not in saved:
+      raise UserError(
+        f'config.start.weights={what}: that stage will keep no checkpoint of step {step}; it keeps {", ".join(map(str, saved))}'
+      )
 
 
 def saved_weights(workdir: str | os.PathLike, stage: str = '', step: str = 'last') -> tuple[Params, Stats]:
@@ -69,17 +105,42 @@ def saved_weights(workdir: str | os.PathLike, stage: str = '', step: str = 'last
     stage: one of its stages; '' is the last.
     step: last, best, or a number.
   """
-  stage, config = stage_of(read_config(workdir), stage)
-  checkpoints = Checkpoints(workdir, stage)
-  if not checkpoints.steps:
-    raise UserError(f'{checkpoints.folder}: holds no checkpoint yet; train it first')
-  if step not in ('last', 'best') and not step.isdigit():
-    raise UserError(f'config.start.weights: @{step}: expected last, best or a step')
-  number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(step, lambda: int(step))()
+  config, checkpoints, number = _find(workdir, stage, step)
   everyone = everywhere(make_mesh())
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everyone), abstract_state(config))
   state = checkpoints.restore(number, like)
   return jax.device_get((state.params, state.stats))
+
+
+def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict, Checkpoints, int]:
+  """(config of the stage, its checkpoints, the number of the one that is meant)."""
+  stage, config = stage_of(read_config(workdir), stage)
+  checkpoints = Checkpoints(workdir, stage)
+  if not checkpoints.steps:
+    raise UserError(f'{checkpoints.folder}: holds no checkpoint yet; train it first')
+  number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(step, lambda: int(step))()
+  if number not in checkpoints.steps:
+    listed = ', '.join(map(str, checkpoints.steps))
+    raise UserError(f'{checkpoints.folder}: has no checkpoint of step {number}; there are {listed}')
+  return config, checkpoints, number
+
+
+def _is_file(weights: str) -> bool:
+  return weights.endswith(SUFFIXES) or pathlib.Path(weights).expanduser().is_file()
+
+
+def _read(config: ConfigDict) -> Imported:
+  """What the file `config.start.weights` gives to the network."""
+  return import_weights(
+    config.start.weights, config.model, list(tasks_of(config).values()), config.image_shape, classifier='leave'
+  )
+
+
+def _grafted(config: ConfigDict, own: Sequence[Any], there: Sequence[Any]) -> tuple[Params, Stats]:
+  """(params, stats) of `own` with what `there` has of them."""
+  what = f'config.start.weights={config.start.weights}'
+  params, stats = (graft(*trees, config.start.fresh, what) for trees in zip(own, there, strict=True))
+  return params, stats
 
 
 def abstract_state(config: ConfigDict) -> TrainState:
@@ -94,7 +155,7 @@ def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
   mine, theirs = by_path(own), by_path(there)
   heads = {head_of(name) for name in theirs}
   drawn = {name for name in mine if matches(fresh, name) or (head_of(name) and head_of(name) not in heads)}
-  for name in mine.keys() - drawn:
+  for name in [name for name in mine if name not in drawn]:
     have = np.shape(theirs[name]) if name in theirs else 'not there'
     if have != np.shape(mine[name]):
       raise UserError(

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from mtface import process
 from mtface.checkpoints import Checkpoints
+from mtface.checks import check_experiment
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
 from mtface.report.curves import draw_sweep
@@ -107,6 +108,8 @@ def sweep_configs(
   workdir = pathlib.Path(workdir).expanduser()
   rows = []
   planned = jobs(configs, over)
+  for name, config in planned:
+    check_experiment(config, data_dir, workdir / name)
   for number, (name, config) in enumerate(planned, 1):
     process.say(f'job {number} of {len(planned)}: {name}')
     train(config, workdir / name, data_dir)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,27 +14,25 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mtface import config as configs
 from mtface import losses, metrics, process
 from mtface.checkpoints import Checkpoints, steps_of
+from mtface.checks import check_experiment
 from mtface.data.loader import BatchSource, load_batches, to_devices
-from mtface.data.mixing import Mixture, make_mixture
-from mtface.data.names import SourceName
-from mtface.data.sources import Source, check_shapes, load_source, prepared_dir
+from mtface.data.sources import load_source
 from mtface.data.store import open_all
 from mtface.distributed import StopRequest
 from mtface.errors import Preempted, UserError
 from mtface.health import Health
+from mtface.lock import Lock
 from mtface.logs import MetricsLog, TrainProgress, open_log, open_progress
-from mtface.models.network import Network, by_path, check_patterns, make_network, matches
-from mtface.optim import make_optimizer, make_schedule, rate_factors
-from mtface.run_config import write_config
+from mtface.optim import make_optimizer, make_schedule
+from mtface.run import Run, class_weights, with_weights
+from mtface.run_config import Data, check_config, fingerprints, write_config
 from mtface.scoring import Meter, Scorer
 from mtface.sharding import everywhere, make_mesh, place, shared, state_shardings
-from mtface.stages import MAIN, stage_folder, stages_of
+from mtface.stages import naming_stage, stage_folder
 from mtface.start import start_weights
 from mtface.step import NEVER, StepFunction, Tally, TrainState, make_step, new_state, new_tally
-from mtface.tasks import Task
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike) -> TrainState:
@@ -53,25 +49,24 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
     Preempted: a process was asked to stop (SIGTERM, SIGUSR1); all have saved the same step.
   """
   workdir = pathlib.Path(workdir).expanduser()
-  stages = stages_of(config)
-  for name, stage in stages.items():
-    with naming_stage(name):
-      configs.check(stage, make_mesh(stage.mesh.fsdp).size)
-      check_sets(stage, data_dir)  # not after hours of the stages before
-  for name, stage in stages.items():
-    if len(stages) > 1:
-      process.say(f'stage {name}')
-    with naming_stage(name):
-      state = train_stage(config, name, stage, workdir, data_dir)
+  runs = check_experiment(config, data_dir, workdir)
+  data = {name: fingerprints(run, data_dir) for name, run in runs.items()}
+  with Lock(workdir):
+    check_config(config, workdir, data)
+    for name, run in runs.items():
+      if len(runs) > 1:
+        process.say(f'stage {name}')
+      with naming_stage(name):
+        state = train_stage(config, name, run, workdir, data_dir, data)
   return state
 
 
 def train_stage(
-  whole: ConfigDict, name: str, config: ConfigDict, workdir: pathlib.Path, data_dir: str | os.PathLike
+  whole: ConfigDict, name: str, run: Run, workdir: pathlib.Path, data_dir: str | os.PathLike, data: Data
 ) -> TrainState:
-  """The loop: trains one stage of the experiment `whole`, or continues it."""
-  mesh = make_mesh(config.mesh.fsdp)
-  run = prepare(config, data_dir)
+  """The loop: trains one stage of the experiment `whole`, or continues it. `run` is planned; `data` are what the stages read."""
+  config, mesh = run.config, make_mesh(run.config.mesh.fsdp)
+  run = with_weights(run)
   params, stats = run.params, run.stats
   if not steps_of(workdir, name):
     params, stats = start_weights(config, workdir, params, stats)
@@ -83,7 +78,7 @@ def train_stage(
   log_every, save_every = run.duration('log_every'), run.duration('checkpoint.every')
 
   # Bad input has shown itself by now: from here on the workdir is this run's.
-  write_config(whole, workdir)
+  write_config(whole, workdir, data)
   with StopRequest() as stop, Checkpoints(workdir, name, keep_last=config.checkpoint.keep_last) as checkpoints:
     state = place(state, shardings)
     start, state = checkpoints.restore_latest(state) or (0, state)
@@ -130,87 +125,6 @@ def train_stage(
   return state
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """Everything that a config stands for once its data are at hand."""
-
-  config: ConfigDict
-  tasks: dict[str, Task]
-  sources: list[Source]
-  mixture: Mixture
-  network: Network
-  params: Any
-  stats: Any
-
-  @property
-  def steps(self) -> int:
-    """Length of the run."""
-    return self.duration('duration')
-
-  def duration(self, field: str) -> int:
-    """A duration of the config in steps."""
-    text = self.config
-    for part in field.split('.'):
-      text = text[part]
-    return configs.to_steps(text, self.config.batch_size, self.mixture.epoch_size, field)
-
-
-def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
-  """Loads the sources, plans the mixture and makes the network."""
-  tasks = configs.tasks_of(config)
-  for entry in config.evaluation.sets.values():
-    SourceName.parse(entry.name)  # a mistake in it would show only after training
-  sources = [
-    load_source(entry.name, data_dir, entry.tasks or tuple(tasks), config.store) for entry in config.sources.values()
-  ]
-  for source in sources:
-    for task in source.labels:
-      if task not in tasks:
-        raise UserError(f'config.sources: {source.name} gives task {task!r}, which is not in config.tasks')
-  unlabelled = [name for name in tasks if not any(name in source.labels for source in sources)]
-  if unlabelled:
-    raise UserError(f'config.tasks: no source labels {", ".join(unlabelled)}; add one, or remove the task')
-  check_shapes(sources, config.image_shape)
-  mixture = make_mixture(config.mixture, sources, seed=config.seed, batch_size=config.batch_size)
-  network, params, stats = make_network(
-    config.model, list(tasks.values()), config.image_shape, config.seed, still_parts(config)
-  )
-  _check_patterns(config, by_path(params))
-  return Run(config, tasks, sources, mixture, network, params, stats)
-
-
-def still_parts(config: ConfigDict) -> tuple[str, ...]:
-  """Patterns of the parts whose batch norms keep their running statistics, and compute by them, in training too."""
-  if config.freeze.norms not in ('running', 'batch'):
-    raise UserError(f'config.freeze.norms {config.freeze.norms!r} is unknown; there are running, batch')
-  return tuple(config.freeze.params) if config.freeze.norms == 'running' else ()
-
-
-def _check_patterns(config: ConfigDict, names: Iterable[str]) -> None:
-  check_patterns(config.freeze.params, names, 'config.freeze.params')
-  check_patterns(config.start.fresh, names, 'config.start.fresh')
-  check_patterns([pattern for pattern, _ in rate_factors(config.optimizer.factors)], names, 'config.optimizer.factors')
-  if all(matches(config.freeze.params, name) for name in names):
-    raise UserError('config.freeze.params: nothing is left to train')
-
-
-def check_sets(config: ConfigDict, data_dir: str | os.PathLike) -> None:
-  """Raises a `UserError` for a set of the config that is not prepared."""
-  for entry in [*config.sources.values(), *config.evaluation.sets.values()]:
-    prepared_dir(SourceName.parse(entry.name).set_name, pathlib.Path(data_dir).expanduser())
-
-
-@contextlib.contextmanager
-def naming_stage(name: str) -> Iterator[None]:
-  """Lets bad input say which stage it belongs to."""
-  try:
-    yield
-  except UserError as error:
-    if name == MAIN:
-      raise
-    raise type(error)(f'stage {name}: {error}') from error
-
-
 def jit_step(run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any) -> StepFunction:
   """The run's training step on a mesh, see `jit_state_step`."""
   step = make_step(run.network, optimizer, run.tasks, run.config, class_weights(run.config, run))
@@ -225,23 +139,6 @@ def jit_state_step(step: StepFunction, mesh: Mesh, shardings: Any) -> StepFuncti
     out_shardings=(shardings, everywhere(mesh)),
     donate_argnums=0,
   )
-
-
-def class_weights(config: ConfigDict, run: Run) -> dict[str, np.ndarray]:
-  """{task: [C]} for the tasks whose `class_weights` is 'balanced', from the counts of the training sources."""
-  weights = {}
-  for name, task in run.tasks.items():
-    kind = config.tasks[name].class_weights
-    if kind not in ('none', 'balanced'):
-      raise UserError(f'config.tasks.{name}.class_weights {kind!r} is unknown; there are none, balanced')
-    if kind == 'balanced':
-      labels = [s.labels[name][s.mask[name]] for s in run.sources if name in s.labels and not task.multi_label]
-      if not labels:
-        raise UserError(f'config.tasks.{name}.class_weights: balanced is for single-label tasks')
-      weights[name] = np.asarray(
-        losses.balanced_class_weights(np.bincount(np.concatenate(labels), minlength=task.num_classes))
-      )
-  return weights
 
 
 def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.PathLike) -> Callable[[TrainState], Any]:

@@ -1,10 +1,7 @@
-import math
-
 import pytest
 
 from mtface.config import (
   Option,
-  check,
   check_fields,
   check_shareable,
   experiment,
@@ -93,35 +90,6 @@ def test_the_longest_run_fits_the_step_counter():
     to_steps(f'{2**31 - 1} steps', 1, 1, 'duration')
 
 
-def test_the_tiny_config_is_in_order():
-  check(get_config(), devices=1)
-  check(get_config(), devices=8)
-
-
-@pytest.mark.parametrize(
-  ('field', 'value', 'words'),
-  [
-    ('batch_size', 12, '12 cannot be shared equally by 8 devices; take a multiple of 8'),
-    ('evaluation.batch_size', 4, '4 cannot be shared equally by 8 devices'),
-    ('batch_size', 0, '0 is out of range; it must be from 1'),
-    ('optimizer.rate', math.nan, 'nan is out of range; it must be more than 0'),
-    ('optimizer.rate', math.inf, 'inf is out of range'),
-    ('optimizer.momentum', 1.0, '1.0 is out of range; it must be at least 0 and less than 1'),
-    ('augment.rotate', 181.0, '181.0 is out of range; it must be from 0 to 180'),
-    ('loss.over', 'some', "'some' is unknown; there are all, labelled"),
-    ('image_shape', (16, 16), '(16, 16); it must be (height, width, channels)'),
-    ('evaluation.best_on', ('faces',), "'faces' is not among config.evaluation.sets (people, smiles)"),
-  ],
-)
-def test_what_cannot_work_is_named(field, value, words):
-  config = get_config()
-  config.update_from_flattened_dict({field: value})
-  with pytest.raises(UserError) as error:
-    check(config, devices=8)
-  assert str(error.value).startswith(f'config.{field}')
-  assert words in str(error.value)
-
-
 def test_runs_of_before_a_field_came_get_its_default():
   config = get_config()
   del config['mesh'], config['arguments']
@@ -158,11 +126,6 @@ def test_evaluation_sets_have_their_fields():
   del config.evaluation.sets.people['name']
   with pytest.raises(UserError, match=r'^here: the field evaluation.sets.people.name is missing'):
     check_fields(config, 'here')
-
-
-def test_a_config_without_tasks():
-  with pytest.raises(UserError, match='no tasks or no sources'):
-    check(experiment(), devices=1)
 
 
 def test_tasks_and_sources():

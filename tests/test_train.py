@@ -5,17 +5,15 @@ import numpy as np
 import pytest
 
 from mtface.checkpoints import Checkpoints
-from mtface.config import task
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, evaluate
 from mtface.logs import read_metrics
 from mtface.optim import make_optimizer
+from mtface.run import prepare
 from mtface.sharding import everywhere, make_mesh, place
 from mtface.step import NEVER, new_state, new_tally
-from mtface.tasks import get_task
-from mtface.train import check_finite, class_weights, prepare, summarize_tally, train
-from tests.fakes import fake_source
+from mtface.train import check_finite, summarize_tally, train
 from tests.tiny import get_config
 
 
@@ -83,37 +81,6 @@ def test_durations_are_counted_in_steps_of_the_run(run, text, steps):
   config.duration = config.checkpoint.every = text  # epochs of 60 samples in batches of 8
   changed = dataclasses.replace(run, config=config)
   assert (changed.steps, changed.duration('checkpoint.every')) == (steps, steps)
-
-
-def test_balanced_class_weights_are_of_the_labels_that_train(run):
-  config = get_config()
-  config.tasks.gender.class_weights = 'balanced'
-  weights = class_weights(config, run)
-  people = run.sources[list(config.sources).index('people')]
-  labels = people.labels['gender'][people.mask['gender']]
-  counts = np.array([(labels == 0).sum(), (labels == 1).sum()])
-  assert list(weights) == ['gender']
-  np.testing.assert_allclose(weights['gender'], counts.max() / counts, rtol=1e-6)  # Savchenko 2021, eq. 2
-
-
-def test_balanced_is_for_single_label_tasks(run):
-  config = get_config()
-  config.tasks = {'action_units': task(class_weights='balanced')}
-  sources = [fake_source('units', 8, {'action_units': 1.0})]
-  units = dataclasses.replace(run, tasks={'action_units': get_task('action_units')}, sources=sources)
-  with pytest.raises(UserError, match=r'config.tasks.action_units.class_weights: balanced is for single-label tasks'):
-    class_weights(config, units)
-
-
-def test_every_task_needs_a_source_and_every_label_a_task(tiny_data):
-  config = get_config()
-  del config.sources['people']
-  with pytest.raises(UserError, match=r'config.tasks: no source labels gender; add one, or remove the task'):
-    prepare(config, tiny_data)
-  config = get_config()
-  del config.tasks['smile']
-  with pytest.raises(UserError, match=r"tiny/smile:train gives task 'smile', which is not in config.tasks"):
-    prepare(config, tiny_data)
 
 
 @pytest.mark.parametrize('field', ['params', 'stats', 'opt_state'])

@@ -8,19 +8,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mtface.data.folds import draw, stratified_folds
-from mtface.data.index import ATTRIBUTE, Index, groups, load_index, prepared_dir
+from mtface.data.index import ATTRIBUTE, Index, groups, load_index
 from mtface.data.names import Draw, Fold, Range, SourceName
 from mtface.data.store import Images
 from mtface.errors import UserError
 from mtface.tasks import get_task
-
-__all__ = ['Source', 'check_shapes', 'fingerprint', 'load_source', 'prepared_dir']
 
 FOLD_SEED = 0  # folds belong to the set, not to the run: every experiment sees the same ones
 _MOST_STRATUM_CLASSES = 16  # ages in years would make a stratum of nearly every sample
@@ -153,17 +151,6 @@ class _Attributes(Mapping[str, np.ndarray]):
 def _as_text(values: np.ndarray) -> np.ndarray:
   """Bytes of UTF-8 as text; what is no text stays as it is."""
   return np.char.decode(values, 'utf-8') if values.dtype.kind == 'S' else values
-
-
-def check_shapes(sources: Iterable[Source], image_shape: Sequence[int]) -> None:
-  """Raises a `UserError` for a source whose images are not of `image_shape` (H, W, C)."""
-  for source in sources:
-    if source.image_shape != tuple(image_shape):
-      h, w, c = source.image_shape
-      raise UserError(
-        f'{source.name}: its images are {h}x{w}x{c}, config.image_shape says {"x".join(map(str, image_shape))}; '
-        'take the config of the set that fits (gray48, rgb224) or change config.image_shape'
-      )
 
 
 def _rows_of(name: SourceName, index: Index) -> np.ndarray:

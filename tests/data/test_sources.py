@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mtface.data.sources import check_shapes, load_source, prepared_dir
+from mtface.data.index import prepared_dir
+from mtface.data.sources import load_source
 from mtface.errors import UserError
 from tests.fakes import fake_source, write_prepared
 
@@ -237,10 +238,3 @@ def test_sets_that_are_not_there(data_dir):
     UserError, match=r'faces/gray48: no prepared set is here; build it with `mtface build faces/gray48'
   ):
     load_source('faces/gray48:train', data_dir)
-
-
-def test_shapes_are_checked(data_dir):
-  source = load_source('faces/gray16:train', data_dir)
-  check_shapes([source], [16, 16, 1])
-  with pytest.raises(UserError, match=r'faces/gray16:train: its images are 16x16x1, config.image_shape says 16x16x3'):
-    check_shapes([source], (16, 16, 3))

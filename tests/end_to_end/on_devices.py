@@ -13,6 +13,7 @@ from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.logs import read_metrics
 from mtface.models import winograd
 from mtface.optim import make_optimizer
+from mtface.run import prepare
 from mtface.sharding import everywhere, make_mesh, place
 from mtface.step import new_state, new_tally
 from tests.tiny import get_config
@@ -49,7 +50,7 @@ def train_and_compile(config, workdir, data_dir):
   state = train.train(config, workdir, data_dir)
   train.jit_step = jit_step
 
-  mesh, run = make_mesh(), train.prepare(config, data_dir)
+  mesh, run = make_mesh(), prepare(config, data_dir)
   batch = next(to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, 1), mesh))
   tally = place(new_tally(run.tasks), everywhere(mesh))
   return state, steps[0].lower(state, tally, batch).compile().as_text()
@@ -57,7 +58,7 @@ def train_and_compile(config, workdir, data_dir):
 
 def restored(config, workdir, data_dir, step):
   """A checkpoint of another number of devices, on these."""
-  run = train.prepare(config, data_dir)
+  run = prepare(config, data_dir)
   state = new_state(run.params, run.stats, make_optimizer(config.optimizer, run.steps))
   like = place(state, everywhere(make_mesh()))
   state = Checkpoints(workdir).restore(step, like)
