@@ -106,8 +106,11 @@ def test_a_workdir_without_results(tmp_path):
 # --- The papers' tables as they are printed in them ---------------------------------------------------------------------------------
 
 
-def published(paper):
-  return load_module(config_folder() / f'{paper}.py').TABLE
+def published(paper, number='2'):
+  return load_module(config_folder() / f'{paper}.py').TABLES[number]
+
+
+OWN = [f'{letter}{number}' for letter in 'AB' for number in '1234']
 
 
 def test_sang_table_2():
@@ -116,7 +119,8 @@ def test_sang_table_2():
   assert rows['B4'].paper == {
     'GENKI-4K': (96.23, 0.58), 'FER public': (70.15, 0.19), 'FER private': (71.62, 0.39), 'Wiki': (94.00, 0.24), 'IMDB': (92.20, 0.11),
   }  # fmt: skip
-  best = {column: max(row.paper[column][0] for row in rows.values() if row.paper) for column in rows['A1'].paper}
+  own = [row for name, row in rows.items() if name in OWN]
+  best = {column: max(row.paper[column][0] for row in own) for column in rows['A1'].paper}
   assert best == {'GENKI-4K': 96.23, 'FER public': 71.03, 'FER private': 72.18, 'Wiki': 96.33, 'IMDB': 92.20}
   assert rows['A1'].checkpoint == rows['A2'].checkpoint == 'last'
   assert rows['A3'].checkpoint == rows['B4'].checkpoint == 'ensemble:10'
@@ -124,7 +128,7 @@ def test_sang_table_2():
 
 def test_rohani_table_2():
   rows = published('rohani2023').rows
-  assert {name: row.paper['smile'][0] for name, row in rows.items()} == {'A': 95.08, 'B': 95.60, 'C': 96.63}
+  assert {name: rows[name].paper['smile'][0] for name in 'ABC'} == {'A': 95.08, 'B': 95.60, 'C': 96.63}
   # Its abstract: multi-task learning gains 1.55, 2.04 and 3.52 points.
   gains = {c: round(rows['C'].paper[c][0] - rows['A'].paper[c][0], 2) for c in ('smile', 'gender', 'age group')}
   assert gains == {'smile': 1.55, 'gender': 2.04, 'age group': 3.52}
