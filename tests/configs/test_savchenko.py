@@ -64,7 +64,10 @@ def test_images_are_scaled_as_the_weights_were_trained(tmp_path):
   found = [get(f'{backbone},weights=timm.safetensors').model.input for backbone in BACKBONES]
   assert found == ['half', 'imagenet', 'imagenet']
   assert get('efficientnet_b0,weights=timm.safetensors,input=caffe').model.input == 'caffe'
-  ours = {'format': 'timm', 'model': json.dumps(model('mobilenet', input='caffe').to_dict())}  # as `mtface export` notes it
+  ours = {
+    'format': 'timm',
+    'model': json.dumps(model('mobilenet', input='caffe').to_dict()),
+  }  # as `mtface export` notes it
   save_file({'x': np.zeros(1)}, tmp_path / 'ours.safetensors', ours)
   assert get(f'weights={tmp_path}/ours.safetensors').model.input == 'caffe'
 

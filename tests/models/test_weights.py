@@ -213,7 +213,9 @@ def test_what_cannot_be_written(tmp_path):
 
 def test_a_file_that_wants_other_images_is_refused(exported):
   _, _, path = exported  # trained on images in [-1, 1]
-  with pytest.raises(UserError, match=r'was trained on images scaled as half, config.model.input says imagenet; set con'):
+  with pytest.raises(
+    UserError, match=r'was trained on images scaled as half, config.model.input says imagenet; set con'
+  ):
     imported(path, classifier='gender', **SMALL, input='imagenet')
   safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)  # as timm's: without a word on it
   assert imported(path, classifier='gender', **SMALL, input='imagenet').found
