@@ -155,8 +155,7 @@ TABLES = {
     ),
     notes=(
       'time x fps is 128 in each row: the time is that of one batch of 128 images, on a machine that is not named',
-      'ours: parameters by `mtface params --config=rohani2023:A` and so on; times by `python benchmarks/latency.py --batch=128 '
-      '--models=bknet_A,bknet_B,bknet_C --alone`, kept in benchmarks/README.md',
+      'ours: `python benchmarks/latency.py --paper=rohani2023`, kept in benchmarks/README.md',
     ),
   ),
 }

@@ -126,6 +126,27 @@ def test_sang_table_2():
   assert rows['A3'].checkpoint == rows['B4'].checkpoint == 'ensemble:10'
 
 
+def test_sang_beside_its_own_single_task_networks():
+  rows = published('sang2017').rows
+  found = {name: (rows[f'{name}, single tasks'].label, rows[f'{name}, single tasks'].paper) for name in ('A1', 'A2')}
+  assert found == {
+    'A1': ('BKNet + SVM loss [29]', {'FER public': (71.0, None), 'FER private': (71.9, None)}),
+    'A2': ('BKNet + Softmax [28]', {'GENKI-4K': (95.08, 0.29)}),
+  }
+  assert rows['CNN 2-Loss [40]'].paper == {'GENKI-4K': (94.6, 0.29)}
+  # Rohani 2023's single-task network has the very figure of the first of them (its Table 2).
+  assert published('rohani2023').rows['A'].paper['smile'][0] == 95.08
+
+
+def test_rohani_table_3_is_of_one_batch_of_128():
+  table = published('rohani2023', '3')
+  for row in table.rows.values():
+    assert row.paper['execution time, s'][0] * row.paper['fps'][0] == pytest.approx(128, abs=0.1)
+  text = paper_table(table, [])
+  assert '| C | paper | 3,953,130 | 10.19 | 12.56 |' in text
+  assert text.splitlines()[-1].startswith('- ours: `python benchmarks/latency.py --paper=rohani2023`')
+
+
 def test_rohani_table_2():
   rows = published('rohani2023').rows
   assert {name: rows[name].paper['smile'][0] for name in 'ABC'} == {'A': 95.08, 'B': 95.60, 'C': 96.63}
