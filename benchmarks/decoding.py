@@ -178,7 +178,7 @@ def main() -> None:
         found.setdefault((row, cores), []).append(json.loads(line))
         print(f'{row} {cores}: {line}', file=sys.stderr, flush=True)
   print(
-    f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.source}, batches of {options.batch}, {options.images} images'
+    f'{platform.machine()}, {os.cpu_count()} cores, {options.source}, batches of {options.batch}, {options.images} images'
   )
   print('\n| | cores | images/s, wall: median (min - max) | images/s of processor time |\n|---|---|---|---|')
   for (row, cores), of_rounds in found.items():

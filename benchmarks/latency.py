@@ -2,6 +2,7 @@
 
     make bench-latency      # in the environment of the parity tests, which has PyTorch and onnxruntime
     .venv-parity/bin/python benchmarks/latency.py [--models=bknet,rexnet] [--runs=50] [--cores=1]
+    python benchmarks/latency.py --paper=rohani2023 [--runs=20]     # Rohani 2023's Table 3: A, B and C on batches of 128, JAX alone
 
 A network gets its initial weights, is written by `export_weights`, loaded into timm's network (BKNet: into a small PyTorch module below),
 and exported to ONNX from there; scores of both sides must be equal to 1e-3 of the largest. JAX's and onnxruntime's runs alternate, so that
@@ -25,6 +26,9 @@ ROWS = {
   'rexnet': ((224, 224, 3), 'rexnet_150', 104.0, 8.3),
 }
 TASK = 'emotion8'
+# Rohani 2023, Table 3: parameters, "execution time (s)", "Fps". Their product is 128: the time is of one batch.
+ROHANI = {'A': (2418146, 6.23, 20.54), 'B': (3731946, 9.62, 13.30), 'C': (3953130, 10.19, 12.56)}
+BATCH = 128
 
 
 def use_cores(number: int) -> None:
@@ -152,6 +156,41 @@ def measure(name: str, runs: int, folder: pathlib.Path) -> str:
   return f'| {name} | {size} | {millions:.3f} | {cells[0]} | {cells[1]} | {error:.0e} | {compiled:.0f} | {paper} |'
 
 
+def measure_rohani(runs: int) -> None:
+  """Prints the rows of Rohani 2023's Table 3; the three networks take turns, so that other work on the machine falls on all."""
+  import jax
+  import numpy as np
+
+  from mtface.config import tasks_of
+  from mtface.config_files import load_config
+  from mtface.models.network import is_batch_norm, make_network, parameter_table
+
+  images = np.random.default_rng(0).uniform(-1, 1, (BATCH, 48, 48, 1)).astype(np.float32)
+  calls, counts = {}, {}
+  for letter in ROHANI:
+    config = load_config(f'rohani2023:{letter}')
+    network, params, stats = make_network(config.model, list(tasks_of(config).values()), config.image_shape, 0)
+    counts[letter] = sum(size for path, _, size in parameter_table(params) if not is_batch_norm(path))
+    compiled = jax.jit(network.scores).lower(params, stats, images).compile()
+    calls[letter] = lambda compiled=compiled, held=(params, stats): jax.device_get(compiled(*held, images))
+    calls[letter]()
+  times: dict[str, list[list[float]]] = {letter: [] for letter in calls}
+  for _ in range(runs):
+    for letter, call in calls.items():
+      begin = time.process_time(), time.perf_counter()
+      call()
+      end = time.process_time(), time.perf_counter()
+      times[letter].append([1000 * (b - a) for a, b in zip(begin, end, strict=True)])
+  print(
+    f'| network | parameters | ms a batch of {BATCH}: CPU; clock | images a CPU second | paper: parameters | s | fps |'
+  )
+  print('|---|---|---|---|---|---|---|')
+  for letter, (paper_count, seconds, fps) in ROHANI.items():
+    cell = _cell(np.percentile(times[letter], (50, 25, 75), axis=0))
+    rate = 1000 * BATCH / np.median(times[letter], axis=0)[0]
+    print(f'| {letter} | {counts[letter]:,} | {cell} | {rate:.0f} | {paper_count:,} | {seconds:.2f} | {fps:.2f} |')
+
+
 def _cell(percentiles) -> str:
   (cpu, clock), (low, _), (high, _) = percentiles
   return f'{cpu:.1f} ({low:.1f}-{high:.1f}); {clock:.1f}'
@@ -159,11 +198,15 @@ def _cell(percentiles) -> str:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--paper', default='savchenko2021', choices=('savchenko2021', 'rohani2023'))
   parser.add_argument('--models', default=','.join(ROWS))
   parser.add_argument('--runs', type=int, default=100)
   parser.add_argument('--cores', type=int, default=1)
   args = parser.parse_args()
   use_cores(args.cores)
+  if args.paper == 'rohani2023':
+    measure_rohani(args.runs)
+    return
   times = 'JAX: CPU ms; clock | onnxruntime: CPU ms; clock'
   print(f'| network | image | parameters, M | {times} | difference | compile s | paper: ms | paper: M |')
   print('|---|---|---|---|---|---|---|---|---|', flush=True)

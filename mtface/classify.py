@@ -1,8 +1,9 @@
 """`mtface classify`: simple classifiers on the features of a trained network (Savchenko 2021, section 3.3, table 7).
 
 All are scikit-learn's. What the paper does not say is scikit-learn's default, but for the number of trees, which is the one of its
-section 2.3. The "new fully connected layer" is multinomial logistic regression, fitted to convergence by L-BFGS: its optimum is one, so
-no rate or number of epochs of ours has a part in it. Classes count as often as they occur.
+section 2.2. The "new fully connected layer" is multinomial logistic regression, fitted to convergence by L-BFGS: its optimum is one, so
+no rate or number of epochs of ours has a part in it; its classes are weighted to count the same, as the paper's are. For the others classes
+count as often as they occur.
 """
 
 from __future__ import annotations

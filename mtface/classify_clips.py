@@ -1,4 +1,4 @@
-"""`mtface video`: classifies clips by the features of their faces (Savchenko 2021, section 2.3, tables 4 and 5)."""
+"""`mtface video`: classifies clips by the features of their faces (Savchenko 2021, section 2.2, tables 4 and 5)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where clips come from: folders of video files, or prepared sets whose records are the faces of frames.
 
 A folder is FOLDER/<class>/<clip>.avi (mp4, mov, mkv): faces are found frame by frame, cut out without a margin and brought to the
-network's size (Savchenko 2021, section 2.3), as the builders of afew and vgaf do it. A source has the attributes `clip` (text), `frame`
+network's size (Savchenko 2021, section 2.2), as the builders of afew and vgaf do it. A source has the attributes `clip` (text), `frame`
 (int) and `faces`, which is 0 in the one record that stands for a clip without a face; that one's label is masked, and in `label`.
 """
 

@@ -128,17 +128,17 @@ def crossval(args: Args, _: Sequence[str]) -> None:
 
 
 def _print_paper_rows(workdir: pathlib.Path) -> None:
-  """The rows of a shipped paper's table that a workdir fills, if it is of one."""
-  from mtface.report.tables import paper_table, read_measured
+  """The rows of a shipped paper's tables that a workdir fills, if it is of one."""
+  from mtface.report.tables import paper_table, read_measured, tables_of
 
   run = read_measured(workdir)
-  table = getattr(config_files.shipped_module(run.config.name.partition(':')[0]), 'TABLE', None)
-  if table is not None:
-    print(f'\n{paper_table(table, [run], only_filled=True)}\n')
+  for table in tables_of(config_files.shipped_module(run.config.name.partition(':')[0])).values():
+    if text := paper_table(table, [run], only_filled=True):
+      print(f'\n{text}\n')
 
 
 def compare(args: Args, _: Sequence[str]) -> None:
-  """The difference between two cross-validations, paired by fold, with an interval."""
+  """The difference between two cross-validations, paired by fold, with an interval where one is known."""
   from mtface.crossval import compare as compare_runs
   from mtface.crossval import comparison_table
 
@@ -170,16 +170,19 @@ def sweep(args: Args, _: Sequence[str]) -> None:
 
 
 def table(args: Args, names: Sequence[str]) -> None:
-  """Prints a paper's table with ours beside it.   mtface table sang2017 --workdirs=runs/a1,runs/a2"""
-  from mtface.report.tables import paper_table, read_measured
+  """Prints a paper's tables with ours beside them.   mtface table sang2017 --workdirs=runs/a1,runs/a2"""
+  from mtface.report.tables import paper_table, read_measured, tables_of
 
   if len(names) != 1:
     raise UserError('table: name one paper, as in `mtface table sang2017 --workdirs=runs/a2`')
   path = config_files.find_config(names[0])
-  found = getattr(config_files.load_module(path), 'TABLE', None)
-  if found is None:
-    raise UserError(f'{path}: has no TABLE, which `mtface table` prints; sang2017 and rohani2023 have one')
-  print(paper_table(found, [read_measured(workdir) for workdir in args.workdirs]))
+  tables = tables_of(config_files.load_module(path))
+  if not tables:
+    raise UserError(f'{path}: has no TABLES, which `mtface table` prints; the configs of papers have some')
+  if args.table and args.table not in tables:
+    raise UserError(f'--table={args.table}: {names[0]} has {", ".join(tables)}')
+  runs = [read_measured(workdir) for workdir in args.workdirs]
+  print('\n\n'.join(paper_table(tables[number], runs) for number in ([args.table] if args.table else tables)))
 
 
 def report(args: Args, _: Sequence[str]) -> None:
@@ -227,7 +230,7 @@ COMMANDS: dict[str, Command] = {
   'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)),
   'compare': Command(compare, ('workdirs',)),
   'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),
-  'table': Command(table, ('workdirs',), takes_names=True),
+  'table': Command(table, ('workdirs', 'table'), takes_names=True),
   'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
   'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
   'features': Command(feature_commands.features, (*_RUN, 'on')),
@@ -246,6 +249,7 @@ FLAG_HELP = {
   'override its fields with --config.FIELD=VALUE',
   'workdir': 'the folder of one run (or cross-validation, or sweep): config, checkpoints, metrics, results',
   'workdirs': 'several of them, with commas; compare takes WORKDIR@SELECTION',
+  'table': "which of the paper's tables, by its number there (default: all that its config has)",
   'data_dir': 'where prepared sets are; default $TFDS_DATA_DIR, then ~/tensorflow_datasets',
   'manual_dir': "the folder of the raw download, in its owner's layout (docs/datasets.md)",
   'overwrite': 'build again what is already built',
@@ -288,7 +292,7 @@ _LISTS: dict[str, list[str] | None] = {'checkpoint': [], 'workdirs': [], 'beam_o
 _LISTS['classifiers'] = []
 _SWITCHES = {'overwrite': False, 're_estimate_statistics': True, 'sheet': False, 'predictions': False, 'gather': False}
 _SWITCHES |= {'distributed': False, 'l2': True}
-_TEXTS = {'stage': '', 'format': 'timm'}
+_TEXTS = {'stage': '', 'format': 'timm', 'table': ''}
 
 
 class _SourceParser(flags.ArgumentParser):

@@ -28,7 +28,7 @@ MODELS: dict[str, dict[str, Any]] = {  # the fields of each network; their defau
     'width': 1.0,
     'dropout': 0.0,  # before each last layer
     'age_hidden': (),  # widths of layers before the last one of tasks with years
-    'input': 'half',  # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation, as most imported weights expect
+    'input': 'half',  # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation | caffe: BGR less means (mobile.rescaled)
   },
   'efficientnet': {  # mtface/models/efficientnet.py has the widths and depths of B0 to B7
     'width': 1.0,
@@ -206,6 +206,17 @@ def parse_arg(text: str | None, config_file: str, first: str, **options: Option)
       raise UserError(f'{config_file}: argument {item!r} is unknown; there are {_describe(options)}')
     given[key] = _convert(value, options[key], f'{config_file}: argument {key}')
   return given
+
+
+def given_arguments(text: str | None, first: str) -> set[str]:
+  """The names of the arguments that the text of `parse_arg` gives, whatever their defaults."""
+  items = list(filter(None, (text or '').split(',')))
+  return {first if not i and '=' not in item else item.partition('=')[0] for i, item in enumerate(items)}
+
+
+def contradiction(config_file: str, one: str, other: str, why: str) -> UserError:
+  """The error of two arguments that exclude each other; `why` is a clause."""
+  return UserError(f'{config_file}: {one} and {other} contradict each other: {why}; leave one of them out')
 
 
 def _convert(value: str, option: Option, what: str) -> Any:

@@ -21,11 +21,12 @@ from scipy import stats
 
 from mtface import process
 from mtface.checks import check_experiment
-from mtface.data.names import SourceName
+from mtface.data.names import Draw, Fold, SourceName
+from mtface.data.sources import fingerprint
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
 from mtface.results import Row, markdown_table, write_json
-from mtface.run_config import write_config
+from mtface.run_config import read_config, write_config
 from mtface.train import train
 
 FOLD_FILE, CROSSVAL_FILE = 'fold.json', 'crossval.json'
@@ -64,7 +65,7 @@ def crossval(
   write_config(config, workdir, runs=[fold_folder(workdir, k, folds) for k in range(folds)])
   for k in rounds:
     folder = fold_folder(workdir, k, folds)
-    if _is_measured(folder, selections):
+    if _is_measured(folder, selections, data_dir):
       process.say(f'fold {k} of {folds}: done before, in {folder}')
       continue
     process.say(f'fold {k} of {folds}: {folder}')
@@ -121,8 +122,9 @@ def gather(workdir: str | os.PathLike, folds: int) -> list[Row]:
   """Puts the rounds together, in `workdir`/crossval.json.
 
   Returns:
-    One row for each selection, set and task that all rounds measured: `checkpoint`, `set`, `task`, and lists over the rounds: `source`,
-    `n`, `correct`, `accuracy`, `balanced_accuracy`, `macro_f1`; `mean` and `std` (of the sample, n - 1) are those of `accuracy`.
+    One row for each selection, set and task that all rounds measured: `checkpoint`, `set`, `task`, `stage` (if the run has some), and lists
+    over the rounds: `source`, `n`, `correct`, `accuracy`, `balanced_accuracy`, `macro_f1`, `mae` (None where there is none); `mean` and
+    `std` (of the sample, n - 1) are those of `accuracy`.
 
   Raises:
     UserError: a round is missing or damaged.
@@ -144,14 +146,20 @@ def gather(workdir: str | os.PathLike, folds: int) -> list[Row]:
 def _gathered(checkpoint: str, set_name: str, task: str, of_folds: Sequence[Row]) -> Row:
   accuracies = [float(row['accuracy']) for row in of_folds]
   spread = {'mean': statistics.mean(accuracies), 'std': statistics.stdev(accuracies)}
-  keys = ('source', 'n', 'correct', 'accuracy', 'balanced_accuracy', 'macro_f1')
+  keys = ('source', 'n', 'correct', 'accuracy', 'balanced_accuracy', 'macro_f1', 'mae')
   lists = {key: [row.get(key) for row in of_folds] for key in keys}
-  return {'checkpoint': checkpoint, 'set': set_name, 'task': task} | spread | lists
+  stage = {'stage': of_folds[0]['stage']} if 'stage' in of_folds[0] else {}
+  return {'checkpoint': checkpoint, 'set': set_name, 'task': task} | stage | spread | lists
 
 
-def _is_measured(folder: pathlib.Path, selections: Sequence[str]) -> bool:
+def _is_measured(folder: pathlib.Path, selections: Sequence[str], data_dir: str | os.PathLike) -> bool:
+  """Whether a round is done: all selections, and on sets that are still the same."""
   path = folder / FOLD_FILE
-  return path.exists() and set(selections) <= {row['checkpoint'] for row in _read(path)['results']}
+  rows = _read(path)['results'] if path.exists() else []
+  data = {row['source']: fingerprint(row['source'], data_dir) for row in rows}
+  return set(selections) <= {row['checkpoint'] for row in rows} and all(
+    row.get('data') == data[row['source']] for row in rows
+  )
 
 
 def read_crossval(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -189,52 +197,74 @@ def _cells(row: Row) -> list[str]:
 
 
 def compare(first: str, second: str, level: float = 0.95) -> list[Row]:
-  """The second's accuracy minus the first's, paired by fold.
+  """The second's accuracy minus the first's, paired by fold, with an interval where one is known.
 
-  The interval is Student's with the correction of Nadeau and Bengio ("Inference for the Generalization Error", 2003): the rounds'
-  training sets overlap, so the variance of the mean of k differences is (1/k + 1/(k-1)) s^2, not s^2/k; 1/(k-1) is the ratio of test to
-  training samples.
+  The rounds' training sets overlap, so the variance of the mean of k differences is not s^2 / k. Nadeau and Bengio ("Inference for the
+  Generalization Error", 2003, section 3) correct it to (1/k + n_test/n_train) s^2 where each round divides the same samples anew into a
+  test and a training part: Student's interval with that variance is given for a set that is tested on its folds (1/(k-1), as Bouckaert and
+  Frank 2004) or on draws, while the rest of it is trained on. There is none for a set that is no part of what rotates, such as
+  FER-2013's published splits: all rounds share its test samples, so their spread says nothing of another test set, and how much the
+  rounds have in common is not known (no estimate of it is unbiased: Bengio and Grandvalet 2004).
 
   Args:
     first: `WORKDIR@SELECTION` of a cross-validation; without a selection, `last`.
-    second: another, of as many folds.
+    second: another, of as many folds, measured on the same parts.
     level: of the interval.
 
   Returns:
-    One row for each set and task that both have: `set`, `task`, `differences`, `mean`, `low`, `high`.
+    One row for each set and task that both have: `set`, `task`, `differences`, `mean`, `low`, `high` (both None without an interval) and
+    `why` there is none ('' if there is one).
   """
-  rows_a, rows_b = _selected(first), _selected(second)
-  found = [_difference(key, rows_a[key], rows_b[key], level) for key in rows_a if key in rows_b]
+  (rows_a, config_a), (rows_b, config_b) = _selected(first), _selected(second)
+  found = [_difference(key, rows_a[key], rows_b[key], (config_a, config_b), level) for key in rows_a if key in rows_b]
   if not found:
     raise UserError(f'{first} and {second}: measured no set and task in common')
   return found
 
 
-def _selected(operand: str) -> dict[tuple[str, str], list[float]]:
+def _selected(operand: str) -> tuple[dict[tuple[str, str], Row], ConfigDict]:
+  """({(set, task): row} of one selection, the config) of a cross-validation."""
   workdir, _, selection = operand.partition('@')
   rows = read_crossval(workdir)['results']
-  chosen = {(r['set'], r['task']): r['accuracy'] for r in rows if r['checkpoint'] == (selection or 'last')}
+  chosen = {(r['set'], r['task']): r for r in rows if r['checkpoint'] == (selection or 'last')}
   if not chosen:
     have = ', '.join(dict.fromkeys(row['checkpoint'] for row in rows)) or 'nothing'
     raise UserError(f'{operand}: no such selection was measured there; there is {have}')
-  return chosen
+  return chosen, read_config(workdir)
 
 
-def _difference(key: tuple[str, str], a: Sequence[float], b: Sequence[float], level: float) -> Row:
-  if len(a) != len(b):
-    raise UserError(f'{key[0]}: {len(a)} folds and {len(b)} cannot be paired')
-  k = len(a)
-  differences = [y - x for x, y in zip(a, b, strict=True)]
+def _difference(key: tuple[str, str], a: Row, b: Row, configs: Sequence[ConfigDict], level: float) -> Row:
+  k = len(a['accuracy'])
+  if k != len(b['accuracy']):
+    raise UserError(f'{key[0]}: {k} folds and {len(b["accuracy"])} cannot be paired')
+  for one, other in zip(a['source'], b['source'], strict=True):
+    if one != other:
+      raise UserError(f'{key[0]}: one was measured on {one}, the other on {other}, which cannot be paired')
+  differences = [y - x for x, y in zip(a['accuracy'], b['accuracy'], strict=True)]
   mean = statistics.mean(differences)
-  half = stats.t.ppf((1 + level) / 2, k - 1) * statistics.stdev(differences) * (1 / k + 1 / (k - 1)) ** 0.5
-  return {
-    'set': key[0],
-    'task': key[1],
-    'differences': differences,
-    'mean': mean,
-    'low': mean - half,
-    'high': mean + half,
-  }
+  row = {'set': key[0], 'task': key[1], 'differences': differences, 'mean': mean, 'low': None, 'high': None, 'why': ''}
+  tested = [SourceName.parse(source) for source in a['source']]
+  if len(set(a['source'])) == 1:
+    return row | {'why': 'all rounds have the same test images'}
+  ratios = [_test_to_training(tested[0], config) for config in configs]
+  if None in ratios:
+    return row | {'why': 'the rest of the set is not trained on'}
+  ratio = max(ratio for ratio in ratios if ratio is not None)
+  half = stats.t.ppf((1 + level) / 2, k - 1) * statistics.stdev(differences) * (1 / k + ratio) ** 0.5
+  return row | {'low': mean - half, 'high': mean + half}
+
+
+def _test_to_training(tested: SourceName, config: ConfigDict) -> float | None:
+  """Test samples over training samples of a set that a config tests on a part of and trains on the rest of; None if it does not."""
+  for entry in _named_sources(config):
+    name, part = SourceName.parse(entry.name), tested.part
+    if (name.set_name, name.split, name.ranges) != (tested.set_name, tested.split, tested.ranges):
+      continue
+    if isinstance(part, Fold) and isinstance(name.part, Fold) and name.part.others and name.part.of == part.of:
+      return 1 / (part.of - 1)
+    if isinstance(part, Draw) and isinstance(name.part, Draw) and not name.part.after and name.part.take <= part.after:
+      return part.take / name.part.take
+  return None
 
 
 def comparison_table(rows: Sequence[Row]) -> str:
@@ -244,5 +274,6 @@ def comparison_table(rows: Sequence[Row]) -> str:
 
 
 def _difference_cells(row: Row) -> list[str]:
-  points = [f'{100 * x:+.2f}' for x in (row['mean'], row['low'], row['high'], *row['differences'])]
-  return [row['set'], row['task'], points[0], f'{points[1]} to {points[2]}', *points[3:]]
+  mean, *points = [f'{100 * x:+.2f}' for x in (row['mean'], *row['differences'])]
+  interval = f'none: {row["why"]}' if row['why'] else f'{100 * row["low"]:+.2f} to {100 * row["high"]:+.2f}'
+  return [row['set'], row['task'], mean, interval, *points]

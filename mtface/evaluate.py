@@ -6,8 +6,9 @@ A selection of checkpoints is one word:
     1200           the checkpoint of that step
     average:K      one network: the mean of the weights of the last K. Batch-norm statistics are re-estimated on training batches, since
                    those of the single networks do not fit the mean of their weights (Izmailov et al. 2018, section 3.2)
-    ensemble:K     K networks: the mean of their probabilities (Sang 2017, section 4.2); K times the work. A task that is trained with
-                   the squared hinge has no probabilities: there it is the mean of the scores, whose unit is the margin of 1
+    ensemble:K     K networks: the mean of their probabilities; K times the work (Sang 2017, section 4.2, has an ensemble of "different
+                   checkpoints", and nothing on how they are put together). A task that is trained with the squared hinge has no
+                   probabilities: there it is the mean of the scores, whose unit is the margin of 1
 """
 
 from __future__ import annotations

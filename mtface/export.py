@@ -43,7 +43,7 @@ def export_network(
   notes = {
     'tasks': json.dumps({name: task.classes for name, task in evaluator.heads.items()}),
     'image_shape': json.dumps(list(evaluator.config.image_shape)),
-    'images': 'RGB or grey, [-1, 1]; with model.input imagenet: re-scaled by its mean and deviation',
+    'images': 'RGB or grey, [-1, 1]; re-scaled by the network as `input` of `model` says (mtface/models/mobile.py)',
     'run': evaluator.config.name,
     'steps': json.dumps(selection.steps(evaluator.checkpoints)),
   }

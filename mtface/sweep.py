@@ -96,7 +96,12 @@ def _set_field(config: ConfigDict, field: str, text: str) -> None:
   except (KeyError, TypeError, AttributeError):
     raise UserError(f'--over: {config.name} has no field {field!r}') from None
   try:
-    group[last] = text if isinstance(before, str) else type(before)(ast.literal_eval(text))
+    value = text if isinstance(before, str) else ast.literal_eval(text)
+    if isinstance(before, float) and type(value) is int:
+      value = float(value)
+    if type(value) is not type(before):  # never made one: a seed of 1.9 is no seed of 1
+      raise TypeError
+    group[last] = value
   except (ValueError, SyntaxError, TypeError):
     raise UserError(f'--over: {field}={text}: expected {type(before).__name__}, as {before!r}') from None
 

@@ -1,4 +1,4 @@
-"""Descriptors of clips: statistics of the features of their faces (Savchenko 2021, section 2.3). Pure functions of NumPy arrays.
+"""Descriptors of clips: statistics of the features of their faces (Savchenko 2021, section 2.2). Pure functions of NumPy arrays.
 
 A clip of one person: mean, maximum, minimum and standard deviation over its frames, concatenated, [4D]. A clip of a group: mean and
 standard deviation over the faces of a frame, concatenated, and of these again mean and standard deviation over the frames, [4D].

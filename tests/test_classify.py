@@ -41,7 +41,7 @@ def test_every_classifier_learns_and_repeats_itself(name):
 def test_the_forest_has_its_trees_and_seed():
   made = CLASSIFIERS['forest'][1](Settings(trees=7, seed=3))
   assert (made.n_estimators, made.random_state) == (7, 3)
-  assert Settings().trees == 1000, 'Savchenko 2021, section 2.3'
+  assert Settings().trees == 1000, 'Savchenko 2021, section 2.2'
 
 
 def test_a_summary_has_the_interval_of_scipy():

@@ -52,5 +52,5 @@ def test_names_with_commas_in_their_arguments(names, expected):
 
 
 def test_shipped_modules():
-  assert shipped_module('rohani2023').TABLE.title.startswith('Rohani')
+  assert shipped_module('rohani2023').TABLES['2'].title.startswith('Rohani')
   assert shipped_module('nothing') is None

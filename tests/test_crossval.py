@@ -19,7 +19,7 @@ from mtface.crossval import (
 )
 from mtface.errors import UserError
 from mtface.results import read_results, write_json
-from mtface.run_config import read_config
+from mtface.run_config import read_config, write_config
 from tests.tiny import get_config as get_tiny
 from tests.tiny_folds import get_config
 from tests.tiny_stages import get_config as get_stages
@@ -134,23 +134,69 @@ def test_damaged_files_are_named(crossed, tmp_path, content):
 # --- Differences --------------------------------------------------------------------------------------------------------------------
 
 
-def written(workdir, accuracies, selection='last', set_name='faces'):
-  row = {'checkpoint': selection, 'set': set_name, 'task': 'smile', 'accuracy': accuracies}
+def folds_of(number):
+  return [f'tiny/smile:train[fold={k}/{number}]' for k in range(number)]
+
+
+def written(
+  workdir, accuracies, selection='last', set_name='faces', tested=None, trained='tiny/smile:train[fold!=0/4]'
+):
+  """A finished cross-validation: what each round was tested on (by default its fold), and what was trained on."""
+  tested = tested or folds_of(len(accuracies))
+  row = {'checkpoint': selection, 'set': set_name, 'task': 'smile', 'accuracy': accuracies, 'source': tested}
   workdir.mkdir()
+  config = get_config()
+  config.sources.smiles.name = trained
+  write_config(config, workdir)
   write_json(workdir / 'crossval.json', {'folds': len(accuracies), 'results': [row]})
   return workdir
 
 
-def test_differences_are_paired_and_their_interval_is_corrected(tmp_path):
-  a, b = [0.90, 0.92, 0.91, 0.95], [0.93, 0.93, 0.95, 0.96]
-  (row,) = compare(str(written(tmp_path / 'a', a)), f'{written(tmp_path / "b", b, "ensemble:2")}@ensemble:2')
-  d = np.subtract(b, a)
-  np.testing.assert_allclose(row['differences'], d)
-  # SciPy's interval of the mean of 4 has the standard error s / sqrt(4); the corrected one s * sqrt(1/4 + 1/3).
+A, B = [0.90, 0.92, 0.91, 0.95], [0.93, 0.93, 0.95, 0.96]
+
+
+def corrected(ratio):
+  """SciPy's interval of the mean of the four differences, whose standard error is s / sqrt(4), widened to s * sqrt(1/4 + ratio)."""
+  d = np.subtract(B, A)
   plain = stats.t.interval(0.95, 3, loc=d.mean(), scale=stats.sem(d))
-  half = (plain[1] - plain[0]) / 2 * np.sqrt((1 / 4 + 1 / 3) * 4)
-  np.testing.assert_allclose([row['low'], row['mean'], row['high']], [d.mean() - half, d.mean(), d.mean() + half])
+  half = (plain[1] - plain[0]) / 2 * np.sqrt((1 / 4 + ratio) * 4)
+  return [d.mean() - half, d.mean(), d.mean() + half]
+
+
+def test_differences_are_paired_and_their_interval_is_corrected(tmp_path):
+  (row,) = compare(str(written(tmp_path / 'a', A)), f'{written(tmp_path / "b", B, "ensemble:2")}@ensemble:2')
+  np.testing.assert_allclose(row['differences'], np.subtract(B, A))
+  np.testing.assert_allclose([row['low'], row['mean'], row['high']], corrected(1 / 3))  # a fold to three
   assert '| faces | smile | +2.25 |' in comparison_table([row])
+
+
+def test_draws_are_corrected_by_their_own_sizes(tmp_path):
+  parts = {
+    'tested': [f'wiki/gray48:train[take=42,after=300,seed={k}]' for k in range(4)],
+    'trained': 'wiki/gray48:train[take=300,seed=0]',
+  }
+  (row,) = compare(str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts)))
+  np.testing.assert_allclose([row['low'], row['mean'], row['high']], corrected(42 / 300))
+
+
+@pytest.mark.parametrize(
+  ('parts', 'why'),
+  [
+    ({'tested': ['fer2013/gray48:private_test'] * 4}, 'all rounds have the same test images'),
+    (
+      {'tested': [f'imdb/gray48:train[take=9,after=99,seed={k}]' for k in range(4)]},
+      'the rest of the set is not trained on',
+    ),
+    ({'trained': 'tiny/people:train[fold!=0/4]'}, 'the rest of the set is not trained on'),
+    ({'trained': 'tiny/smile:train[gender=1,fold!=0/4]'}, 'the rest of the set is not trained on'),
+    ({'trained': 'tiny/smile:train[fold!=0/5]'}, 'the rest of the set is not trained on'),
+  ],
+)
+def test_what_is_no_part_of_the_rotation_has_no_interval(tmp_path, parts, why):
+  (row,) = compare(str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts)))
+  np.testing.assert_allclose(row['mean'], 0.0225)
+  assert (row['low'], row['high'], row['why']) == (None, None, why)
+  assert comparison_table([row]).splitlines()[-1].startswith(f'| faces | smile | +2.25 | none: {why} | +3.00 | +1.00 |')
 
 
 def test_what_cannot_be_compared(tmp_path):
@@ -162,6 +208,11 @@ def test_what_cannot_be_compared(tmp_path):
   other = written(tmp_path / 'other', [0.1, 0.2], set_name='others')
   with pytest.raises(UserError, match=r'measured no set and task in common'):
     compare(str(a), str(other))
+  elsewhere = written(tmp_path / 'elsewhere', [0.5, 0.6], tested=[folds_of(2)[0], 'lfw/rgb64:train[fold=1/2]'])
+  with pytest.raises(
+    UserError, match=r'faces: one was measured on tiny/smile:train\[fold=1/2\], the other on lfw/rgb64'
+  ):
+    compare(str(a), str(elsewhere))
   with pytest.raises(
     UserError, match=r'nowhere/crossval.json: not found; --workdir must be one of a finished `mtface cro'
   ):
@@ -171,3 +222,40 @@ def test_what_cannot_be_compared(tmp_path):
 def test_crossval_file_is_json_with_the_rows(crossed):
   content = json.loads((crossed[0] / 'crossval.json').read_text())
   assert {row['checkpoint'] for row in content['results']} == {'last', 'ensemble:2'}
+
+
+# --- Rounds that are not alike ------------------------------------------------------------------------------------------------------
+
+
+def rounds(workdir, selections_of_rounds, **more):
+  """Rounds that are measured, with these selections each; accuracies 0.0, 0.1, ..."""
+  for k, selections in enumerate(selections_of_rounds):
+    folder = module.fold_folder(workdir, k, len(selections_of_rounds))
+    folder.mkdir(parents=True)
+    row = {'set': 'faces', 'task': 'smile', 'n': 10, 'correct': k, 'accuracy': k / 10} | more
+    write_json(folder / 'fold.json', {'name': 'x', 'results': [{'checkpoint': s} | row for s in selections]})
+  return workdir
+
+
+def test_a_mean_is_over_all_rounds_or_not_given(tmp_path):
+  found = gather(rounds(tmp_path, [['last', 'best'], ['last'], ['last', 'best']]), 3)
+  assert [(row['checkpoint'], row['accuracy']) for row in found] == [('last', [0.0, 0.1, 0.2])]
+  np.testing.assert_allclose(found[0]['mean'], 0.1)
+
+
+def test_errors_in_years_and_stages_are_kept(tmp_path):
+  (row,) = gather(rounds(tmp_path, [['last']] * 2, mae=5.5, stage='attributes'), 2)
+  assert (row['mae'], row['stage'], row['macro_f1']) == ([5.5, 5.5], 'attributes', [None, None])
+
+
+def test_a_round_that_lacks_a_selection_is_measured_again(tmp_path, monkeypatch):
+  """--checkpoint=last,ensemble:2 after --checkpoint=last."""
+  workdir, asked = rounds(tmp_path / 'run', [['last'], ['last', 'ensemble:2']]), []
+  monkeypatch.setattr(module, 'train', lambda config, folder, data_dir: asked.append(folder.name))
+  rows = [{'checkpoint': s, 'set': 'faces', 'task': 'smile', 'accuracy': 0.5} for s in ('last', 'ensemble:2')]
+  monkeypatch.setattr(
+    module, 'evaluate', lambda folder, data_dir, **options: asked.append(options['checkpoints']) or rows
+  )
+  found = crossval(get_config(), workdir, tmp_path, folds=2, checkpoints=['last', 'ensemble:2'])
+  assert asked == ['fold0of2', ('last', 'ensemble:2')], 'the other round is done'
+  assert [row['checkpoint'] for row in found] == ['last', 'ensemble:2']

@@ -7,7 +7,7 @@ from tests.tiny import get_config
 
 def test_parameter_report_of_a_paper():
   report = parameter_report(load_config_file(config_folder() / 'rohani2023.py', 'C'))
-  assert 'parameters without batch normalisation: 3,953,130' in report  # Rohani 2023, Table 1
+  assert 'parameters without batch normalisation: 3,953,130' in report  # Rohani 2023, Table 3
   rows = [int(line.split()[-1].replace(',', '')) for line in report.split('\n\n')[0].splitlines()]
   assert f'parameters: {sum(rows):,}' in report
 

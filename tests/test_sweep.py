@@ -91,6 +91,7 @@ def test_all_combinations():
   assert found[4][0] == 'tiny_optimizer.rate_3e-2_seed_1'
   assert found[4][1].name == 'tiny,optimizer.rate=3e-2,seed=1'
   assert [name for name, _ in jobs([get_config()])] == ['tiny']
+  assert jobs([get_config()], 'optimizer.rate=1')[0][1].optimizer.rate == 1.0
   assert jobs([get_config()], 'duration=20 steps')[0][1].duration == '20 steps'
   assert jobs([get_config()], 'config.augment.flip=False')[0][1].augment.flip is False
 
@@ -104,6 +105,10 @@ def test_all_combinations():
     ('optimizer.lr=0.1', r"--over: tiny has no field 'optimizer.lr'"),
     ('seed.x=1', r"--over: tiny has no field 'seed.x'"),
     ('optimizer.rate=fast', r'--over: optimizer.rate=fast: expected float, as 0.01'),
+    ('seed=0,1.9', r'--over: seed=1.9: expected int, as 0'),
+    ('seed=True', r'--over: seed=True: expected int, as 0'),
+    ('augment.flip=1', r'--over: augment.flip=1: expected bool, as True'),
+    ('optimizer.rate=True', r'--over: optimizer.rate=True: expected float, as 0.01'),
     ('seed=0,0', r'two jobs would share the folder tiny_seed_0'),
   ],
 )

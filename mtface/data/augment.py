@@ -34,7 +34,7 @@ class Parameters(NamedTuple):
 def augment(
   images: jax.Array, positions: jax.Array, key: jax.Array, *, pad: int, flip: bool, rotate: float
 ) -> jax.Array:
-  """Returns augmented images, float32 [B, H, W, C] in 0..255 (Sang 2017, section 3.5).
+  """Returns augmented images, float32 [B, H, W, C] in 0..255 (Sang 2017, section 3.6).
 
   Args:
     images: uint8 [B, H, W, C].

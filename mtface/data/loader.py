@@ -2,8 +2,8 @@
 
 grain orders and prefetches *batches*: its source is a random-access sequence whose element k is this host's share of the global batch of
 step k, gathered from memory in a few vectorised copies. One record at a time through Python would be a hundred times slower
-(benchmarks/loader.py). Nothing here is state: the batch of step k is a function of (config, seed, k), so a restart begins at its step, and
-the number of hosts does not matter.
+(benchmarks/throughput.py). Nothing here is state: the batch of step k is a function of (config, seed, k), so a restart begins at its
+step, and the number of hosts does not matter.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class BatchNorm(nnx.Module):
     scale, bias: [features], trained.
     mean, var: [features], running averages: momentum * old + (1 - momentum) * batch; of the biased variance, or with `unbiased` of
       n / (n - 1) times it, as PyTorch keeps it (where n is small, a network with weights from there wants the same).
-    frozen: in training, use the running averages too, and leave them as they are (`network.freeze`).
+    frozen: in training, use the running averages too, and leave them as they are (`network.abstract_network` sets it).
   """
 
   def __init__(

@@ -26,7 +26,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'silu': jax.nn.silu,  # "swish", Ramachandran et al. 2017
   'none': lambda x: x,
 }
-INPUTS = ('half', 'imagenet')
+INPUTS = ('half', 'imagenet', 'caffe')  # see `rescaled`
+_CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red in 0..255
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1]
 # All three papers: normal with variance 2 / (values that one output reaches) (He et al. 2015).
 _INIT = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -143,7 +144,7 @@ def image_mean(x: jax.Array) -> jax.Array:
 class StochasticDepth(nnx.Module):
   """Leaves a branch out with probability `rate`, one draw for each sample, and scales it up where it stays (Huang et al. 2016).
 
-  Only in training; never while `frozen` (`network.freeze`).
+  Only in training; never while `frozen` (`network.abstract_network` sets it).
   """
 
   def __init__(self, rate: float):
@@ -221,7 +222,7 @@ class Head(nnx.Module):
   """One task's layers: features [B, D] -> scores float32 [B, C].
 
   Dropout and one linear layer; before them ReLU layers of the given widths, if any ("several new layers can be added before the final
-  fully connected layer", Savchenko 2021, section 3).
+  fully connected layer", Savchenko 2021, section 2.2).
   """
 
   def __init__(self, in_features: int, classes: int, make: Make, *, hidden: Sequence[int], dropout: float):
@@ -276,11 +277,18 @@ class MobileModel(nnx.Module):
 
 
 def rescaled(images: jax.Array, to: str) -> jax.Array:
-  """Images in [-1, 1] as a network wants them: `half`: as they are; `imagenet`: of ImageNet's mean 0 and deviation 1 in each colour."""
+  """Images in [-1, 1] as a network wants them.
+
+  `half`: as they are; `imagenet`: of ImageNet's mean 0 and deviation 1 in each colour; `caffe`: blue, green and red in 0..255 less
+  ImageNet's means, as networks that came from Caffe or Keras have it (Savchenko 2021's published MobileNet among them).
+  """
   if to == 'half':
     return images
   grey = images.shape[-1] == 1
-  mean, std = (jnp.asarray([sum(x) / 3] if grey else x, images.dtype) for x in (_IMAGENET_MEAN, _IMAGENET_STD))
+  means = [jnp.asarray([sum(x) / 3] if grey else x, images.dtype) for x in (_CAFFE_MEAN, _IMAGENET_MEAN, _IMAGENET_STD)]
+  caffe_mean, mean, std = means
+  if to == 'caffe':
+    return (images[..., ::-1] + 1) * 127.5 - caffe_mean
   return (images / 2 + 0.5 - mean) / std
 
 
@@ -301,8 +309,8 @@ def check_fields(
     raise UserError(f'model {name}: images of {height}x{width} are too small; at least {_LEAST}x{_LEAST}')
   if input not in INPUTS:
     raise UserError(f'config.model.input {input!r} is unknown; there are {", ".join(INPUTS)}')
-  if input == 'imagenet' and channels not in (1, 3):
-    raise UserError(f'config.model.input imagenet: means are known of 1 or 3 channels, images have {channels}')
+  if input != 'half' and channels not in (1, 3):
+    raise UserError(f'config.model.input {input}: means are known of 1 or 3 channels, images have {channels}')
   if not isinstance(age_hidden, tuple | list) or not all(type(n) is int and n > 0 for n in age_hidden):
     raise UserError(f'config.model.age_hidden: {age_hidden!r}; it must be widths of layers, such as (256,), or ()')
   for field, value in numbers.items():

@@ -72,6 +72,11 @@ def import_weights(
     UserError: a file that cannot be read, is of another network, or has a tensor too many or too few.
   """
   tensors, notes = read_torch(path), _notes(path)
+  wanted = trained_input(path)
+  if wanted is not None and wanted != model.get('input', wanted):
+    raise UserError(
+      f'{path}: was trained on images scaled as {wanted}, config.model.input says {model.input}; set config.model.input={wanted}'
+    )
   _, params, stats = abstract_network(model, tasks, image_shape)
   shapes = by_path(params) | by_path(stats)
   if notes.get('format') == 'mtface':
@@ -124,6 +129,19 @@ def export_weights(
   part = path.with_name(f'{path.name}.part')
   safetensors.numpy.save_file(arrays, part, about)
   part.replace(path)
+
+
+def trained_input(path: str | os.PathLike) -> str | None:
+  """How the weights of a file want their images, a name in `mobile.INPUTS`, if the file says so (as those of `export_weights` do)."""
+  try:
+    return json.loads(_notes(path)['model']).get('input')
+  except (
+    KeyError,
+    ValueError,
+    OSError,
+    safetensors.SafetensorError,
+  ):  # what is wrong with a file is said where it is read
+    return None
 
 
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A paper's table of results with ours beside it. The papers' figures stand in the config files, as `TABLE`."""
+"""A paper's tables of results with ours beside them. The papers' figures stand in the config files, as `TABLES`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,29 @@ import os
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtface.classify import CLASSIFY_FILE
+from mtface.classify_clips import VIDEO_FILE
 from mtface.crossval import CROSSVAL_FILE, read_crossval
 from mtface.errors import UserError
+from mtface.identify import IDENTIFY_FILE
 from mtface.papers import Column, PaperRow, PaperTable
-from mtface.results import markdown_table, read_results
+from mtface.results import Row, markdown_table, read_results, read_rows
 from mtface.run_config import read_config
+
+# Of each command: its file, the field that names what was measured, and the field that counts it.
+_FILES = {
+  'evaluate': ('', 'set', 'n'),
+  'identify': (IDENTIFY_FILE, 'source', 'probes'),
+  'classify': (CLASSIFY_FILE, 'test', 'n'),
+  'video': (VIDEO_FILE, 'test', 'n'),
+}
+_UNITS = {'mae': 1.0}  # of figures that are no shares
+_RESULT = ('seconds', 'checksums', 'steps')  # fields that do not tell two measurements apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +40,19 @@ class Measured:
     workdir: where it is.
     config: its configuration.
     folds: number of rounds, 1 for a single run.
-    counts: (checkpoint, set, task) -> (correct, n), a list over the rounds each.
+    rows: command -> the rows that it left; of a cross-validation figures and counts are lists over the rounds.
   """
 
   workdir: pathlib.Path
   config: ConfigDict
   folds: int
-  counts: dict[tuple[str, str, str], tuple[list[int], list[int]]]
+  rows: Mapping[str, Sequence[Row]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """Ours in a cell of the table: accuracy in percent, its deviation over the rounds (None for one), test images of each round, the sets."""
+  """Ours in a cell of the table: the figure in percent (an error of ages in years), its deviation over the rounds (None for one), how many
+  images, probes or clips each round has, and the sets."""
 
   mean: float
   std: float | None
@@ -45,68 +60,129 @@ class Cell:
   sets: tuple[str, ...]
 
 
+def tables_of(module: ModuleType | None) -> dict[str, PaperTable]:
+  """The tables of a config file by their numbers; none of a file that has none."""
+  return dict(getattr(module, 'TABLES', {}))
+
+
 def read_measured(workdir: str | os.PathLike) -> Measured:
-  """Reads the workdir of a cross-validation, or of a single run that was evaluated."""
+  """Reads the workdir of a cross-validation, or of a single run that was measured.
+
+  Raises:
+    UserError: nothing was measured there, or a file is damaged.
+  """
   workdir = pathlib.Path(workdir).expanduser()
   config = read_config(workdir)
+  rows, folds = {}, 1
+  for command, (file, measured, _) in _FILES.items():
+    rows[command] = read_rows(workdir / file, ('checkpoint', measured), command) if file else read_results(workdir)
   if (workdir / CROSSVAL_FILE).exists():
     content = read_crossval(workdir)
-    rows, folds = content['results'], content['folds']
-    counts = {(r['checkpoint'], r['set'], r['task']): (r['correct'], r['n']) for r in rows}
-  else:
-    rows, folds = read_results(workdir), 1
-    counts = {(r['checkpoint'], r['set'], r['task']): ([r.get('correct')], [r['n']]) for r in rows}
-  if not rows:
+    rows['evaluate'], folds = content['results'], content['folds']
+  if not any(rows.values()):
     raise UserError(f'{workdir}: nothing was measured there; run `mtface evaluate` or `mtface crossval` first')
-  return Measured(workdir, config, folds, {key: value for key, value in counts.items() if None not in value[0]})
+  return Measured(workdir, config, folds, rows)
 
 
 def fill(table: PaperTable, runs: Sequence[Measured]) -> dict[tuple[str, str], Cell]:
   """{(row, column): ours} for the cells that one of `runs` measured.
 
   Raises:
-    UserError: two of the runs would fill the same cell.
+    UserError: two of the runs, or two measurements of one, would fill the same cell.
   """
   cells: dict[tuple[str, str], Cell] = {}
   origin: dict[tuple[str, str], Measured] = {}
   for row_name, row in table.rows.items():
     for run in runs:
-      for column in table.columns if _is_of(row, run.config) else ():
-        cell = _cell(row, table.columns[column], row.stand_ins.get(column), run)
+      for name, column in table.columns.items() if _is_of(row, run.config) else ():
+        cell = _cell(row, row.columns.get(name, column), row.stand_ins.get(name), run)
         if cell is None:
           continue
-        if (row_name, column) in cells:
+        if (row_name, name) in cells:
           raise UserError(
-            f'{origin[row_name, column].workdir} and {run.workdir} both fill {column} of {row_name}; name one of them'
+            f'{origin[row_name, name].workdir} and {run.workdir} both fill {name} of {row_name}; name one of them'
           )
-        cells[row_name, column], origin[row_name, column] = cell, run
+        cells[row_name, name], origin[row_name, name] = cell, run
   return cells
 
 
 def _is_of(row: PaperRow, config: ConfigDict) -> bool:
-  return all(config.arguments.get(key) in values for key, values in row.arguments.items())
+  return row.arguments is not None and all(config.arguments.get(k) in values for k, values in row.arguments.items())
 
 
-def _cell(row: PaperRow, column: Column, stand_in: Column | None, run: Measured) -> Cell | None:
+def _cell(row: PaperRow, column: Column | None, stand_in: Column | None, run: Measured) -> Cell | None:
   for choice in filter(None, (column, stand_in)):
-    keys = [(row.checkpoint, name, choice.task) for name in choice.sets]
-    if all(key in run.counts for key in keys):
-      correct, n = (
-        [sum(of_fold) for of_fold in zip(*(run.counts[key][i] for key in keys), strict=True)] for i in (0, 1)
-      )
-      accuracies = [100 * c / total for c, total in zip(correct, n, strict=True)]
-      std = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-      return Cell(statistics.mean(accuracies), std, tuple(n), choice.sets)
+    found = [_measurement(row, choice, name, run) for name in choice.sets]
+    measured = [one for one in found if one is not None]
+    if len(measured) == len(found):
+      values, n = _together(choice, measured)
+      std = statistics.stdev(values) if len(values) > 1 else None
+      return Cell(statistics.mean(values), std, tuple(n), choice.sets)
   return None
 
 
+def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row | None:
+  """The row of a set that a cell shows; None if there is none."""
+  measured = _FILES[column.command][1]
+  wanted = dict(row.where) | dict(column.where) | {measured: (name,), 'checkpoint': (row.checkpoint,)}
+  if column.task:
+    wanted['task'] = (column.task,)
+  found = [
+    one
+    for one in run.rows[column.command]
+    if one.get('stage', '') == row.stage
+    and all(one.get(field) in values for field, values in wanted.items())
+    and None not in _values(one.get(column.figure))
+  ]
+  if column.best:
+    return max(found, key=lambda one: statistics.mean(_values(one[column.figure])), default=None)
+  if len(found) > 1:
+    fields = [k for k in found[0] if k not in _RESULT and not isinstance(found[0][k], float | list)]
+    differ = next((k for k in fields if found[0][k] != found[1].get(k)), column.figure)
+    raise UserError(
+      f'{run.workdir}: {len(found)} measurements by `mtface {column.command}` of {name} fill one cell; they differ in {differ} '
+      f'({found[0].get(differ)}, {found[1].get(differ)}): the table cannot choose'
+    )
+  return found[0] if found else None
+
+
+def _together(column: Column, rows: Sequence[Row]) -> tuple[list[float], list[int]]:
+  """The figure of some sets taken together, in percent or years, and how many were measured, a round each."""
+  unit = _UNITS.get(column.figure, 100.0)
+  counts = [_counts(column, row) for row in rows]
+  values = [_values(row[column.figure]) for row in rows]
+  if column.figure == 'accuracy' and all(None not in _values(row.get('correct')) for row in rows):
+    # of the same counts as the command prints, not of rounded shares
+    values = [[c / n for c, n in zip(_values(row['correct']), _values(row['n']), strict=True)] for row in rows]
+  if len(rows) == 1:
+    return [unit * value for value in values[0]], counts[0]
+  totals = [sum(of_round) for of_round in zip(*counts, strict=True)]
+  sums = [
+    sum(v * n for v, n in zip(of_round, n_of_round, strict=True))
+    for of_round, n_of_round in zip(zip(*values, strict=True), zip(*counts, strict=True), strict=True)
+  ]
+  return [unit * total / n for total, n in zip(sums, totals, strict=True)], totals
+
+
+def _counts(column: Column, row: Row) -> list[int]:
+  counts = _values(row[_FILES[column.command][2]])
+  if column.figure == 'accuracy_with_face':
+    return [n - row['no_face_test'] for n in counts]
+  return counts
+
+
+def _values(value: Any) -> list[Any]:
+  """Over the rounds (or galleries); of a single run one."""
+  return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def paper_table(table: PaperTable, runs: Sequence[Measured], *, only_filled: bool = False) -> str:
-  """The paper's table as Markdown: for each row ours, the paper's and the difference in points; then what stands behind our figures.
+  """The paper's table as Markdown: for each row ours, the paper's and the difference; then what stands behind our figures.
 
   Args:
     table: the paper's.
     runs: what we measured.
-    only_filled: leave out the rows of which nothing was measured.
+    only_filled: leave out the rows of which nothing was measured; '' if that leaves none.
   """
   cells = fill(table, runs)
   lines = []
@@ -114,15 +190,20 @@ def paper_table(table: PaperTable, runs: Sequence[Measured], *, only_filled: boo
     ours = [cells.get((name, column)) for column in table.columns]
     if any(ours) or not only_filled:
       lines += _lines(name, row, ours, list(table.columns))
+  if only_filled and not lines:
+    return ''
   parts = [table.title, '', markdown_table(['', '', *table.columns], lines), '', *_notes(table, cells)]
-  return '\n'.join(parts + [_about(run) for run in runs])
+  return '\n'.join([*parts, *(f'- {note}' for note in table.notes), *(_about(run) for run in runs)])
 
 
 def _lines(name: str, row: PaperRow, ours: Sequence[Cell | None], columns: Sequence[str]) -> list[list[str]]:
   theirs = [row.paper.get(column) for column in columns]
+  published = ['' if value is None else _text(*value) for value in theirs]
+  if row.arguments is None:
+    return [[name, row.label, *published]]
   lines = [[name, 'ours', *('' if cell is None else _text(cell.mean, cell.std) for cell in ours)]]
   if row.paper:
-    lines.append(['', 'paper', *('' if value is None else _text(*value) for value in theirs)])
+    lines.append(['', row.label, *published])
   if row.paper and any(ours):
     pairs = zip(ours, theirs, strict=True)
     lines.append(
@@ -132,25 +213,37 @@ def _lines(name: str, row: PaperRow, ours: Sequence[Cell | None], columns: Seque
 
 
 def _text(mean: float, std: float | None) -> str:
+  if isinstance(mean, int):  # a count
+    return f'{mean:,}'
   return f'{mean:.2f}' + ('' if std is None else f' ± {std:.2f}')
 
 
 def _notes(table: PaperTable, cells: Mapping[tuple[str, str], Cell]) -> list[str]:
-  """What our figures were measured on: test images, and the sets that stand in for the paper's."""
+  """What our figures were measured on: how many, and the sets that stand in for the paper's."""
   notes = []
   for column, meant in table.columns.items():
-    here = [cell for (_, of_column), cell in cells.items() if of_column == column]
-    for sets in dict.fromkeys(cell.sets for cell in here):
-      counts = sorted({n for cell in here if cell.sets == sets for n in cell.n})
+    here = {row: cell for (row, of_column), cell in cells.items() if of_column == column}
+    for sets in dict.fromkeys(cell.sets for cell in here.values()):
+      counts = sorted({n for cell in here.values() if cell.sets == sets for n in cell.n})
       n = f'{counts[0]:,}' + (f' to {counts[-1]:,}' if len(counts) > 1 else '')
-      other = (
-        '' if sets == meant.sets else f'; {" and ".join(sets)} in place of {" and ".join(meant.sets)}: not comparable'
+      own = [table.rows[row].columns.get(column, meant) for row, cell in here.items() if cell.sets == sets]
+      other = next(
+        (f'; {_and(sets)} in place of {_and(m.sets)}: not comparable' for m in own if m and sets != m.sets), ''
       )
-      notes.append(f'- {column}: {n} test images a round{other}')
+      notes.append(f'- {column}: {n} {_noun(meant)} a round{other}')
   return notes
+
+
+def _noun(column: Column | None) -> str:
+  return {'identify': 'probes', 'video': 'test clips'}.get(column.command if column else '', 'test images')
+
+
+def _and(names: Sequence[str]) -> str:
+  return ' and '.join(names)
 
 
 def _about(run: Measured) -> str:
   config: Any = run.config
   rounds = f'{run.folds} folds' if run.folds > 1 else 'one run'
-  return f'- {config.name}: {rounds}, {config.duration} each, width {config.model.width:g} ({run.workdir})'
+  length = f'{len(config.stages)} stages' if config.stages else f'{config.duration} each'
+  return f'- {config.name}: {rounds}, {length}, width {config.model.width:g} ({run.workdir})'

@@ -119,6 +119,19 @@ def test_unknown_arguments_name_what_there_is(argument):
     get('sang2017', argument)
 
 
+@pytest.mark.parametrize(
+  ('name', 'argument', 'expected'),
+  [
+    ('sang2017', 'A2,gender=utkface,cross=True', 'gender=utkface and cross=True contradict each other'),
+    ('rohani2023', 'C,task=gender', 'C and task=gender contradict each other: B and C train all three tasks'),
+    ('rohani2023', 'task=smile,network=B', 'B and task=smile contradict each other'),
+  ],
+)
+def test_arguments_that_exclude_each_other(name, argument, expected):
+  with pytest.raises(UserError, match=f'configs/{name}.py: {expected}'):
+    get(name, argument)
+
+
 # --- Every one of them describes itself and trains two steps ------------------------------------------------------------------------
 
 EVERY_CONFIG = [('sang2017', f'{row},size=smoke') for row in SANG_ROWS] + [

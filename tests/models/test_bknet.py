@@ -40,7 +40,7 @@ def count(found, norms=False):
   return sum(int(np.prod(shape)) for path, shape in found.items() if norms or not is_batch_norm(path))
 
 
-# Rohani 2023, Table 1: the number of parameters without batch normalisation fixes every shape.
+# Rohani 2023, Table 3: the number of parameters without batch normalisation fixes every shape.
 @pytest.mark.parametrize(
   ('tasks', 'join', 'published'), [(['smile'], False, 2_418_146), (ROHANI, False, 3_731_946), (ROHANI, True, 3_953_130)]
 )

@@ -111,6 +111,13 @@ def test_imagenets_mean_becomes_zero_and_its_deviation_one():
   np.testing.assert_allclose(mobile.rescaled(grey, 'imagenet'), 0, atol=1e-5)
 
 
+def test_caffes_means_become_zero_in_the_order_blue_green_red():
+  mean = np.array([123.68, 116.779, 103.939], np.float32)  # of red, green, blue, as Keras' imagenet_utils has them
+  rgb = mean + np.array([1, 10, 100], np.float32)
+  found = mobile.rescaled(jnp.asarray(rgb.reshape(1, 1, 1, 3) / 127.5 - 1), 'caffe')
+  np.testing.assert_allclose(found[0, 0, 0], [100, 10, 1], atol=1e-4)
+
+
 def test_round_channels():
   # B1 to B7's stems in timm: 32, 32, 40, 48, 48, 56, 64.
   assert [mobile.round_channels(32 * w) for w in (1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)] == [32, 32, 40, 48, 48, 56, 64]
@@ -148,7 +155,7 @@ def test_hidden_layers_are_relus_of_products():
   ('name', 'shape', 'fields', 'message'),
   [
     ('mobilenet', (31, 64, 3), {}, 'model mobilenet: images of 31x64 are too small; at least 32x32'),
-    ('rexnet', (64, 64, 3), {'input': 'caffe'}, "config.model.input 'caffe' is unknown; there are half, imagenet"),
+    ('rexnet', (64, 64, 3), {'input': 'full'}, "config.model.input 'full' is unknown; there are half, imagenet, c"),
     ('rexnet', (64, 64, 4), {'input': 'imagenet'}, 'config.model.input imagenet: means are known of 1 or 3 channels'),
     ('efficientnet', (64, 64, 3), {'depth': 0}, 'config.model.depth: 0 is out of range; it must be more than 0'),
     ('efficientnet', (64, 64, 3), {'depth': 'two'}, "config.model.depth: 'two' is out of range"),

@@ -209,3 +209,13 @@ def test_what_cannot_be_written(tmp_path):
   with pytest.raises(UserError, match=r'the folder .* is not there'):
     weights.export_weights(params, stats, tmp_path / 'none' / 'a.safetensors', fields, format='mtface')
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_wants_other_images_is_refused(exported):
+  _, _, path = exported  # trained on images in [-1, 1]
+  with pytest.raises(
+    UserError, match=r'was trained on images scaled as half, config.model.input says imagenet; set con'
+  ):
+    imported(path, classifier='gender', **SMALL, input='imagenet')
+  safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)  # as timm's: without a word on it
+  assert imported(path, classifier='gender', **SMALL, input='imagenet').found
