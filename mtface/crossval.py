@@ -23,6 +23,7 @@ from mtface import process
 from mtface.data.names import SourceName
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
+from mtface.files import local_path, split_selection
 from mtface.results import Row, markdown_table, write_json
 from mtface.run_config import write_config
 from mtface.train import train
@@ -52,7 +53,7 @@ def crossval(
   Returns:
     The rows of `gather`, or None while rounds of other jobs are missing.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   selections = tuple(checkpoints) or tuple(config.evaluation.checkpoints)
   if fold is not None and not 0 <= fold < folds:
     raise UserError(f'--fold={fold}: there are folds 0 to {folds - 1} (--folds={folds})')
@@ -123,7 +124,7 @@ def gather(workdir: str | os.PathLike, folds: int) -> list[Row]:
   Raises:
     UserError: a round is missing or damaged.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   if missing := missing_folds(workdir, folds):
     raise UserError(
       f'{workdir}: fold {", ".join(map(str, missing))} of {folds} is not done; run `mtface crossval` with --fold={missing[0]}'
@@ -152,7 +153,7 @@ def _is_measured(folder: pathlib.Path, selections: Sequence[str]) -> bool:
 
 def read_crossval(workdir: str | os.PathLike) -> dict[str, Any]:
   """The content of crossval.json: `folds` and `results`, the rows of `gather`."""
-  path = pathlib.Path(workdir).expanduser() / CROSSVAL_FILE
+  path = local_path(workdir) / CROSSVAL_FILE
   if not path.exists():
     raise UserError(f'{path}: not found; --workdir must be one of a finished `mtface crossval`')
   return _read(path)
@@ -207,7 +208,7 @@ def compare(first: str, second: str, level: float = 0.95) -> list[Row]:
 
 
 def _selected(operand: str) -> dict[tuple[str, str], list[float]]:
-  workdir, _, selection = operand.partition('@')
+  workdir, selection = split_selection(operand)
   rows = read_crossval(workdir)['results']
   chosen = {(r['set'], r['task']): r['accuracy'] for r in rows if r['checkpoint'] == (selection or 'last')}
   if not chosen:

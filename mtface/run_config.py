@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from mtface import process
 from mtface.config import check_fields, flat, with_defaults
 from mtface.errors import UserError, first_line
+from mtface.files import local_path
 
 CONFIG_FILE = 'config.json'
 # Fields that a resumed run may change without becoming another run: it may go on on other machines.
@@ -59,7 +60,7 @@ def _write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def read_config(workdir: str | os.PathLike) -> ConfigDict:
   """The configuration of the run in `workdir`."""
-  path = pathlib.Path(workdir).expanduser() / CONFIG_FILE
+  path = local_path(workdir) / CONFIG_FILE
   try:
     config = with_defaults(ConfigDict(json.loads(path.read_text())['config']))
   except (FileNotFoundError, NotADirectoryError):

@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtface.errors import UserError
+from mtface.files import split_selection
 
 MAIN = 'main'
 EARLIER = 'stage:'  # in `start.weights`
@@ -48,7 +49,7 @@ def stages_of(config: ConfigDict) -> dict[str, ConfigDict]:
         f'config.stages: {name!r} is not described in config.stage, which has {", ".join(config.stage) or "none"}'
       )
     found[name] = _merged(config, name)
-    before = found[name].start.weights.removeprefix(EARLIER).partition('@')[0]
+    before = split_selection(found[name].start.weights.removeprefix(EARLIER))[0]
     if found[name].start.weights.startswith(EARLIER) and before not in list(found)[:-1]:
       raise UserError(f'config.stage.{name}.start.weights: {before!r} is no stage before this one')
   return found

@@ -3,7 +3,7 @@
     ''                          they are drawn
     stage:NAME[@last|best|STEP] a stage before, in the same workdir
     WORKDIR[@last|best|STEP]    another run's last stage
-    FILE.safetensors, .pth, .pt a file of weights (mtface/models/weights.py), whose classifier is left behind
+    FILE.safetensors, .pth ...  a file of weights (mtface/models/weights.py), whose classifier is left behind
 
 All parameters and statistics are taken over but those that match `start.fresh`, and the heads of tasks that the weights do not know, which
 are drawn. Heads of tasks that the stage does not train are left behind. Anything else that is on one side only is an error.
@@ -24,15 +24,14 @@ from mtface import process
 from mtface.checkpoints import Checkpoints
 from mtface.config import tasks_of
 from mtface.errors import UserError
+from mtface.files import split_selection
 from mtface.models.network import Params, Stats, abstract_network, by_path, head_of, matches, path_name
-from mtface.models.weights import Imported, import_weights
+from mtface.models.weights import Imported, import_weights, is_weights_file
 from mtface.optim import make_optimizer
 from mtface.run_config import read_config
 from mtface.sharding import everywhere, make_mesh
 from mtface.stages import EARLIER, stage_of
 from mtface.step import TrainState, new_state
-
-SUFFIXES = ('.safetensors', '.pth', '.pt')
 
 
 def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats) -> tuple[Params, Stats]:
@@ -45,17 +44,17 @@ def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, sta
   if not text:
     return params, stats
   if text.startswith(EARLIER):
-    stage, _, step = text.removeprefix(EARLIER).partition('@')
+    stage, step = split_selection(text.removeprefix(EARLIER))
     found = saved_weights(workdir, stage, step or 'last')
-  elif text.endswith(SUFFIXES):
+  elif is_weights_file(text):
     imported = import_weights(
       text, config.model, list(tasks_of(config).values()), config.image_shape, classifier='leave'
     )
-    process.say(f'weights: {text}: {len(imported.found):,} arrays; drawn: {", ".join(imported.kept) or "none"}')
+    process.say(f'weights: {text}: {imported.summary()}')
     return _imported(imported, params, stats, config.start.fresh)
   else:
-    folder, _, step = text.partition('@')
-    found = saved_weights(pathlib.Path(folder).expanduser(), '', step or 'last')
+    folder, step = split_selection(text)
+    found = saved_weights(folder, '', step or 'last')
   what = f'config.start.weights={text}'
   process.say(f'weights: {text}')
   return tuple(graft(own, there, config.start.fresh, what) for own, there in zip((params, stats), found, strict=True))  # type: ignore[return-value]

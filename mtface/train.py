@@ -25,6 +25,7 @@ from mtface.data.names import SourceName
 from mtface.data.sources import Source, check_shapes, load_source, prepared_dir
 from mtface.distributed import StopRequest
 from mtface.errors import Preempted, UserError
+from mtface.files import local_path
 from mtface.health import Health
 from mtface.logs import MetricsLog, TrainProgress, open_log, open_progress
 from mtface.models.network import Network, by_path, check_patterns, make_network, matches
@@ -51,7 +52,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
     UserError: bad input, or a loss that is not finite (the step is named).
     Preempted: a process was asked to stop (SIGTERM, SIGUSR1); all have saved the same step.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   stages = stages_of(config)
   for name, stage in stages.items():
     with naming_stage(name):
@@ -192,7 +193,7 @@ def _check_patterns(config: ConfigDict, names: Iterable[str]) -> None:
 def check_sets(config: ConfigDict, data_dir: str | os.PathLike) -> None:
   """Raises a `UserError` for a set of the config that is not prepared."""
   for entry in [*config.sources.values(), *config.evaluation.sets.values()]:
-    prepared_dir(SourceName.parse(entry.name).set_name, pathlib.Path(data_dir).expanduser())
+    prepared_dir(SourceName.parse(entry.name).set_name, local_path(data_dir))
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ import numpy as np
 from mtface.data.folds import draw, stratified_folds
 from mtface.data.names import Draw, Fold, Range, SourceName
 from mtface.errors import UserError
+from mtface.files import local_path
 from mtface.progress import progress, warn
 from mtface.tasks import get_task
 
@@ -97,7 +98,7 @@ def load_source(name: str, data_dir: str | os.PathLike, tasks: Sequence[str] | N
     UserError: the set is not prepared or is damaged, or it has no such split or task.
   """
   parts = SourceName.parse(name)
-  arrays = _load_split(parts.set_name, parts.split, pathlib.Path(data_dir).expanduser())
+  arrays = _load_split(parts.set_name, parts.split, local_path(data_dir))
   have = sorted(key.removeprefix('labels.') for key in arrays if key.startswith('labels.'))
   for task in tasks or ():
     get_task(task)  # a name that is no task's has an error of its own
@@ -188,7 +189,7 @@ def prepared_dir(set_name: str, data_dir: pathlib.Path) -> pathlib.Path:
   """The newest version's folder of a prepared set; `UserError`, which says how to build it, if there is none."""
   if '/' not in set_name:
     raise UserError(f'source {set_name!r}: name the prepared config too, as in {set_name}/gray48')
-  folder = data_dir / set_name
+  folder = local_path(data_dir) / set_name
   versions = sorted(
     (p for p in folder.glob('*') if re.fullmatch(r'\d+\.\d+\.\d+', p.name) and (p / 'dataset_info.json').exists()),
     key=lambda p: tuple(map(int, p.name.split('.'))),

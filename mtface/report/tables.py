@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mtface.crossval import CROSSVAL_FILE, read_crossval
 from mtface.errors import UserError
+from mtface.files import local_path
 from mtface.papers import Column, PaperRow, PaperTable
 from mtface.results import markdown_table, read_results
 from mtface.run_config import read_config
@@ -47,7 +48,7 @@ class Cell:
 
 def read_measured(workdir: str | os.PathLike) -> Measured:
   """Reads the workdir of a cross-validation, or of a single run that was evaluated."""
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   config = read_config(workdir)
   if (workdir / CROSSVAL_FILE).exists():
     content = read_crossval(workdir)
