@@ -14,9 +14,10 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mtface import commands, config_files
+from mtface import commands, config_files, streams
 from mtface.config_checks import check_stages
 from mtface.errors import EXIT_BAD_INPUT, UserError
+from mtface.files import local_path
 
 Args = flags.FlagValues
 DEFAULT_COMMAND = 'train'
@@ -91,6 +92,7 @@ def run_launcher(
     in_pods: --workdir and --data_dir are paths in a container, not of this host.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
+  streams.outlive_readers()
   args = Args()
   define_job_flags(args)
   define(args)
@@ -176,7 +178,7 @@ def _names_its_own_configs(args: Args) -> bool:
 
 
 def _absolute(path: str | os.PathLike) -> pathlib.Path:
-  return pathlib.Path(path).expanduser().absolute()
+  return local_path(path).absolute()
 
 
 def _path_in_pod(flag: str, path: str | None) -> pathlib.Path:

@@ -17,6 +17,7 @@ from absl import flags
 
 from launch.job import Args, Job, check_processes, parse_variable, run_launcher
 from mtface.errors import EXIT_BAD_INPUT, EXIT_PEER_LOST, EXIT_PREEMPTED, UserError
+from mtface.files import local_path
 from mtface.results import write_text
 
 Manifest = dict[str, Any]
@@ -70,7 +71,7 @@ def launch(args: Args, job: Job) -> int:
   if not args.output:
     print(text, end='')
     return 0
-  write_text(pathlib.Path(args.output).expanduser(), text)
+  write_text(local_path(args.output), text)
   print(f'written: {args.output}\nnext: kubectl apply -f {args.output}')
   return 0
 

@@ -23,6 +23,7 @@ from typing import Any
 import tfds_builders
 from mtface import errors
 from mtface.data import index
+from mtface.files import local_path
 
 _MOST_CLASSES_SHOWN = 12  # a row of more class counts than this is left to the summary file
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -56,8 +57,8 @@ def build(
       not installed or refuses its options.
   """
   builder_class, config = find_builder(name)
-  data_dir = pathlib.Path(data_dir).expanduser()
-  manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+  data_dir = local_path(data_dir)
+  manual = local_path(manual_dir) if manual_dir else None
   if beam_options is not None:
     # Its workers may run in another folder.
     data_dir, manual = data_dir.absolute(), manual and manual.absolute()

@@ -30,6 +30,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from mtface import process
 from mtface.distributed import is_loss
 from mtface.errors import UserError, first_line
+from mtface.files import local_path
 from mtface.progress import warn
 from mtface.stages import MAIN
 
@@ -45,7 +46,7 @@ class Checkpoints:
 
   def __init__(self, workdir: str | os.PathLike, stage: str = MAIN, *, keep_last: int | None = None):
     """Opens `workdir/checkpoints/STAGE`; `keep_last` (None: read only) is how many are kept besides the best one."""
-    self.folder = pathlib.Path(workdir).expanduser().absolute() / 'checkpoints' / stage
+    self.folder = local_path(workdir).absolute() / 'checkpoints' / stage
     self._read_only = keep_last is None
     if self._read_only and not self.folder.is_dir():
       raise UserError(f'{self.folder}: no checkpoints are here; train first, or pass the --workdir of a run')

@@ -21,6 +21,7 @@ from mtface.data.index import prepared_dir
 from mtface.data.names import SourceName
 from mtface.data.sources import load_source
 from mtface.errors import UserError
+from mtface.files import local_path
 from mtface.models.network import by_path, check_patterns, matches
 from mtface.optim import make_optimizer, rate_factors
 from mtface.run import Run, check_images, plan
@@ -49,7 +50,7 @@ def check_experiment(
     with naming_stage(name):
       _check_losses(stage)
       _check_selections(stage)
-      _check_sets_are_there(stage, pathlib.Path(data_dir).expanduser())
+      _check_sets_are_there(stage, local_path(data_dir))
   runs: dict[str, Run] = {}
   for name, stage in stages.items():
     with naming_stage(name):

@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mtface import config_files, process
+from mtface import config_files, process, streams
 from mtface.commands import COMMANDS, FLAG_HELP, define_flags
 from mtface.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
 
@@ -81,6 +81,7 @@ def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tupl
 
 def main(argv: Sequence[str] | None = None) -> Any:
   """The entry point: bad input is one line on stderr and exit code 2; a bug keeps its traceback."""
+  streams.outlive_readers()
   _quieten_libraries()
   try:
     code = run(sys.argv[1:] if argv is None else argv)

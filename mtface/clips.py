@@ -21,6 +21,7 @@ from mtface.errors import UserError
 from mtface.evaluate import Evaluator
 from mtface.faces import crop, video
 from mtface.features import FeatureNetwork, any_source, l2_normalized
+from mtface.files import local_path
 from mtface.progress import progress, warn
 from mtface.tasks import get_task
 from mtface.video import LEVELS, new_moments
@@ -114,7 +115,7 @@ def load_clips(evaluator: Evaluator, text: str, flag: str, reading: Reading, tas
   Raises:
     UserError: there is no such folder or source, it holds no clip, or it does not say what is asked.
   """
-  folder = pathlib.Path(text).expanduser()
+  folder = local_path(text)
   if folder.is_dir():
     if task:
       raise UserError(f'--task={task}: is for sources; the classes of {text} are its folders')

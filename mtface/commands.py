@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mtface import config_files, feature_commands, process
 from mtface.errors import UserError
+from mtface.files import local_path
 
 Args = flags.FlagValues
 
@@ -202,7 +203,7 @@ def doctor(args: Args, _: Sequence[str]) -> None:
   from mtface.doctor import doctor as examine
 
   join(args, experiment())
-  for line in examine(pathlib.Path(args.workdir).expanduser() if args.workdir else None, args.fsdp):
+  for line in examine(local_path(args.workdir) if args.workdir else None, args.fsdp):
     process.say(line)
 
 
@@ -326,14 +327,14 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
 
 def data_dir(args: Args) -> pathlib.Path:
   """--data_dir, as TFDS finds it."""
-  return pathlib.Path(args.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+  return local_path(args.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
 
 
 def workdir_flag(args: Args) -> pathlib.Path:
   """--workdir, which must be given."""
   if not args.workdir:
     raise UserError('--workdir is missing: name the folder of the run')
-  return pathlib.Path(args.workdir).expanduser()
+  return local_path(args.workdir)
 
 
 def join(args: Args, config: ConfigDict) -> None:

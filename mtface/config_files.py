@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from mtface.config import check_fields
 from mtface.errors import UserError
+from mtface.files import local_path
 
 
 def config_folder() -> pathlib.Path:
@@ -26,7 +27,7 @@ def config_folder() -> pathlib.Path:
 
 def find_config(name: str) -> pathlib.Path:
   """The file of a config: a path as given, or else a shipped one by its name, `sang2017` or `configs/sang2017.py`."""
-  path = pathlib.Path(name).expanduser()
+  path = local_path(name)
   if path.is_file():
     return path
   shipped = config_folder() / f'{path.stem}.py'

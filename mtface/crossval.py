@@ -25,6 +25,7 @@ from mtface.data.names import Draw, Fold, SourceName
 from mtface.data.sources import fingerprint
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
+from mtface.files import local_path, split_selection
 from mtface.results import Row, markdown_table, write_json
 from mtface.run_config import read_config, write_config
 from mtface.train import train
@@ -54,7 +55,7 @@ def crossval(
   Returns:
     The rows of `gather`, or None while rounds of other jobs are missing.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   selections = tuple(checkpoints) or tuple(config.evaluation.checkpoints)
   if fold is not None and not 0 <= fold < folds:
     raise UserError(f'--fold={fold}: there are folds 0 to {folds - 1} (--folds={folds})')
@@ -129,7 +130,7 @@ def gather(workdir: str | os.PathLike, folds: int) -> list[Row]:
   Raises:
     UserError: a round is missing or damaged.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   if missing := missing_folds(workdir, folds):
     raise UserError(
       f'{workdir}: fold {", ".join(map(str, missing))} of {folds} is not done; run `mtface crossval` with --fold={missing[0]}'
@@ -164,7 +165,7 @@ def _is_measured(folder: pathlib.Path, selections: Sequence[str], data_dir: str 
 
 def read_crossval(workdir: str | os.PathLike) -> dict[str, Any]:
   """The content of crossval.json: `folds` and `results`, the rows of `gather`."""
-  path = pathlib.Path(workdir).expanduser() / CROSSVAL_FILE
+  path = local_path(workdir) / CROSSVAL_FILE
   if not path.exists():
     raise UserError(f'{path}: not found; --workdir must be one of a finished `mtface crossval`')
   return _read(path)
@@ -224,7 +225,7 @@ def compare(first: str, second: str, level: float = 0.95) -> list[Row]:
 
 def _selected(operand: str) -> tuple[dict[tuple[str, str], Row], ConfigDict]:
   """({(set, task): row} of one selection, the config) of a cross-validation."""
-  workdir, _, selection = operand.partition('@')
+  workdir, selection = split_selection(operand)
   rows = read_crossval(workdir)['results']
   chosen = {(r['set'], r['task']): r for r in rows if r['checkpoint'] == (selection or 'last')}
   if not chosen:

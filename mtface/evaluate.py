@@ -18,7 +18,6 @@ import dataclasses
 import functools
 import math
 import os
-import pathlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from mtface.data.augment import augment, scale_images
 from mtface.data.loader import BatchSource, load_batches, to_devices
 from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
+from mtface.files import local_path
 from mtface.models.layers import MOMENTUM
 from mtface.models.network import Params, Stats, abstract_network, matches, path_name
 from mtface.predictions import write_predictions
@@ -104,7 +104,7 @@ class Evaluator:
 
   def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike, stage: str = ''):
     """Opens a stage of the run in `workdir`; '' is the last one."""
-    self.workdir, self.data_dir = pathlib.Path(workdir).expanduser(), data_dir
+    self.workdir, self.data_dir = local_path(workdir), data_dir
     self.stage, self.config = stage_of(read_config(self.workdir), stage)
     # Perhaps on fewer devices than it was trained on.
     self.mesh: Mesh = make_mesh(math.gcd(self.config.mesh.fsdp, jax.device_count()))
@@ -236,7 +236,7 @@ def evaluate(
     fingerprint), `task`, `low`, `high` (95% Wilson interval of the accuracy), `seconds`, and all of
     `metrics.summarize`; `stage`, where the run has stages.
   """
-  before = read_results(pathlib.Path(workdir).expanduser())  # what is damaged is to show before the work, not after it
+  before = read_results(local_path(workdir))  # what is damaged is to show before the work, not after it
   evaluator = Evaluator(workdir, data_dir, stage)
   config = evaluator.config
   selections = {text: Selection.parse(text) for text in checkpoints or config.evaluation.checkpoints}

@@ -7,6 +7,7 @@ import os
 
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection
+from mtface.files import local_path
 from mtface.models.weights import export_weights
 
 
@@ -36,7 +37,7 @@ def export_network(
   selection = Selection.parse(checkpoint)
   if selection.kind == 'ensemble':
     raise UserError(f'--checkpoint={checkpoint}: an ensemble is several networks; export takes one, such as average:K')
-  if not str(path).endswith('.safetensors'):
+  if not str(local_path(path)).endswith('.safetensors'):
     raise UserError(f'--to={path}: weights are written as .safetensors; give the file that ending')
   evaluator = Evaluator(workdir, data_dir, stage)
   [(params, stats)] = evaluator.networks(selection)

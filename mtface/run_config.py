@@ -25,6 +25,7 @@ from mtface.config import check_fields, flat, with_defaults
 from mtface.data import sources
 from mtface.data.names import SourceName
 from mtface.errors import UserError, first_line
+from mtface.files import local_path
 from mtface.logs import METRICS_FILE
 from mtface.run import Run
 from mtface.stages import stage_folder, stages_of
@@ -178,7 +179,7 @@ def _check_same_data(workdir: pathlib.Path, data: Data) -> None:
 
 def read_config(workdir: str | os.PathLike) -> ConfigDict:
   """The configuration of the run in `workdir`."""
-  path = pathlib.Path(workdir).expanduser() / CONFIG_FILE
+  path = local_path(workdir) / CONFIG_FILE
   try:
     config = with_defaults(ConfigDict(_content(path)['config']))
   except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtface.errors import UserError
+from mtface.files import split_selection
 
 MAIN = 'main'
 EARLIER = 'stage:'  # in `start.weights`
@@ -67,12 +68,6 @@ def stage_of(config: ConfigDict, name: str = '') -> tuple[str, ConfigDict]:
   if name not in found:
     raise UserError(f'--stage={name}: the run has {", ".join(found)}')
   return name, found[name]
-
-
-def split_selection(text: str) -> tuple[str, str]:
-  """(what it is of, last|best|STEP) of text such as smiles@best or runs/a2: without a selection `last`. Another @ is part of a path."""
-  found = _SELECTION.search(text)
-  return (text[: found.start()], found[1]) if found else (text, 'last')
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
     ''                          they are drawn
     stage:NAME[@last|best|STEP] a stage before, in the same workdir
     WORKDIR[@last|best|STEP]    another run's last stage
-    FILE.safetensors, .pth, .pt a file of weights (mtface/models/weights.py), whose classifier is left behind
+    FILE.safetensors, .pth ...  a file of weights (mtface/models/weights.py), whose classifier is left behind
 
 All parameters and statistics are taken over but those that match `start.fresh`, and the heads of tasks that the weights do not know, which
 are drawn. Heads of tasks that the stage does not train are left behind. Anything else that is on one side only is an error.
@@ -24,16 +24,15 @@ from mtface import process
 from mtface.checkpoints import Checkpoints
 from mtface.config import tasks_of
 from mtface.errors import UserError
+from mtface.files import split_selection
 from mtface.models.network import Params, Stats, abstract_network, by_path, head_of, matches, path_name
-from mtface.models.weights import Imported, import_weights
+from mtface.models.weights import Imported, import_weights, is_weights_file
 from mtface.optim import make_optimizer
 from mtface.run import Run
 from mtface.run_config import read_config
 from mtface.sharding import everywhere, make_mesh
-from mtface.stages import EARLIER, split_selection, stage_of
+from mtface.stages import EARLIER, stage_of
 from mtface.step import TrainState, new_state
-
-SUFFIXES = ('.safetensors', '.pth', '.pt')
 
 
 def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats) -> tuple[Params, Stats]:
@@ -45,15 +44,15 @@ def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, sta
   text = config.start.weights
   if not text:
     return params, stats
-  if _is_file(text):
+  if is_weights_file(text):
     imported = _read(config)
-    process.say(f'weights: {text}: {len(imported.found):,} arrays; drawn: {", ".join(imported.kept) or "none"}')
+    process.say(f'weights: {text}: {imported.summary()}')
     return _imported(imported, params, stats, config.start.fresh)
   of, step = split_selection(text)
   if text.startswith(EARLIER):
-    found = saved_weights(workdir, of.removeprefix(EARLIER), step)
+    found = saved_weights(workdir, of.removeprefix(EARLIER), step or 'last')
   else:
-    found = saved_weights(of, '', step)
+    found = saved_weights(of, '', step or 'last')
   process.say(f'weights: {text}')
   return _grafted(config, (params, stats), found)
 
@@ -68,16 +67,16 @@ def check_start(run: Run, before: Mapping[str, Run]) -> None:
   text = run.config.start.weights
   if not text:
     return
-  if _is_file(text):
+  if is_weights_file(text):
     _read(run.config)
     return
   of, step = split_selection(text)
   if text.startswith(EARLIER):
     there = before[of.removeprefix(EARLIER)]
-    _check_will_be_saved(there, step, text)
+    _check_will_be_saved(there, step or 'last', text)
     found = there.params, there.stats
   else:
-    config, _, _ = _find(of, '', step)
+    config, _, _ = _find(of, '', step or 'last')
     found = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)[1:]
   _grafted(run.config, (run.params, run.stats), found)
 
@@ -118,15 +117,13 @@ def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict
   checkpoints = Checkpoints(workdir, stage)
   if not checkpoints.steps:
     raise UserError(f'{checkpoints.folder}: holds no checkpoint yet; train it first')
+  if step not in ('last', 'best') and not step.isdigit():
+    raise UserError(f'config.start.weights: @{step}: expected last, best or a step')
   number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(step, lambda: int(step))()
   if number not in checkpoints.steps:
     listed = ', '.join(map(str, checkpoints.steps))
     raise UserError(f'{checkpoints.folder}: has no checkpoint of step {number}; there are {listed}')
   return config, checkpoints, number
-
-
-def _is_file(weights: str) -> bool:
-  return weights.endswith(SUFFIXES) or pathlib.Path(weights).expanduser().is_file()
 
 
 def _read(config: ConfigDict) -> Imported:

@@ -23,6 +23,7 @@ from mtface.checkpoints import Checkpoints
 from mtface.checks import check_experiment
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
+from mtface.files import local_path
 from mtface.report.curves import draw_sweep
 from mtface.results import Row, file_name, results_table, write_csv, write_json, write_text
 from mtface.run_config import read_config
@@ -40,7 +41,7 @@ def sweep_checkpoints(
   Returns:
     The rows of `evaluate` by step, which are also in the stage's folder `sweep`.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   stage, _ = stage_of(read_config(workdir), stage)
   steps = Checkpoints(workdir, stage).steps
   if not steps:
@@ -110,7 +111,7 @@ def sweep_configs(
   configs: Sequence[ConfigDict], over: str, workdir: str | os.PathLike, data_dir: str | os.PathLike
 ) -> list[Row]:
   """Trains and measures each of `jobs` in `workdir`/<name>; returns their rows, each with its `job`, and writes them to `workdir`."""
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   rows = []
   planned = jobs(configs, over)
   for name, config in planned:

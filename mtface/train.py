@@ -22,6 +22,7 @@ from mtface.data.sources import load_source
 from mtface.data.store import open_all
 from mtface.distributed import StopRequest
 from mtface.errors import Preempted, UserError
+from mtface.files import local_path
 from mtface.health import Health
 from mtface.lock import Lock
 from mtface.logs import MetricsLog, TrainProgress, open_log, open_progress
@@ -48,7 +49,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
     UserError: bad input, or a loss that is not finite (the step is named).
     Preempted: a process was asked to stop (SIGTERM, SIGUSR1); all have saved the same step.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   runs = check_experiment(config, data_dir, workdir)
   data = {name: fingerprints(run, data_dir) for name, run in runs.items()}
   with Lock(workdir):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from mtface.data.index import ATTRIBUTE, Index, groups, load_index
 from mtface.data.names import Draw, Fold, Range, SourceName
 from mtface.data.store import Images
 from mtface.errors import UserError
+from mtface.files import local_path
 from mtface.tasks import get_task
 
 FOLD_SEED = 0  # folds belong to the set, not to the run: every experiment sees the same ones
@@ -95,7 +95,7 @@ def load_source(
     UserError: the set is not prepared or is damaged, or it has no such split or task.
   """
   parts = SourceName.parse(name)
-  index = load_index(parts.set_name, parts.split, pathlib.Path(data_dir).expanduser())
+  index = load_index(parts.set_name, parts.split, local_path(data_dir))
   for task in tasks or ():
     get_task(task)  # a name that is no task's has an error of its own
     if task not in index.tasks:
@@ -125,7 +125,7 @@ def fingerprint(name: str, data_dir: str | os.PathLike) -> str:
     UserError: as `load_source`.
   """
   parts = SourceName.parse(name)
-  return load_index(parts.set_name, parts.split, pathlib.Path(data_dir).expanduser()).fingerprint
+  return load_index(parts.set_name, parts.split, local_path(data_dir)).fingerprint
 
 
 class _Attributes(Mapping[str, np.ndarray]):

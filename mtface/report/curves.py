@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtface.errors import UserError
+from mtface.files import local_path
 from mtface.logs import METRICS_FILE, read_metrics
 from mtface.results import Row
 from mtface.run_config import read_config
@@ -29,7 +30,7 @@ def draw_curves(workdir: str | os.PathLike, stage: str = '') -> pathlib.Path:
   Raises:
     UserError: nothing was logged yet.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   workdir = stage_folder(workdir, stage_of(read_config(workdir), stage)[0])
   curves = read_curves(read_metrics(workdir))
   if not curves:

@@ -16,6 +16,7 @@ from mtface.classify import CLASSIFY_FILE
 from mtface.classify_clips import VIDEO_FILE
 from mtface.crossval import CROSSVAL_FILE, read_crossval
 from mtface.errors import UserError
+from mtface.files import local_path
 from mtface.identify import IDENTIFY_FILE
 from mtface.papers import Column, PaperRow, PaperTable
 from mtface.results import Row, markdown_table, read_results, read_rows
@@ -71,7 +72,7 @@ def read_measured(workdir: str | os.PathLike) -> Measured:
   Raises:
     UserError: nothing was measured there, or a file is damaged.
   """
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = local_path(workdir)
   config = read_config(workdir)
   rows, folds = {}, 1
   for command, (file, measured, _) in _FILES.items():

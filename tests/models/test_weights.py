@@ -178,12 +178,117 @@ def test_heads_of_our_format_are_taken_by_name(tmp_path):
 def test_files_that_cannot_be_read(tmp_path):
   with pytest.raises(UserError, match='no such file of weights'):
     weights.read_torch(tmp_path / 'none.safetensors')
-  for name in ('cut.safetensors', 'model.onnx'):
-    (tmp_path / name).write_bytes(b'\x10\0\0\0\0\0\0\0{')
+  contents = {
+    'cut.safetensors': b'\x10\0\0\0\0\0\0\0{',
+    'model.onnx': b'\x08\x08',
+    'page.safetensors': b'\n<!DOCTYPE html><html>404</html>',
+    'pointer.pth': b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n',
+  }
+  for name, content in contents.items():
+    (tmp_path / name).write_bytes(content)
   with pytest.raises(UserError, match='is no whole safetensors file'):
     weights.read_torch(tmp_path / 'cut.safetensors')
-  with pytest.raises(UserError, match=r'are read from \.safetensors, \.pth and \.pt'):
+  with pytest.raises(UserError, match=r'is of another kind; weights are read from \.safetensors, \.pth, \.pt'):
     weights.read_torch(tmp_path / 'model.onnx')
+  with pytest.raises(UserError, match='is a web page, not the file'):
+    weights.read_torch(tmp_path / 'page.safetensors')
+  with pytest.raises(UserError, match=r'pointer of Git LFS.*git lfs pull'):
+    weights.read_torch(tmp_path / 'pointer.pth')
+
+
+# --- What others make of such files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('prefix', ['module.', 'model.', '_orig_mod.', 'module._orig_mod.', 'state_dict.backbone.'])
+def test_a_prefix_of_all_names_is_taken_off_and_said(exported, prefix):
+  params, stats, path = exported
+  tensors = {f'{prefix}{name}': x for name, x in safetensors.numpy.load_file(path).items()}
+  safetensors.numpy.save_file(tensors | {'epoch': np.array([3.0])}, path)
+  found = imported(path, classifier=weights.LEAVE)
+  assert found.prefix == prefix
+  assert same(found.params, {'trunk': params['trunk']})
+  assert same(found.stats, stats)
+  assert set(found.left) == {f'{prefix}classifier.weight', f'{prefix}classifier.bias', 'epoch'}
+  assert f'(those of {prefix}*, without that prefix; 1 beside them are left)' in found.summary()
+  del tensors[f'{prefix}bn2.running_var']
+  safetensors.numpy.save_file(tensors, path)
+  with pytest.raises(UserError, match=r'it lacks bn2.running_var \(our trunk/top/norm/var\)$'):
+    imported(path, classifier=weights.LEAVE)
+
+
+def test_of_two_networks_the_average_is_taken(exported):
+  params, _, path = exported
+  tensors = safetensors.numpy.load_file(path)
+  both = {f'model.{k}': x + 1 for k, x in tensors.items()} | {f'model_ema.module.{k}': x for k, x in tensors.items()}
+  safetensors.numpy.save_file(both, path)
+  found = imported(path, classifier='gender')
+  assert found.prefix == 'model_ema.module.'
+  assert same(found.params['trunk'], params['trunk'])
+  # As they are before all else, so that no name can hide the network itself.
+  plain = tensors | {f'ema.{k}': x + 1 for k, x in tensors.items() if k == 'conv_stem.weight'}
+  safetensors.numpy.save_file(plain, path)
+  with pytest.raises(UserError, match=r'the file has ema.conv_stem.weight too many'):
+    imported(path, classifier='gender')
+
+
+def test_weights_with_nan_are_refused(exported):
+  _, _, path = exported
+  changed(path, lambda tensors: tensors.update({'bn1.weight': np.full_like(tensors['bn1.weight'], np.nan)}))
+  with pytest.raises(UserError, match=r'has NaN or infinity in trunk/stem/norm/scale; take another file'):
+    imported(path, classifier='gender')
+
+
+def test_what_a_file_is_its_content_says(exported, tmp_path):
+  for name in ('A.SAFETENSORS', 'pytorch_model.bin', 'weights'):
+    path = tmp_path / name
+    path.write_bytes(exported[2].read_bytes())
+    assert weights.is_weights_file(path)
+    assert same(weights.read_torch(path), safetensors.numpy.load_file(exported[2]))
+  for name in ('model_best.pth.tar', 'last.CKPT', 'a.pt'):  # not there: the ending says that no run's folder is meant
+    assert weights.is_weights_file(tmp_path / name)
+  assert not weights.is_weights_file(tmp_path)
+
+
+class Tensor:
+  """As much of PyTorch's as is asked for."""
+
+  def __init__(self, array):
+    self.array = array
+
+  def is_floating_point(self):
+    return self.array.dtype.kind == 'f'
+
+  def float(self):
+    return Tensor(self.array.astype(np.float32))
+
+  def numpy(self):
+    return self.array
+
+
+@pytest.mark.parametrize('name', ['model_best.pth.tar', 'epoch=3.ckpt', 'a.PTH', 'pytorch_model.bin'])
+def test_a_checkpoint_of_pytorch_is_read_without_running_it(exported, tmp_path, monkeypatch, name):
+  """PyTorch is not in this environment: a stand-in for it shows what is asked of it, and what becomes of its answer."""
+  import sys
+  import types
+
+  params, _, path = exported
+  tensors = {f'module.{k}': Tensor(x) for k, x in safetensors.numpy.load_file(path).items()}
+  content = {'epoch': 3, 'state_dict': tensors, 'optimizer': {'state': {0: {'momentum': Tensor(np.ones(2))}}}}
+
+  def load(file, map_location, weights_only):
+    assert (file.name, map_location, weights_only) == (name, 'cpu', True)
+    return content
+
+  torch = types.SimpleNamespace(load=load, Tensor=Tensor, serialization=None)
+  monkeypatch.setitem(sys.modules, 'torch', torch)
+  (tmp_path / name).write_bytes(b'PK\3\4')
+  found = imported(tmp_path / name, classifier=weights.LEAVE)
+  assert found.prefix == 'state_dict.module.'
+  assert same(found.params, {'trunk': params['trunk']})
+  assert 'optimizer.state.0.momentum' in found.left
+  content.clear()
+  with pytest.raises(UserError, match='holds no tensors by name'):
+    weights.read_torch(tmp_path / name)
 
 
 def test_a_pth_file_without_pytorch_says_how_to_convert_it(tmp_path, monkeypatch):
