@@ -248,14 +248,20 @@ def test_errors_in_years_and_stages_are_kept(tmp_path):
   assert (row['mae'], row['stage'], row['macro_f1']) == ([5.5, 5.5], 'attributes', [None, None])
 
 
-def test_a_round_that_lacks_a_selection_is_measured_again(tmp_path, monkeypatch):
-  """--checkpoint=last,ensemble:2 after --checkpoint=last."""
-  workdir, asked = rounds(tmp_path / 'run', [['last'], ['last', 'ensemble:2']]), []
+@pytest.mark.parametrize(
+  ('of_second', 'data', 'measured'),
+  [(['last', 'ensemble:2'], 'same', 'fold0of2'), (['last'], 'other', 'fold0of2 fold1of2')],
+)
+def test_a_round_that_lacks_a_selection_or_is_of_other_faces_is_measured_again(
+  tmp_path, tiny_data, monkeypatch, of_second, data, measured
+):
+  """--checkpoint=last,ensemble:2 after --checkpoint=last; a set that was built again."""
+  about = {'source': 'tiny/smile:test', 'data': 'same'}
+  workdir, asked = rounds(tmp_path / 'run', [['last'], of_second], **about), []
+  monkeypatch.setattr(module, 'fingerprint', lambda name, data_dir: data)
   monkeypatch.setattr(module, 'train', lambda config, folder, data_dir: asked.append(folder.name))
   rows = [{'checkpoint': s, 'set': 'faces', 'task': 'smile', 'accuracy': 0.5} for s in ('last', 'ensemble:2')]
-  monkeypatch.setattr(
-    module, 'evaluate', lambda folder, data_dir, **options: asked.append(options['checkpoints']) or rows
-  )
-  found = crossval(get_config(), workdir, tmp_path, folds=2, checkpoints=['last', 'ensemble:2'])
-  assert asked == ['fold0of2', ('last', 'ensemble:2')], 'the other round is done'
+  monkeypatch.setattr(module, 'evaluate', lambda folder, data_dir, **options: rows)
+  found = crossval(get_config(), workdir, tiny_data, folds=2, checkpoints=['last', 'ensemble:2'])
+  assert ' '.join(asked) == measured
   assert [row['checkpoint'] for row in found] == ['last', 'ensemble:2']
