@@ -164,7 +164,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     empty = [split for split, of_split in items.items() if not len(of_split)]
     if empty or not items:
       raise errors.UserError(f'{source}: no images of {self.name} for {", ".join(empty) or "any split"}')
-    self._account = summary.Account([tasks.get_task(name) for name in self.task_names()], dict(self.notes()))
+    task_list = [tasks.get_task(name) for name in self.task_names()]
+    self._account = summary.Account(task_list, dict(self.notes()), self.data_dir)
     self._form = RecordForm(
       self.name, self.task_names(), self.HAS_SUBJECT, self.HAS_LANDMARKS, tuple(self.attributes())
     )

@@ -33,7 +33,14 @@ def files(folder: pathlib.Path, endings: str | Sequence[str]) -> list[pathlib.Pa
 
 def folders(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the folders in a folder, sorted."""
-  return sorted(folder / entry.name for entry in os.scandir(folder) if not is_stranger(entry.name) and entry.is_dir())
+  return sorted(
+    folder / entry.name for entry in os.scandir(folder) if not is_stranger(entry.name) and _is_folder(entry)
+  )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+  """As `entry.is_dir()`, which asks no disk for most entries, but raises for links that go round in a circle."""
+  return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def is_file_there(path: pathlib.Path) -> bool:
