@@ -1,6 +1,6 @@
 """Where clips come from: folders of video files, or prepared sets whose records are the faces of frames.
 
-A folder is FOLDER/<class>/<clip>.avi (mp4, mov, mkv): faces are found frame by frame, cut out without a margin and brought to the
+A folder is FOLDER/<class>/<clip>.avi (mp4, mov, mkv, ...): faces are found frame by frame, cut out without a margin and brought to the
 network's size (Savchenko 2021, section 2.2), as the builders of afew and vgaf do it. A source has the attributes `clip` (text), `frame`
 (int) and `faces`, which is 0 in the one record that stands for a clip without a face; that one's label is masked, and in `label`.
 """
@@ -19,14 +19,14 @@ from mtface.data.names import SourceName
 from mtface.data.sources import Source
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator
-from mtface.faces import crop, video
+from mtface.faces import crop, folders, video
 from mtface.features import FeatureNetwork, any_source, l2_normalized
 from mtface.files import local_path
 from mtface.progress import progress, warn
 from mtface.tasks import get_task
 from mtface.video import LEVELS, new_moments
 
-ENDINGS = ('.avi', '.mp4', '.mov', '.mkv')
+ENDINGS = folders.VIDEOS
 BOXES = ('detect', 'whole')
 Faces = Iterator[tuple[int, np.ndarray]]  # (frame, uint8 [H, W, C]), frame by frame
 
@@ -134,10 +134,9 @@ def folder_clips(folder: pathlib.Path, image_shape: Sequence[int], reading: Read
   if height != width:
     raise UserError(f'config.image_shape is {height}x{width}; faces of clips are cut out as squares')
   cut = functools.partial(file_faces, size=height, channels=channels, reading=reading)
-  folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
   clips, classes = [], []
-  for of_class in folders:
-    files = sorted(path for path in of_class.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] != '.')
+  for of_class in folders.folders(folder):
+    files = folders.files(of_class, ENDINGS)
     clips += [Clip(f'{of_class.name}/{path.name}', of_class.name, functools.partial(cut, path)) for path in files]
     classes += [of_class.name] if files else []
   if not clips:
@@ -149,10 +148,14 @@ def file_faces(path: pathlib.Path, *, size: int, channels: int, reading: Reading
   """The faces of a video file, uint8 [size, size, channels]; one frame at a time is in memory.
 
   Raises:
-    UserError: the file cannot be read to its end.
+    UserError: not one frame of the file can be read.
   """
   before = None
-  for frame in video.frames(path, reading.every):
+
+  def on_fewer(there: int, promised: int) -> None:
+    warn(f'{path}: {there} of {promised} frames can be read; they are used')
+
+  for frame in video.frames(path, reading.every, on_fewer):
     height, width = frame.image.shape[:2]
     boxes = [(0, 0, width, height)]
     if reading.boxes == 'detect':

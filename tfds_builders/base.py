@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
+from mtface.faces import folders
 from mtface.progress import progress
 from tfds_builders import on_beam, parallel, parts, spill, summary
 from tfds_builders.records import FaceConfig, RecordForm, encode_jpeg, face_features, gray48, rgb64, rgb96, rgb224
@@ -41,6 +42,8 @@ __all__ = [
   'rgb224',
 ]
 
+_MOST_WRAPPERS = 50  # folders that an archive or a download may have put around a set
+
 
 class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   """Builds one set of faces. See the module's docstring for what a builder adds.
@@ -50,6 +53,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     NOTES: what `Face.notes` may say, with what each means; the summary counts and lists the images of each.
     DIGEST_OF: what `Face.digest` is a hash of, in words, for the summary.
     NEEDS_FILES: whether the set is read from a folder that the user gives (`--manual_dir`).
+    OTHER_LAYOUTS: signs (patterns of `glob`) of layouts in which people have the set and which cannot be read, with what they are.
     RESUMABLE: whether finished parts of the conversion are kept on disk until the set is whole, so that a build that was
       killed goes on where it was. For sets that take hours: it writes everything twice. Their items are told by `repr`.
     PART_SIZE: items in a part; as many are at most converted again for each worker that was killed.
@@ -63,6 +67,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   NOTES: tuple[tuple[str, str], ...] = ()
   DIGEST_OF = 'pixels of the source image'
   NEEDS_FILES = True
+  OTHER_LAYOUTS: tuple[tuple[str, str], ...] = ()
   LEFT_OUT_ALWAYS_ALLOWED = 10
   HAS_SUBJECT = False
   HAS_LANDMARKS = False
@@ -106,10 +111,10 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   def find_in(
     self, manual_dir: pathlib.Path | None, looked_for: str, is_it: Callable[[pathlib.Path], bool]
   ) -> pathlib.Path:
-    """Returns `manual_dir` or the first folder directly in it for which `is_it` holds.
+    """Returns the folder for which `is_it` holds: `manual_dir`, or one in it, or one in those.
 
     Raises:
-      UserError: there is none; `looked_for` names what makes a folder the right one.
+      UserError: there is none, or two on one level; `looked_for` names what makes a folder the right one.
     """
     how = f'{self.name}: {self.MANUAL_DOWNLOAD_INSTRUCTIONS} as --manual_dir'
     if manual_dir is None:
@@ -117,11 +122,23 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     if not manual_dir.is_dir():
       what = 'this is not a folder' if manual_dir.exists() else 'there is no such folder'
       raise errors.UserError(f'{manual_dir}: {what}; expected one with {looked_for}. {how}')
-    folders = [manual_dir, *sorted(path for path in manual_dir.iterdir() if path.is_dir())]
-    for folder in folders:
-      if is_it(folder):
-        return folder
-    raise errors.UserError(f'{manual_dir}: found no {looked_for}, here or in a folder directly in it. {how}')
+    levels = _levels(manual_dir)
+    for level in levels:
+      found = {folder.resolve(): folder for folder in level if is_it(folder)}
+      if len(found) > 1:
+        first, second = list(found.values())[:2]
+        raise errors.UserError(f'{first} and {second}: both have {looked_for}; expected one: give it as --manual_dir')
+      if found:
+        return next(iter(found.values()))
+    other = self._other_layout(folder for level in levels for folder in level)
+    raise errors.UserError(f'{manual_dir}: {other}found no {looked_for}, here or in a folder in it. {how}')
+
+  def _other_layout(self, folders: Iterable[pathlib.Path]) -> str:
+    """What is known about the layout in which the set is here, for errors."""
+    for folder, (sign, what) in itertools.product(folders, self.OTHER_LAYOUTS):
+      if there := next(folder.glob(sign), None):
+        return f'{there}: {what}; '
+    return ''
 
   def attributes(self) -> dict[str, Any]:
     """Returns the features of `attributes`, by name."""
@@ -152,7 +169,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     empty = [split for split, of_split in items.items() if not len(of_split)]
     if empty or not items:
       raise errors.UserError(f'{source}: no images of {self.name} for {", ".join(empty) or "any split"}')
-    self._account = summary.Account([tasks.get_task(name) for name in self.task_names()], dict(self.notes()))
+    task_list = [tasks.get_task(name) for name in self.task_names()]
+    self._account = summary.Account(task_list, dict(self.notes()), self.data_dir)
     self._form = RecordForm(
       self.name, self.task_names(), self.HAS_SUBJECT, self.HAS_LANDMARKS, tuple(self.attributes())
     )
@@ -252,14 +270,26 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     path.write_text(json.dumps(report, indent=1), encoding='utf-8')
 
 
+def _levels(folder: pathlib.Path) -> list[list[pathlib.Path]]:
+  """A folder, the folders in it, and the folders in those; many are people or classes, which are not looked into."""
+  inside = folders.folders(folder)
+  few = inside if len(inside) <= _MOST_WRAPPERS else []
+  return [[folder], inside, [deeper for wrapper in few for deeper in folders.folders(wrapper)]]
+
+
 def _convert(converter: Callable[[Any], Iterable[Face | LeftOut]], item: Any, *, encode: bool) -> list[Face | LeftOut]:
-  """One item's outcomes, images encoded if they are to be: in a worker, so that encoding is parallel as well."""
-  outcomes = list(converter(item))
-  if not encode:
-    return outcomes
-  return [
-    dataclasses.replace(face, image=encode_jpeg(face.image))
-    if isinstance(face, Face) and isinstance(face.image, np.ndarray)
-    else face
-    for face in outcomes
-  ]
+  """One item's outcomes as they are stored: in a worker, so that encoding is parallel as well."""
+  return [_stored(outcome, encode) for outcome in converter(item)]
+
+
+def _stored(outcome: Face | LeftOut, encode: bool) -> Face | LeftOut:
+  """Images encoded if they are to be, names composed, so that a copy from a Mac has the same ids."""
+  changes: dict[str, Any] = {}
+  if (image_id := folders.composed(outcome.image_id)) != outcome.image_id:
+    changes['image_id'] = image_id
+  if isinstance(outcome, Face):
+    if encode and isinstance(outcome.image, np.ndarray):
+      changes['image'] = encode_jpeg(outcome.image)
+    if outcome.subject and (subject := folders.composed(outcome.subject)) != outcome.subject:
+      changes['subject'] = subject
+  return dataclasses.replace(outcome, **changes) if changes else outcome

@@ -24,6 +24,10 @@ WITHOUT_FACE = (
   'clip_without_face',
   'no face in any frame that was looked at: one black image, its label masked, and kept in attributes/label',
 )
+FEWER_FRAMES = (
+  'fewer_frames_than_promised',
+  'fewer than 80% of the frames that the file promises can be read: truncated, cut, or of a nominal rate; those are used',
+)
 
 
 @dataclasses.dataclass(eq=False)
@@ -67,7 +71,7 @@ class ClipsBuilder(base.FaceBuilder):
   HAS_LANDMARKS = True
   RESUMABLE = True
   PART_SIZE = 4  # clips: each is minutes of work and some megabytes of faces
-  NOTES = (WITHOUT_FACE,)
+  NOTES = (WITHOUT_FACE, FEWER_FRAMES)
   DIGEST_OF = "bytes of the clip's file (its first face stands for it)"
   max_left_out = 0.0  # more damaged clips than LEFT_OUT_ALWAYS_ALLOWED: a share of faces would be hundreds of clips
 
@@ -98,24 +102,27 @@ def convert(clip: Clip, *, config: VideoConfig, task: str, all_faces: bool) -> l
   if not clip.path.exists():
     return [base.LeftOut(clip.name, 'missing file', f'{clip.path}: there is no such file')]
   faces: list[base.Face] = []
-  looked_at = 0
+  looked_at, fewer = 0, []
   try:
-    for frame, found, chosen in _looks(clip, config.every, all_faces):
+    for frame, found, chosen in _looks(clip, config.every, all_faces, lambda *numbers: fewer.append(numbers)):
       looked_at += 1  # also known when the clip is at its end
       faces += [_face(clip, frame, i, face, len(found), config) for i, face in enumerate(chosen)]
   except errors.UserError as error:
     return [base.LeftOut(clip.name, 'damaged clip', str(error))]
   faces = faces or [_nobody(clip, config)]
   digest = hashlib.blake2b(clip.path.read_bytes(), digest_size=16).digest()
-  return [_of_clip(clip, face, task, looked_at, b'' if i else digest) for i, face in enumerate(faces)]
+  faces = [_of_clip(clip, face, task, looked_at) for face in faces]
+  first = faces[0]  # stands for the clip
+  faces[0] = dataclasses.replace(first, digest=digest, notes=first.notes + (FEWER_FRAMES[:1] if fewer else ()))
+  return faces
 
 
 def _looks(
-  clip: Clip, every: int, all_faces: bool
+  clip: Clip, every: int, all_faces: bool, on_fewer: Callable[[int, int], None]
 ) -> Iterator[tuple[video.Frame, Sequence[detect.Detection], Sequence[detect.Detection]]]:
   """Yields frames with the faces in them and those that are to be stored."""
   before = None
-  for frame in video.frames(clip.path, every):
+  for frame in video.frames(clip.path, every, on_fewer):
     found = video.faces_of(frame.image)
     main = video.follow(found, before)
     before = main.box if main else before
@@ -141,8 +148,8 @@ def _nobody(clip: Clip, config: VideoConfig) -> base.Face:
   return base.Face(f'{clip.name}/none', np.zeros(config.shape, np.uint8), attributes=about, notes=WITHOUT_FACE[:1])
 
 
-def _of_clip(clip: Clip, face: base.Face, task: str, looked_at: int, digest: bytes) -> base.Face:
+def _of_clip(clip: Clip, face: base.Face, task: str, looked_at: int) -> base.Face:
   """A face with what is known when the clip is at its end."""
   about = {'clip': clip.name, 'frames': looked_at, 'label': clip.label}
   labels = {task: clip.label} if face.attributes['faces'] else {}
-  return dataclasses.replace(face, labels=labels, attributes={**face.attributes, **about}, digest=digest)
+  return dataclasses.replace(face, labels=labels, attributes={**face.attributes, **about})

@@ -25,7 +25,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
-from mtface.faces import crop
+from mtface.faces import crop, folders
 from tfds_builders import base, detected
 
 FIELDS = ('dob', 'photo_taken', 'full_path', 'gender', 'face_score', 'second_face_score')
@@ -193,7 +193,19 @@ def read_mat(path: pathlib.Path, name: str, expected: Sequence[str]) -> dict[str
   return {field: _texts(column) if column.dtype.kind in 'OUS' else column for field, column in fields.items()}
 
 
+def _is_hdf5(path: pathlib.Path) -> bool:
+  """MATLAB 7.3 writes HDF5, whose signature lies at the beginning or behind MATLAB's own 512 bytes."""
+  with path.open('rb') as file:
+    head = file.read(520)
+  return head.startswith(b'MATLAB 7.3') or b'\x89HDF\r\n\x1a\n' in (head[:8], head[512:])
+
+
 def _read_struct(path: pathlib.Path, name: str) -> np.ndarray:
+  if _is_hdf5(path):
+    raise errors.UserError(
+      f'{path}: this is a file of MATLAB 7.3 (HDF5); expected MATLAB 5, as published: unpack {name}_crop.tar again, or convert'
+      f" it in MATLAB or Octave: load('{path.name}'); save('-v7', '{path.name}', '{name}')"
+    )
   try:
     # squeeze_me: a text is a str and not an array of one, which would take longer to undo than it takes here.
     found = scipy.io.loadmat(path, squeeze_me=True)
@@ -221,11 +233,12 @@ def entries(path: pathlib.Path, fields: Mapping[str, np.ndarray], subjects: Sequ
   """Returns the entries of a .mat file at `path`, with the part of the rule that needs no image.
 
   Raises:
-    UserError: an entry has no path.
+    UserError: an entry has no path, or two files would have one id.
   """
-  paths = fields['full_path'].tolist()
+  paths = [text.replace('\\', '/') for text in fields['full_path'].tolist()]
   if '' in paths:
     raise errors.UserError(f'{path}: entry {paths.index("") + 1} has no full_path; expected one such as 01/a_1968.jpg')
+  _check_ids(path, paths)
   columns: dict[str, Any] = {
     'path': paths,
     'age': ages(fields['dob'], fields['photo_taken']),
@@ -238,6 +251,14 @@ def entries(path: pathlib.Path, fields: Mapping[str, np.ndarray], subjects: Sequ
   holds = [no_face, second, no_label, _seen_before(map(_image_id, paths))]
   columns['rule'] = np.select(holds, range(1, len(RULE))).astype(np.int8)
   return Entries(path.parent.absolute(), columns)
+
+
+def _check_ids(mat: pathlib.Path, paths: Sequence[str]) -> None:
+  """Raises UserError if two paths differ only in their ending; a path may be there twice (RULE)."""
+  first: dict[str, str] = {}
+  for text in paths:
+    if (other := first.setdefault(_image_id(text), text)) != text:
+      raise folders.one_id(_image_id(text), mat.parent / other, mat.parent / text)
 
 
 def _seen_before(texts: Iterable[str]) -> np.ndarray:

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime
 import importlib.metadata
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from mtface import errors, tasks
+from tfds_builders import seen
 
 SUMMARY_FILE = 'build_summary.json'
 
@@ -64,12 +66,14 @@ class LeftOut:
 class Account:
   """Counts and lists as the images go by. One of these sees a whole build, in one process, in order.
 
-  It grows with the set: by 0.75 kB an image with three labels and a digest (0.4 GB for the 523,051 of IMDB-WIKI), and by
-  0.1 kB an image that a rule leaves out.
+  It grows with the set by 32 bytes an image (`seen.py`), and by 0.1 kB an image that is listed: for a note, as a copy, or
+  because it was left out.
   """
 
-  def __init__(self, task_list: Sequence[tasks.Task], notes: Mapping[str, str]):
-    """`notes` are those that images may carry, with what each means."""
+  def __init__(
+    self, task_list: Sequence[tasks.Task], notes: Mapping[str, str], folder: str | os.PathLike[str] | None = None
+  ):
+    """`notes` are those that images may carry, with what each means; `folder` is for a temporary file."""
     self._tasks = list(task_list)
     self._meaning = dict(notes)
     self._notes: dict[str, list[str]] = {note: [] for note in notes}
@@ -78,7 +82,7 @@ class Account:
     self._labelled: dict[str, dict[str, int]] = {}
     self._damaged: list[tuple[str, LeftOut]] = []
     self._by_rule: dict[str, list[str]] = collections.defaultdict(list)
-    self._by_digest: dict[bytes, list[tuple[str, str, Mapping[str, Any]]]] = collections.defaultdict(list)
+    self._seen = seen.Seen(folder)
 
   def add(self, split: str, face: Face) -> None:
     """Counts an image that is in the set."""
@@ -94,8 +98,7 @@ class Account:
         counts[name][label] += 1
     for note in face.notes:
       self._notes[note].append(face.image_id)
-    if face.digest:
-      self._by_digest[face.digest].append((split, face.image_id, face.labels))
+    self._seen.add(split, face.image_id, face.labels, face.digest)
 
   def leave_out(self, split: str, image: LeftOut) -> None:
     """Counts an image that is not in the set."""
@@ -105,7 +108,11 @@ class Account:
       self._by_rule[image.reason].append(image.image_id)  # no more than that: there are hundreds of thousands
 
   def check_left_out(self, split: str, share: float, always_allowed: int) -> None:
-    """Raises UserError if no image of a split is left, or so many are damaged that the copy itself must be broken."""
+    """Raises UserError if no image of a split is left, two have one id, or so many are damaged that the copy must be broken."""
+    if (image_id := self._seen.repeated_id()) is not None:
+      raise errors.UserError(
+        f'two images have the image_id {image_id!r}; expected each once: remove or rename one of them'
+      )
     damaged = [image for of_split, image in self._damaged if of_split == split]
     total = self._records[split] + len(damaged)
     allowed = max(always_allowed, int(share * total))
@@ -157,7 +164,7 @@ class Account:
     }
 
   def _duplicates(self, digest_of: str) -> dict[str, Any]:
-    groups = [_group(same) for same in self._by_digest.values() if len(same) > 1]
+    groups = [_group(same) for same in self._seen.copies()]
     return {
       'compared': digest_of,
       'groups': len(groups),

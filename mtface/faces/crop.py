@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import warnings
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 from mtface import errors
+from mtface.faces import modes
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -18,20 +20,34 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
   Pillow and not OpenCV reads it: OpenCV returns a truncated JPEG with its lower part grey, and says nothing.
 
+  16 bits, floating point, palettes and transparency are understood as `modes.to_rgb` says.
+
   Raises:
-    UserError: the file is missing, empty, truncated or no image.
+    UserError: the file is missing, empty, truncated, of more pixels than Pillow takes for sound, or no image.
   """
   path = pathlib.Path(path)
   try:
     if path.stat().st_size == 0:
       raise errors.UserError(f'{path}: the file is empty (0 bytes); expected an image')
-    with Image.open(path) as image:
-      return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      warnings.simplefilter('error', Image.DecompressionBombWarning)
+      with Image.open(path) as image:
+        return modes.to_rgb(_upright(image))
   except FileNotFoundError:
     raise errors.UserError(f'{path}: there is no such file; expected an image') from None
-  # Pillow raises these, and SyntaxError for a broken PNG chunk, depending on what is wrong where.
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-    raise errors.UserError(f'{path}: cannot be read as an image ({error}); the file may be damaged') from None
+  except (errors.UserError, MemoryError):
+    raise
+  except Exception as error:  # whatever a damaged file makes one of Pillow's readers stumble over
+    raise errors.UserError(
+      f'{path}: cannot be read as an image ({errors.first_line(error)}); the file may be damaged'
+    ) from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+  turned = ImageOps.exif_transpose(image)
+  turned.format = image.format  # a turned copy has forgotten it
+  return turned
 
 
 def content_digest(image: np.ndarray) -> bytes:

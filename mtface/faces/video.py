@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +23,7 @@ import cv2
 from mtface import errors
 from mtface.faces import crop, detect
 
-# Fewer than this share of the frames that the container promises: the file is damaged. Sound files miss a few: decoders drop frames at
-# either end that lean on others, and some containers state a length only, of which the number is an estimate.
+# From this share of the frames that the container promises on, nothing is said: decoders drop frames at either end that lean on others.
 LEAST_SHARE = 0.8
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
@@ -44,34 +43,48 @@ class Frame(NamedTuple):
   image: np.ndarray
 
 
-def frames(path: str | os.PathLike[str], every: int = 1) -> Iterator[Frame]:
+def frames(
+  path: str | os.PathLike[str], every: int = 1, on_fewer: Callable[[int, int], None] | None = None
+) -> Iterator[Frame]:
   """Yields frames 0, `every`, 2 * `every`, ... of a video. What is skipped is decoded, but not converted.
+
+  All frames that can be read count. A container may promise more: it was cut without being encoded again, states a nominal rate, or
+  is truncated; which of these it is cannot be told.
 
   Args:
     path: any file that FFmpeg reads: AVI, MP4, MKV, WebM, ...
     every: take each `every`-th frame.
+    on_fewer: called at the end with how many frames can be read and how many are promised, if that is less than LEAST_SHARE.
 
   Raises:
-    UserError: there is no such file or it is no video, at the first frame; or it ends before LEAST_SHARE of the frames that
-      it promises, after the last one that can be read.
+    UserError: there is no such file, it is no video, or not one of its frames can be read.
   """
   if every < 1:
     raise errors.UserError(f'every is {every}; expected 1 (all frames) or more')
   path = pathlib.Path(path)
   with _opened(path) as capture:
-    promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    index, seconds = 0, 0.0
-    while capture.grab():
-      seconds = _seconds(capture, index, fps, seconds)
+    promised = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)  # negative where the length is not known
+    index = read = 0
+    for index, seconds in enumerate(_times(capture)):
       if index % every == 0:
         ok, image = capture.retrieve()
-        if not ok:
-          break
-        yield Frame(index, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-      index += 1
-  if not index or index < LEAST_SHARE * promised:
-    raise errors.UserError(f'{path}: {index} of {max(promised, 1)} frames can be read; the file may be damaged')
+        if ok:
+          read += 1
+          yield Frame(index, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+  if not read:
+    raise errors.UserError(f'{path}: 0 of {max(promised, 1)} frames can be read; the file may be damaged')
+  if index + 1 < LEAST_SHARE * promised and on_fewer:
+    on_fewer(index + 1, promised)
+
+
+def _times(capture: cv2.VideoCapture) -> Iterator[float]:
+  """Grabs one frame after the other and yields when it is shown, in seconds."""
+  fps = capture.get(cv2.CAP_PROP_FPS)
+  index, seconds = 0, 0.0
+  while capture.grab():
+    seconds = _seconds(capture, index, fps, seconds)
+    yield seconds
+    index += 1
 
 
 @contextlib.contextmanager
@@ -97,7 +110,7 @@ def _seconds(capture: cv2.VideoCapture, index: int, fps: float, before: float) -
   seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
   if index == 0 or seconds > before:
     return max(seconds, 0.0)
-  return before + (1 / fps if fps > 0 else 0.0)
+  return before + (1 / fps if 0 < fps < np.inf else 0.0)
 
 
 def faces_of(image: np.ndarray, min_face: int = 20) -> list[detect.Detection]:

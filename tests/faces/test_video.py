@@ -1,6 +1,8 @@
+import contextlib
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -62,21 +64,54 @@ def test_what_is_no_video(tmp_path):
     next(video.frames(tmp_path / 'gone.mp4'))
 
 
-def test_a_video_with_a_hole_is_damaged_and_one_that_lacks_a_frame_is_not(tmp_path):
+def test_the_frames_that_are_there_are_used_and_those_that_are_not_are_told(tmp_path):
   path = write_video(tmp_path / 'clip.avi', greys(10))
   whole = path.read_bytes()
   starts = [i for i in range(len(whole)) if whole.startswith(b'00dc', i)][:10]  # the frames; then comes the index
+  told = []
   lost = bytearray(whole)
   lost[starts[3] : starts[8]] = bytes(starts[8] - starts[3])
   path.write_bytes(lost)
-  seen = []
-  with pytest.raises(UserError, match=r'clip.avi: \d of 10 frames can be read; the file may be damaged'):
-    seen.extend(video.frames(path))
-  assert 0 < len(seen) < 8
+  seen = list(video.frames(path, on_fewer=lambda *numbers: told.append(numbers)))
+  assert 3 <= len(seen) < 8
+  values = np.array([frame.image.mean() for frame in seen[1:]])
+  np.testing.assert_allclose(values, 20 * np.round(values / 20), atol=6)  # whole frames, of which some are gone
+  assert (np.diff(values) > 10).all()
+  assert told == [(seen[-1].index + 1, 10)]
+  path.write_bytes(whole[: starts[4]])  # truncated: the header still promises ten
+  np.testing.assert_allclose([frame.image.mean() for frame in video.frames(path)][1:3], [20, 40], atol=6)
   one = bytearray(whole)
   one[starts[9] : starts[9] + 4] = b'JUNK'
   path.write_bytes(one)
-  assert len(list(video.frames(path))) == 9
+  assert len(list(video.frames(path, on_fewer=lambda *_: told.append('too much said')))) == 9
+  assert len(told) == 1
+
+
+class FakeCapture:
+  """A container of five frames of a rate and time stamps that say nothing; the third frame cannot be decoded."""
+
+  def __init__(self, fps, promised):
+    self.properties = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: promised, cv2.CAP_PROP_POS_MSEC: 0.0}
+    self.at = -1
+
+  def get(self, name):
+    return self.properties[name]
+
+  def grab(self):
+    self.at += 1
+    return self.at < 5
+
+  def retrieve(self):
+    return (False, None) if self.at == 2 else (True, np.full((4, 4, 3), self.at + 1, np.uint8))
+
+
+@pytest.mark.parametrize(('fps', 'step'), [(0.0, 0.0), (np.nan, 0.0), (np.inf, 0.0), (4.0, 0.25)])
+@pytest.mark.parametrize('promised', [-9.2e18, 0, 5])
+def test_containers_that_say_nothing_of_rate_and_length(monkeypatch, fps, step, promised):
+  monkeypatch.setattr(video, '_opened', lambda path: contextlib.nullcontext(FakeCapture(fps, promised)))
+  found = list(video.frames('x.mp4', on_fewer=lambda *_: pytest.fail('none are missing')))
+  assert [(frame.index, frame.image.mean()) for frame in found] == [(0, 1), (1, 2), (3, 4), (4, 5)]
+  assert [frame.seconds for frame in found] == [0, step, 3 * step, 4 * step]
 
 
 def test_nothing_is_printed_about_a_damaged_file(tmp_path):

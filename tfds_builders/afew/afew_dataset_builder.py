@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
+from mtface.faces import folders
 from tfds_builders import base, clips
 
 # Releases, and people's ways to unpack them, differ.
@@ -16,7 +17,6 @@ SPLITS = {
   'train': ('Train_AFEW', 'Train', 'Train/Train_AFEW'),
   'validation': ('Val_AFEW', 'Val', 'Val/Val_AFEW'),
 }
-ENDINGS = ('.avi', '.mp4')
 
 
 class Builder(clips.ClipsBuilder):
@@ -49,7 +49,7 @@ def clips_of(folder: pathlib.Path, split: str) -> list[clips.Clip]:
   """Returns the clips of a split; they are called <split>/<Emotion>/<file>, for numbers might repeat among emotions.
 
   Raises:
-    UserError: the split's folder or one of its seven emotions is missing.
+    UserError: the split's folder or one of its seven emotions is missing, or two files would be one clip.
   """
   found = _folders(folder, split)
   if not found:
@@ -62,6 +62,7 @@ def clips_of(folder: pathlib.Path, split: str) -> list[clips.Clip]:
     name = emotion.capitalize()
     if not (found[0] / name).is_dir():
       raise errors.UserError(f'{found[0] / name}: there is no such folder; expected one for each of the seven emotions')
-    files = sorted(path for path in (found[0] / name).iterdir() if path.suffix.lower() in ENDINGS)
-    of_split += [clips.Clip(f'{split}/{name}/{path.stem}', path, label) for path in files]
+    files = folders.files(found[0] / name, folders.VIDEOS)
+    named = folders.by_id((f'{split}/{name}/{path.stem}', path) for path in files)
+    of_split += [clips.Clip(clip, path, label) for clip, path in named.items()]
   return of_split

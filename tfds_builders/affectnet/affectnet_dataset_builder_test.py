@@ -130,7 +130,7 @@ def test_the_layout_of_folders(tmp_path):
   [
     (line(('1/a.jpg', (0, 0, 9, 9), 11, 0, 0, None)), 'line 1 has the expression 11; expected 0 to 10'),
     (line(('1/a.jpg', (0, 0, 9, 9), 'happy', 0, 0, None)), 'line 1 is not an image, a box'),
-    ('1/a.jpg,0,0', 'line 1 is not an image, a box'),
+    ('1/a.jpg,0,0', 'line 1 has 3 fields .*; expected 9'),
     (HEADER.replace('face_x,', ''), 'the column face_x is missing'),
   ],
 )

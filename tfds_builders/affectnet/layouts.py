@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mtface import errors
+from mtface.faces import folders
+from tfds_builders import lists
 
 NUM_EXPRESSIONS = 11
 # Of the lists. Other columns, such as facial_landmarks, are not used.
@@ -70,7 +70,7 @@ def read_list(folder: pathlib.Path, split: str) -> list[Entry]:
   """Returns the rows of training.csv or validation.csv; the latter has come without a header.
 
   Raises:
-    UserError: the list or the folder of images is missing, or a row is not in order.
+    UserError: the list or the folder of images is missing, a row is not in order, or two files would have one id.
   """
   path = _list_of(folder, split)
   if path is None:
@@ -83,35 +83,32 @@ def read_list(folder: pathlib.Path, split: str) -> list[Entry]:
       f'{folder}: found no Manually_Annotated_Images/ beside {LISTS[split]}; expected the images: unpack'
       ' Manually_Annotated'
     )
-  seen: set[str] = set()
+  first: dict[str, str] = {}
   entries = []
-  for line, row in _rows(path):
+  for line, row in lists.rows(path, COLUMNS, may_lack=True):
     entry = _entry(path, line, row, split, images)
-    entries.append(entry._replace(repeated=entry.image_id in seen))
-    seen.add(entry.image_id)
+    repeated = entry.image_id in first
+    if (other := first.setdefault(entry.image_id, entry.path)) != entry.path:
+      raise folders.one_id(entry.image_id, other, entry.path)
+    entries.append(entry._replace(repeated=repeated))
   return entries
 
 
-def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-  with path.open(newline='', encoding='utf-8-sig') as file:
-    columns: Sequence[str] = COLUMNS
-    for line, row in enumerate(csv.reader(file), start=1):
-      if line == 1 and 'expression' in row:
-        columns = row
-        if missing := [name for name in COLUMNS if name not in columns]:
-          raise errors.UserError(f'{path}: the column {missing[0]} is missing; expected {",".join(COLUMNS)}')
-      elif row:
-        yield line, dict(zip(columns, row, strict=False))
-
-
 def _entry(path: pathlib.Path, line: int, row: dict[str, str], split: str, images: pathlib.Path) -> Entry:
-  name = row.get('subDirectory_filePath', '')
+  name = row['subDirectory_filePath'].replace('\\', '/')
   try:
-    numbers = int(row['expression']), float(row['valence']), float(row['arousal'])
-  except (KeyError, ValueError):
-    raise errors.UserError(f'{path}: line {line} is not an image, a box, landmarks and three numbers') from None
+    expression = int(row['expression'])
+    # Copies without valence and arousal have nothing there.
+    valence, arousal = (float(row[of] or 'nan') for of in ('valence', 'arousal'))
+    if not name:
+      raise ValueError
+  except ValueError:
+    found = ', '.join(lists.shown(row[of]) for of in ('subDirectory_filePath', 'expression', 'valence', 'arousal'))
+    raise errors.UserError(
+      f'{path}: line {line} is not an image, a box, landmarks and three numbers: found {found}'
+    ) from None
   image_id = f'{split}/{os.path.splitext(name)[0]}'
-  return checked(Entry(image_id, str(images / name), *numbers, box=_box(row)), f'{path}: line {line}')
+  return checked(Entry(image_id, str(images / name), expression, valence, arousal, _box(row)), f'{path}: line {line}')
 
 
 def checked(entry: Entry, where: str) -> Entry:
@@ -126,7 +123,7 @@ def _box(row: dict[str, str]) -> tuple[int, int, int, int] | None:
   """The annotated box; None where it is not four numbers (they have been NULL) or holds nothing."""
   try:
     left, top, width, height = (round(float(row[f'face_{of}'])) for of in ('x', 'y', 'width', 'height'))
-  except ValueError:
+  except (ValueError, OverflowError):
     return None
   return (left, top, left + width, top + height) if width > 0 and height > 0 else None
 
@@ -138,7 +135,7 @@ def list_folder(folder: pathlib.Path, split: str) -> list[str]:
   """Returns the images of train_set/images or val_set/images, whose annotations are not read here: there are a million files.
 
   Raises:
-    UserError: a folder is missing.
+    UserError: a folder is missing, or two files would have one id.
   """
   for of in ('images', 'annotations'):
     if not (folder / FOLDERS[split] / of).is_dir():
@@ -146,11 +143,12 @@ def list_folder(folder: pathlib.Path, split: str) -> list[str]:
         f'{folder / FOLDERS[split] / of}: there is no such folder; expected train_set/ and val_set/ with images/ and'
         ' annotations/: unpack both archives'
       )
-  return sorted(str(path) for path in (folder / FOLDERS[split] / 'images').iterdir() if path.suffix.lower() == '.jpg')
+  images = folders.files(folder / FOLDERS[split] / 'images', folders.IMAGES)
+  return [str(path) for path in folders.by_id((f'{split}/{path.stem}', path) for path in images).values()]
 
 
 def read_annotations(path: str) -> Entry:
-  """Returns the entry of an image <id>.jpg from ../annotations/<id>_exp.npy, _val.npy and _aro.npy (texts or numbers).
+  """Returns the entry of an image <id>.jpg (or .png) from ../annotations/<id>_exp.npy, _val.npy and _aro.npy (texts or numbers).
 
   Raises:
     UserError: one of them is missing or damaged, or out of range.
@@ -159,7 +157,9 @@ def read_annotations(path: str) -> Entry:
   annotations = image.parents[1] / 'annotations'
   split = next(split for split, folder in FOLDERS.items() if folder == image.parents[1].name)
   expression, valence, arousal = (_number(annotations / f'{image.stem}_{of}.npy') for of in ('exp', 'val', 'aro'))
-  entry = Entry(f'{split}/{image.stem}', path, round(expression), valence, arousal)
+  if not expression.is_integer():
+    raise errors.UserError(f'{annotations / f"{image.stem}_exp.npy"}: found {expression}; expected a whole number')
+  entry = Entry(f'{split}/{image.stem}', path, int(expression), valence, arousal)
   return checked(entry, str(annotations / f'{image.stem}_exp.npy'))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,10 +13,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
-from mtface.faces import crop
-from tfds_builders import base, detected
+from mtface.faces import crop, folders
+from tfds_builders import base, detected, lists
 
-SPLITS = {'train': 'fairface_label_train.csv', 'validation': 'fairface_label_val.csv'}
+# As published, and as copies on Kaggle and elsewhere call the same files.
+SPLITS = {
+  'train': ('fairface_label_train.csv', 'train_labels.csv'),
+  'validation': ('fairface_label_val.csv', 'val_labels.csv'),
+}
 COLUMNS = ('file', 'age', 'gender', 'race', 'service_test')
 
 # The file's words, and which classes of ethnicity7 and ethnicity5 they are. UTKFace's own page says that its fifth class is
@@ -32,6 +36,7 @@ _ETHNICITIES = {
 }
 _AGES = {('more than 70' if name == '70+' else name): i for i, name in enumerate(tasks.get_task('age_decades').classes)}
 _GENDERS = {'Female': 0, 'Male': 1}
+_SERVICE = {'true': True, 'false': False, '1': True, '0': False}  # a spreadsheet writes TRUE
 _FACE_PLACE = 0.5  # of the side: the face's middle is in the middle half, at either of the two margins
 
 
@@ -41,6 +46,11 @@ class Entry(NamedTuple):
   file: str
   labels: Mapping[str, int]
   service_test: bool
+
+  @property
+  def image_id(self) -> str:
+    """The path without its ending."""
+    return os.path.splitext(self.file)[0]
 
 
 class Builder(base.FaceBuilder):
@@ -71,18 +81,37 @@ class Builder(base.FaceBuilder):
     return self.find_in(
       manual_dir,
       'fairface_label_train.csv, fairface_label_val.csv and train/',
-      lambda folder: all((folder / name).is_file() for name in SPLITS.values()) and (folder / 'train').is_dir(),
+      lambda folder: all(_list_of(folder, split) for split in SPLITS) and (folder / 'train').is_dir(),
     )
 
   def items(self, source: Any) -> dict[str, Sequence[Entry]]:
-    """Returns the rows of the two label files."""
+    """Returns the rows of the two label files; no image is in both."""
     self._folder = source
-    return {split: read_labels(source / name) for split, name in SPLITS.items()}
+    of_splits = {split: read_labels(path) for split in SPLITS if (path := _list_of(source, split))}
+    _check_ids(source, of_splits)
+    return dict(of_splits)
 
   def converter(self) -> Callable[[Entry], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that finds, cuts out and resizes the face of one row."""
     config = self.builder_config
     return functools.partial(convert, folder=self._folder, size=config.size, channels=config.channels)
+
+
+def _list_of(folder: pathlib.Path, split: str) -> pathlib.Path | None:
+  return next((folder / name for name in SPLITS[split] if (folder / name).is_file()), None)
+
+
+def _check_ids(folder: pathlib.Path, of_splits: Mapping[str, Sequence[Entry]]) -> None:
+  """Raises UserError if two rows have one image id, in one file or in both."""
+  first: dict[str, str] = {}
+  for entry in itertools.chain.from_iterable(of_splits.values()):
+    if (other := first.setdefault(entry.image_id, entry.file)) != entry.file:
+      raise folders.one_id(entry.image_id, folder / other, folder / entry.file)
+  if len(first) < sum(map(len, of_splits.values())):
+    both = set.intersection(*({entry.image_id for entry in of_split} for of_split in of_splits.values()))
+    raise errors.UserError(
+      f'{folder}: both label files name {min(both)}; expected each image in one split: download both files again'
+    )
 
 
 def read_labels(path: pathlib.Path) -> list[Entry]:
@@ -91,15 +120,16 @@ def read_labels(path: pathlib.Path) -> list[Entry]:
   Raises:
     UserError: a column is missing, a file is named twice, or a word is none of the set's.
   """
-  with path.open(newline='', encoding='utf-8-sig') as file:
-    reader = csv.DictReader(file)
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-      raise errors.UserError(f'{path}: the column {missing[0]} is missing; expected {",".join(COLUMNS)}')
-    entries = [_entry(path, number, row) for number, row in enumerate(reader, start=2)]
-  if len({entry.file for entry in entries}) < len(entries):
-    raise errors.UserError(f'{path}: a file is named twice; expected each image once: download the label file again')
-  return entries
+  entries: dict[str, Entry] = {}
+  for line, row in lists.rows(path, COLUMNS):
+    entry = _entry(path, line, row)
+    if entry.file in entries:
+      raise errors.UserError(
+        f'{path}: a file is named twice, {entry.file} in line {line} again; expected each image once: download the label'
+        ' file again'
+      )
+    entries[entry.file] = entry
+  return list(entries.values())
 
 
 def _entry(path: pathlib.Path, line: int, row: Mapping[str, str]) -> Entry:
@@ -109,7 +139,8 @@ def _entry(path: pathlib.Path, line: int, row: Mapping[str, str]) -> Entry:
   }
   labels['gender'] = _word(path, line, 'gender', row, _GENDERS)
   labels['age_decades'] = _word(path, line, 'age', row, _AGES)
-  return Entry(row['file'], labels, row['service_test'] == 'True')
+  service = _word(path, line, 'service_test', {'service_test': row['service_test'].lower()}, _SERVICE)
+  return Entry(row['file'].replace('\\', '/'), labels, service)
 
 
 def _word(path: pathlib.Path, line: int, column: str, row: Mapping[str, str], words: Mapping[str, Any]) -> Any:
@@ -117,13 +148,13 @@ def _word(path: pathlib.Path, line: int, column: str, row: Mapping[str, str], wo
     return words[row[column]]
   dates = '; a spreadsheet turns 10-19 into a date: take the file as it was downloaded' if column == 'age' else ''
   raise errors.UserError(
-    f'{path}: line {line} has the {column} {row[column]!r}; expected one of {", ".join(words)}{dates}'
+    f'{path}: line {line} has the {column} {lists.shown(row[column])}; expected one of {", ".join(words)}{dates}'
   )
 
 
 def convert(entry: Entry, *, folder: pathlib.Path, size: int, channels: int) -> list[base.Face | base.LeftOut]:
   """Turns one row into a face; where none is found, into the central square of the image, which is a crop already."""
-  image_id, path = os.path.splitext(entry.file)[0], folder / entry.file
+  image_id, path = entry.image_id, folder / entry.file
   try:
     image = crop.read_image(path)
   except errors.UserError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import mmap
 import pathlib
@@ -13,10 +12,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
-from mtface.faces import crop
-from tfds_builders import base
+from mtface.faces import crop, folders
+from tfds_builders import base, lists
 
 SIDE = 48
+FILES = (
+  'fer2013.csv',
+  'icml_face_data.csv',
+)  # Kaggle's archive has the same rows under both names, with other columns' order
+COLUMNS = ('emotion', 'pixels', 'Usage')
 SPLITS = {'Training': 'train', 'PublicTest': 'public_test', 'PrivateTest': 'private_test'}
 FERPLUS_FILE = 'fer2013new.csv'
 VOTE_COLUMNS = (
@@ -38,6 +42,20 @@ _COLUMN_TO_EMOTION8 = {
 }
 _BLOCK = 64  # rows in an item
 _PIXEL = {str(value).encode(): value for value in range(256)}
+
+
+class Table(NamedTuple):
+  """How the csv is to be read.
+
+  Attributes:
+    path: the file.
+    encoding: of Python's names.
+    header: its columns.
+  """
+
+  path: pathlib.Path
+  encoding: str
+  header: lists.Header
 
 
 class Row(NamedTuple):
@@ -65,6 +83,12 @@ class Builder(base.FaceBuilder):
     ' fer2013new.csv from https://github.com/microsoft/FERPlus beside it adds the emotion8 labels;'
     ' pass that folder'
   )
+  OTHER_LAYOUTS = (
+    (
+      '[Tt]rain*/[Aa]ng*/*.*',
+      'FER-2013 as folders of classes, whose pictures were compressed again and whose two test splits are one: fer2013.csv is needed',
+    ),
+  )
   TASKS = ('emotion7', 'emotion8')
   NOTES = (('ferplus_without_majority', 'no majority, or one for unknown or NF: emotion8 is masked'),)
 
@@ -74,16 +98,16 @@ class Builder(base.FaceBuilder):
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns fer2013.csv in `manual_dir` or in a folder in it, as the archive unpacks."""
-    folder = self.find_in(manual_dir, 'fer2013.csv', lambda folder: (folder / 'fer2013.csv').is_file())
-    return folder / 'fer2013.csv'
+    folder = self.find_in(manual_dir, 'fer2013.csv', lambda folder: _csv_of(folder) is not None)
+    return _csv_of(folder) or folder
 
   def items(self, source: Any) -> dict[str, Sequence[Any]]:
     """Returns blocks of rows by split."""
     ferplus = source.parent / FERPLUS_FILE
-    votes = read_votes(ferplus) if ferplus.is_file() else None
-    rows = index_rows(source, votes)
+    votes = read_votes(ferplus) if folders.is_file_there(ferplus) else None
+    table, rows = index_rows(source, votes)
     return {
-      split: [(source, of_split[i : i + _BLOCK]) for i in range(0, len(of_split), _BLOCK)]
+      split: [(table, of_split[i : i + _BLOCK]) for i in range(0, len(of_split), _BLOCK)]
       for split, of_split in rows.items()
     }
 
@@ -97,22 +121,62 @@ class Builder(base.FaceBuilder):
     return functools.partial(convert_block, size=config.size, channels=config.channels)
 
 
-def index_rows(path: pathlib.Path, votes: Sequence[tuple[str, tuple[int, ...]]] | None) -> dict[str, list[Row]]:
+def _csv_of(folder: pathlib.Path) -> pathlib.Path | None:
+  return next((folder / name for name in FILES if (folder / name).is_file()), None)
+
+
+def index_rows(
+  path: pathlib.Path, votes: Sequence[tuple[str, tuple[int, ...]]] | None
+) -> tuple[Table, dict[str, list[Row]]]:
   """Finds where the rows of fer2013.csv start and end, and which split each belongs to, without reading the pixels.
 
   Raises:
-    UserError: the header is not emotion,pixels,Usage; a row's Usage is unknown; the votes do not go with the rows.
+    UserError: a column is missing; a row's Usage is unknown; the votes do not go with the rows.
   """
+  encoding = lists.encoding_of(path)
   rows: dict[str, list[Row]] = {split: [] for split in SPLITS.values()}
-  for number, (start, end, usage) in enumerate(_usages(path)):
-    if usage not in SPLITS:
-      raise errors.UserError(f'{path}: row {number} has the Usage {usage!r}; expected one of {", ".join(SPLITS)}')
-    of_row = None if votes is None else _votes_of_row(path, votes, number, usage)
-    rows[SPLITS[usage]].append(Row(number, start, end, of_row))
+  with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+    spans = _spans(text, encoding)
+    table = Table(path, encoding, lists.header_of(path, _line(text, next(spans), encoding).decode(), COLUMNS))
+    filled = ((span, line) for span in spans if (line := _line(text, span, encoding)).strip(b' "\r'))
+    for number, ((start, end), line) in enumerate(filled):
+      usage = _fields(table, number, line)['Usage'].decode('latin-1')
+      if usage not in SPLITS:
+        raise errors.UserError(
+          f'{path}: row {number} has the Usage {lists.shown(usage)}; expected one of {", ".join(SPLITS)}'
+        )
+      of_row = None if votes is None else _votes_of_row(path, votes, number, usage)
+      rows[SPLITS[usage]].append(Row(number, start, end, of_row))
   total = sum(map(len, rows.values()))
   if votes is not None and total != len(votes):
     raise errors.UserError(f'{path.parent / FERPLUS_FILE}: {len(votes)} rows, but {path} has {total}; expected as many')
-  return {split: of_split for split, of_split in rows.items() if of_split}
+  return table, {split: of_split for split, of_split in rows.items() if of_split}
+
+
+def _spans(text: mmap.mmap, encoding: str) -> Iterator[tuple[int, int]]:
+  """Yields start and end of the lines in bytes; the last one need not end in a newline."""
+  newline, start = '\n'.encode(encoding), 0
+  while start < len(text):
+    end = text.find(newline, start)
+    end = len(text) if end < 0 else end
+    yield start, end
+    start = end + len(newline)
+
+
+def _line(text: mmap.mmap, span: tuple[int, int], encoding: str) -> bytes:
+  """A line in UTF-8, which most files are in already."""
+  line = text[slice(*span)]
+  return line if encoding in ('utf-8', lists.OTHER) else line.decode(encoding).encode()
+
+
+def _fields(table: Table, number: int, line: bytes) -> dict[str, bytes]:
+  """The fields of a row by column, without blanks and quotation marks around them."""
+  fields = line.split(table.header.delimiter.encode())
+  if len(fields) != len(table.header.names):
+    raise errors.UserError(
+      f'{table.path}: row {number} has {len(fields)} fields; expected {",".join(table.header.names)}'
+    )
+  return {name: field.strip(b' "\r') for name, field in zip(table.header.names, fields, strict=True)}
 
 
 def _votes_of_row(
@@ -129,51 +193,18 @@ def _votes_of_row(
   return of_row
 
 
-def _usages(path: pathlib.Path) -> Iterator[tuple[int, int, str]]:
-  """Yields start, end and Usage of the rows after the header."""
-  if path.stat().st_size == 0:
-    raise errors.UserError(f'{path}: the file is empty; expected a header emotion,pixels,Usage and 35,887 rows')
-  with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-    start = _header_end(path, text)
-    while start < len(text):
-      newline = text.find(b'\n', start)
-      end = len(text) if newline < 0 else newline
-      # The Usage is the last field, and the pixels before it need not be looked at.
-      usage = text[max(text.rfind(b',', start, end) + 1, start) : end].decode('latin-1').strip(' "\r')
-      if usage or end - start > 2:  # else an empty line
-        yield start, end, usage
-      start = end + 1
-
-
-def _header_end(path: pathlib.Path, text: mmap.mmap) -> int:
-  end = text.find(b'\n')
-  end = len(text) if end < 0 else end
-  header = [name.strip(' "\r\ufeff') for name in text[: min(end, 200)].decode('utf-8', 'replace').split(',')]
-  if header != ['emotion', 'pixels', 'Usage']:
-    missing = [name for name in ('emotion', 'pixels', 'Usage') if name not in header]
-    what = f'the column {missing[0]} is missing' if missing else 'the columns are not in the expected order'
-    raise errors.UserError(f'{path}: {what}: the header is {",".join(header)!r}; expected emotion,pixels,Usage')
-  return end + 1
-
-
 def read_votes(path: pathlib.Path) -> list[tuple[str, tuple[int, ...]]]:
   """Returns the Usage and the ten votes of every row of FERPlus' fer2013new.csv.
 
   Raises:
     UserError: a column is missing, or a vote is not a whole number of 0 or more.
   """
-  with path.open(newline='', encoding='utf-8-sig') as file:
-    reader = csv.DictReader(file)
-    missing = [name for name in ('Usage', *VOTE_COLUMNS) if name not in (reader.fieldnames or ())]
-    if missing:
-      raise errors.UserError(
-        f'{path}: the column {missing[0]} is missing; expected Usage and {", ".join(VOTE_COLUMNS)}'
-      )
-    return [(row['Usage'], _parse_votes(path, number, row)) for number, row in enumerate(reader)]
+  rows = (row for _, row in lists.rows(path, ('Usage', *VOTE_COLUMNS)))
+  return [(row['Usage'], _parse_votes(path, number, row)) for number, row in enumerate(rows)]
 
 
 def _parse_votes(path: pathlib.Path, number: int, row: dict[str, str]) -> tuple[int, ...]:
-  texts = [row[name] or '' for name in VOTE_COLUMNS]
+  texts = [row[name] for name in VOTE_COLUMNS]
   wrong = [f'{name} = {text!r}' for name, text in zip(VOTE_COLUMNS, texts, strict=True) if not text.isdecimal()]
   if wrong:
     raise errors.UserError(f'{path}: row {number} has {wrong[0]}; expected a number of votes')
@@ -194,21 +225,16 @@ def majority(votes: Sequence[int]) -> int | None:
 
 
 def convert_block(
-  block: tuple[pathlib.Path, Sequence[Row]], *, size: int = SIDE, channels: int = 1
+  block: tuple[Table, Sequence[Row]], *, size: int = SIDE, channels: int = 1
 ) -> list[base.Face | base.LeftOut]:
   """Turns a block of rows of the csv into faces of uint8 [size, size, channels]; three channels are equal."""
-  path, rows = block
-  with path.open('rb') as file:
-    return [_face(path, row, _read(file, row), size, channels) for row in rows]
+  table, rows = block
+  with table.path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+    return [_face(table, row, _line(text, (row.start, row.end), table.encoding), size, channels) for row in rows]
 
 
-def _read(file: Any, row: Row) -> bytes:
-  file.seek(row.start)
-  return file.read(row.end - row.start)
-
-
-def _face(path: pathlib.Path, row: Row, line: bytes, size: int, channels: int) -> base.Face:
-  emotion, pixels = _parse_row(path, row.number, line)
+def _face(table: Table, row: Row, line: bytes, size: int, channels: int) -> base.Face:
+  emotion, pixels = _parse_row(table, row.number, line)
   labels = {'emotion7': emotion}
   if row.votes is not None and (emotion8 := majority(row.votes)) is not None:
     labels['emotion8'] = emotion8
@@ -228,20 +254,18 @@ def _stored(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
   return np.repeat(grey, channels, axis=2)
 
 
-def _parse_row(path: pathlib.Path, number: int, line: bytes) -> tuple[int, np.ndarray]:
-  fields = line.split(b',')
-  if len(fields) != 3:
-    raise errors.UserError(f'{path}: row {number} has {len(fields)} fields; expected emotion,pixels,Usage')
-  emotion = fields[0].strip(b' "').decode('latin-1')
+def _parse_row(table: Table, number: int, line: bytes) -> tuple[int, np.ndarray]:
+  path, fields = table.path, _fields(table, number, line)
+  emotion = fields['emotion'].decode('latin-1')
   if emotion not in ('0', '1', '2', '3', '4', '5', '6'):
-    raise errors.UserError(f'{path}: row {number} has the emotion {emotion!r}; expected a label from 0 to 6')
-  words = fields[1].strip(b' "').split()
+    raise errors.UserError(f'{path}: row {number} has the emotion {lists.shown(emotion)}; expected a label from 0 to 6')
+  words = fields['pixels'].split()
   if len(words) != SIDE * SIDE:
     raise errors.UserError(f'{path}: row {number} has {len(words)} pixels; expected {SIDE * SIDE} (48x48)')
   try:
     pixels = bytes(map(_PIXEL.__getitem__, words))  # a table is three times as fast as int()
   except KeyError as error:
     raise errors.UserError(
-      f'{path}: row {number} has the pixel {error.args[0].decode("latin-1")!r}; expected 0 to 255'
+      f'{path}: row {number} has the pixel {lists.shown(error.args[0].decode("latin-1"))}; expected 0 to 255'
     ) from None
   return int(emotion), np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE, 1)

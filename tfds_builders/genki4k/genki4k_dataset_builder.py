@@ -11,13 +11,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop
-from tfds_builders import base, detected
+from mtface.faces import crop, folders
+from tfds_builders import base, detected, lists
 
 
 class Photo(NamedTuple):
   """One line of labels.txt with the file that it is about."""
 
+  image_id: str  # file0001
   path: pathlib.Path
   smile: int
   pose: tuple[float, float, float]  # yaw, pitch, roll in radians
@@ -64,39 +65,43 @@ def read_labels(folder: pathlib.Path) -> list[Photo]:
   """Reads labels.txt, whose line N is about the Nth file in files/.
 
   Raises:
-    UserError: a line is not a smile label and three angles, or lines and files do not go together.
+    UserError: a line is not a smile label and three angles, lines and files do not go together, or two files have one id.
   """
   path = folder / 'labels.txt'
-  rows = [row.split() for row in path.read_text(encoding='utf-8', errors='replace').splitlines() if row.strip()]
-  files = sorted((folder / 'files').glob('*.jpg'))
+  rows = [(number, line.split()) for number, line in lists.lines(path)]
+  files = folders.by_id((file.stem.lower(), file) for file in folders.files(folder / 'files', folders.IMAGES))
   if len(rows) != len(files):
     raise errors.UserError(
       f'{path}: {len(rows)} labels but {len(files)} images in {folder / "files"}; expected one line an image'
       ' (4,000 in the whole set): unpack genki4k.tar again'
     )
-  expected = [f'file{number:04d}.jpg' for number in range(1, len(rows) + 1)]
-  for number, (file, name) in enumerate(zip(files, expected, strict=True), start=1):
-    if file.name != name:
-      raise errors.UserError(f'{folder / "files" / name}: the image of line {number} of {path} is missing')
-  return [_photo(path, number, row, file) for number, (row, file) in enumerate(zip(rows, files, strict=True), start=1)]
+  expected = [f'file{place:04d}' for place in range(1, len(rows) + 1)]
+  for (number, _), image_id in zip(rows, expected, strict=True):
+    if image_id not in files:
+      raise errors.UserError(f'{folder / "files" / image_id}.jpg: the image of line {number} of {path} is missing')
+  return [
+    _photo(path, number, row, image_id, files[image_id]) for (number, row), image_id in zip(rows, expected, strict=True)
+  ]
 
 
-def _photo(path: pathlib.Path, number: int, row: list[str], file: pathlib.Path) -> Photo:
+def _photo(path: pathlib.Path, number: int, row: list[str], image_id: str, file: pathlib.Path) -> Photo:
   try:
     smile, yaw, pitch, roll = row
     pose = (float(yaw), float(pitch), float(roll))
+    if not np.isfinite(pose).all():
+      raise ValueError
   except ValueError:
     raise errors.UserError(
-      f'{path}: line {number} is {" ".join(row)!r}; expected four numbers: smile yaw pitch roll'
+      f'{path}: line {number} is {lists.shown(" ".join(row))}; expected four numbers: smile yaw pitch roll'
     ) from None
   if smile not in ('0', '1'):
     raise errors.UserError(f'{path}: line {number} has the smile label {smile!r}; expected 0 or 1')
-  return Photo(file, int(smile), pose)
+  return Photo(image_id, file, int(smile), pose)
 
 
 def convert(photo: Photo, *, size: int, channels: int) -> list[base.Face | base.LeftOut]:
   """Turns one photograph into a face; where none is found, into the central square of the photograph."""
-  image_id = photo.path.stem
+  image_id = photo.image_id
   try:
     image = crop.read_image(photo.path)
   except errors.UserError as error:

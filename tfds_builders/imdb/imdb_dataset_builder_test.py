@@ -135,6 +135,17 @@ def test_a_set_of_which_nothing_is_left(tmp_path):
     build_set('imdb', raw, tmp_path / 'data')
 
 
+def test_newborns_keep_their_age(tmp_path):
+  assert imdb_wiki.labels(imdb_wiki.Entry('a', tmp_path, 0, 1, '', 1.0, 0)) == {
+    'age_years': 0,
+    'age_group': 0,
+    'gender': 1,
+  }
+  born = entry('newborn', dob=datenum(2010, 3, 1), photo_taken=2010)
+  record = by_id(build_set('imdb', make_imdb_wiki(tmp_path / 'raw', 'imdb', [born]), tmp_path / 'data'))['00/newborn']
+  assert (int(record['labels']['age_years']), bool(record['mask']['age_years'])) == (0, True)
+
+
 # --- Ages ---------------------------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,13 +14,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop
+from mtface.faces import crop, folders
 from mtface.progress import warn
-from tfds_builders import base, detected
+from tfds_builders import base, detected, lists
 
 PEOPLE = 5749  # in the whole set
 LIST_FILE = 'ytf_subjects.txt'
 LISTED_PEOPLE = 596  # with at least two photographs here and a video in YouTube Faces (Best-Rowden et al. 2014)
+
+_NUMBERED = re.compile(r'.*_\d{4}\.\w+')
 
 _FACE_PLACE = 0.5  # of the side: photographs were cut around the face, which is in their middle half
 _CENTER_CROP = 224 / 250  # of the side (Savchenko 2021: the central 224x224 of 250x250)
@@ -112,9 +115,7 @@ class Builder(base.FaceBuilder):
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns the folder of folders of people: `manual_dir` or a folder in it, as the archive unpacks."""
-    return self.find_in(
-      manual_dir, 'NAME/NAME_0001.jpg', lambda folder: next(folder.glob('*/*_0001.jpg'), None) is not None
-    )
+    return self.find_in(manual_dir, 'NAME/NAME_0001.jpg', lambda folder: any(map(_photos_of, folders.folders(folder))))
 
   def items(self, source: Any) -> dict[str, Sequence[Photo]]:
     """Returns the photographs as one split; for recognition LFW has no division of its own."""
@@ -133,10 +134,11 @@ def photos(folder: pathlib.Path, people: int = PEOPLE, least: int = 1) -> list[P
   than `people` it is not known, which is an error for a subset: the subset is there for its label space.
 
   Raises:
-    UserError: a subset does not have `people` people, or the list names nobody who is here.
+    UserError: a subset does not have `people` people, two files have one id, or the list is not in order.
   """
-  paths = sorted(folder.glob('*/*_[0-9][0-9][0-9][0-9].jpg'))
-  counts = collections.Counter(path.parent.name for path in paths)
+  found = folders.by_id((path.stem, path) for person in folders.folders(folder) for path in _photos_of(person))
+  paths = list(found.values())
+  counts = collections.Counter(_name(path) for path in paths)
   names = sorted(name for name, count in counts.items() if count >= least)
   if least > 1 and len(names) != people:
     raise errors.UserError(
@@ -150,25 +152,41 @@ def photos(folder: pathlib.Path, people: int = PEOPLE, least: int = 1) -> list[P
   return [
     Photo(path, name, counts[name], numbers.get(name, -1), name in listed)
     for path in paths
-    if counts[name := path.parent.name] >= least
+    if counts[name := _name(path)] >= least
   ]
+
+
+def _photos_of(person: pathlib.Path) -> list[pathlib.Path]:
+  """NAME_0001.jpg and so on in a folder, sorted."""
+  return [path for path in folders.files(person, folders.IMAGES) if _NUMBERED.fullmatch(path.name)]
+
+
+def _name(path: pathlib.Path) -> str:
+  return folders.composed(path.parent.name)
 
 
 def read_list(folder: pathlib.Path) -> set[str]:
   """Returns the names of ytf_subjects.txt in `folder` or above it, with underscores for spaces; none without the file.
 
   Raises:
-    UserError: it names nobody who is in `folder`.
+    UserError: it names nobody who is in `folder`, or is no Unicode and has a name with an accent that nobody there has.
   """
-  path = next((f / LIST_FILE for f in (folder, folder.parent) if (f / LIST_FILE).is_file()), None)
+  path = next((f / LIST_FILE for f in (folder, folder.parent) if folders.is_file_there(f / LIST_FILE)), None)
   if path is None:
     return set()
-  lines = (line.partition('#')[0].strip() for line in path.read_text(encoding='utf-8').splitlines())
-  names = {line.replace(' ', '_') for line in lines if line}
-  if not any((folder / name).is_dir() for name in names):
+  texts = (line.partition('#')[0].strip() for _, line in lists.lines(path))
+  names = {folders.composed(text.replace(' ', '_')) for text in texts if text}
+  here = {folders.composed(person.name) for person in folders.folders(folder)}
+  if not names & here:
     raise errors.UserError(
       f'{path}: none of its {len(names)} lines is the name of a folder in {folder}; expected one name a line, such as'
       ' Aaron_Eckhart'
+    )
+  strange = sorted(name for name in names - here if not name.isascii())
+  if strange and lists.encoding_of(path) == lists.OTHER:
+    raise errors.UserError(
+      f'{path}: the encoding is no Unicode, and read as Windows-1252 it has {strange[0]!r}, of whom there is no folder;'
+      ' save it again as UTF-8'
     )
   return names
 

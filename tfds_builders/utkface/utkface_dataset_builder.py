@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
-from mtface.faces import crop
+from mtface.faces import crop, folders
 from tfds_builders import base, detected
 
 _ENDING = '.chip.jpg'  # nearly all end in .jpg.chip.jpg, but not 55_0_0_20170116232725357jpg.chip.jpg
@@ -43,6 +43,9 @@ class Builder(base.FaceBuilder):
     'download "Aligned&Cropped Faces" (UTKFace.tar.gz) from https://susanqq.github.io/UTKFace/, unpack it, and give the'
     ' folder that holds the *.chip.jpg files'
   )
+  OTHER_LAYOUTS = (
+    ('[0-9]*_*.jpg', 'UTKFace, but not its aligned chips ("In-the-wild Faces", or chips that were given other names)'),
+  )
   TASKS = ('age_years', 'age_group', 'gender', 'ethnicity5')
   NOTES = (('label_missing_in_file_name', 'what the file name does not give is masked'),)
 
@@ -59,11 +62,11 @@ class Builder(base.FaceBuilder):
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns the folder of chips: `manual_dir` or a folder in it, as the archive unpacks."""
-    return self.find_in(manual_dir, f'*{_ENDING}', lambda folder: next(folder.glob(f'*{_ENDING}'), None) is not None)
+    return self.find_in(manual_dir, f'*{_ENDING}', lambda folder: any(_chips(folder)))
 
   def items(self, source: Any) -> dict[str, Sequence[pathlib.Path]]:
     """Returns all chips as one split; UTKFace has no division of its own."""
-    return {'train': sorted(source.glob(f'*{_ENDING}'))}
+    return {'train': list(folders.by_id((_image_id(path), path) for path in _chips(source)).values())}
 
   def converter(self) -> Callable[[pathlib.Path], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that reads the labels and resizes the chip of one file."""
@@ -71,9 +74,17 @@ class Builder(base.FaceBuilder):
     return functools.partial(convert, size=config.size, channels=config.channels, detect=self._detects())
 
 
+def _chips(folder: pathlib.Path) -> list[pathlib.Path]:
+  return folders.files(folder, _ENDING)
+
+
+def _image_id(path: pathlib.Path) -> str:
+  return path.name[: -len(_ENDING)]
+
+
 def convert(path: pathlib.Path, *, size: int, channels: int, detect: bool = False) -> list[base.Face | base.LeftOut]:
   """Turns one chip into a face. Its id is the file name, less the ending that all have."""
-  image_id = path.name.removesuffix(_ENDING)
+  image_id = _image_id(path)
   try:
     image = crop.read_image(path)
   except errors.UserError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from tfds_builders import base, clips
+from mtface.faces import folders
+from tfds_builders import base, clips, lists
 
 SPLITS = {'train': 'Train', 'validation': 'Val'}
-ENDING = '.mp4'
 
 
 class Builder(clips.ClipsBuilder):
@@ -44,16 +45,16 @@ def clips_of(folder: pathlib.Path, split: str) -> list[clips.Clip]:
   """Returns the clips that the list of a split names, and those of its folder that it does not (their label is -1).
 
   Raises:
-    UserError: the list or the folder is missing, or the list is not in order.
+    UserError: the list or the folder is missing, the list is not in order, or two files would be one clip.
   """
   name = SPLITS[split]
   for path in (folder / f'{name}_labels.txt', folder / name):
     if not path.exists():
       raise errors.UserError(f'{path}: it is missing; expected both splits of VGAF: unpack the archive of this one too')
   labels = read_labels(folder / f'{name}_labels.txt')
-  unlisted = {path.stem for path in (folder / name).glob(f'*{ENDING}')} - set(labels)
-  labels |= dict.fromkeys(unlisted, -1)
-  return [clips.Clip(f'{split}/{clip}', folder / name / f'{clip}{ENDING}', labels[clip]) for clip in sorted(labels)]
+  files = folders.by_id((path.stem, path) for path in folders.files(folder / name, folders.VIDEOS))
+  paths = {clip: folder / name / f'{clip}.mp4' for clip in labels} | files
+  return [clips.Clip(f'{split}/{clip}', paths[clip], labels.get(clip, -1)) for clip in sorted(paths)]
 
 
 def read_labels(path: pathlib.Path) -> dict[str, int]:
@@ -63,13 +64,16 @@ def read_labels(path: pathlib.Path) -> dict[str, int]:
     UserError: a line has not two words, its label is none of the three, or a clip is named twice.
   """
   labels: dict[str, int] = {}
-  for number, line in enumerate(path.read_text(encoding='utf-8-sig').splitlines(), start=1):
-    words = line.replace(',', ' ').split()
-    if not words or (number == 1 and words[-1].lower() == 'label'):
+  for number, line in lists.lines(path):
+    words = line.replace(',', ' ').replace(';', ' ').split()
+    if number == 1 and words[-1].lower() == 'label':
       continue
     if len(words) != 2 or words[1] not in ('1', '2', '3'):
-      raise errors.UserError(f'{path}: line {number} is {line!r}; expected a clip and 1, 2 or 3, as in 12_3 1')
-    clip = words[0].removesuffix(ENDING)
+      raise errors.UserError(
+        f'{path}: line {number} is {lists.shown(line)}; expected a clip and 1, 2 or 3, as in 12_3 1'
+      )
+    name, ending = os.path.splitext(words[0])
+    clip = folders.composed(name if ending.lower() in folders.VIDEOS else words[0])
     if clip in labels:
       raise errors.UserError(f'{path}: line {number} names {clip} again; expected each clip once')
     labels[clip] = int(words[1]) - 1

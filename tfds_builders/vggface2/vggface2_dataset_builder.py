@@ -79,7 +79,7 @@ def convert(
   subject, _, name = photo.image_id.partition('/')
   if not name:
     return [base.LeftOut(photo.image_id, 'a person without photographs', damaged=False)]
-  path = folder / photos_lib.PARTITIONS[photo.partition] / f'{photo.image_id}.jpg'
+  path = folder / photos_lib.PARTITIONS[photo.partition] / f'{photo.image_id}{photo.ending}'
   try:
     image = crop.read_image(path)
   except errors.UserError as error:
