@@ -3,8 +3,9 @@
 The index is made in one pass over the records, in which no image is decoded: by `mtface build` when the set is finished, or when the set
 is first used. It lies beside the shards, as one file a column, and is memory-mapped: a set of millions is opened at once.
 
-It knows the shards that it was made of by a hash of their content, the set's *fingerprint*, so that a set that was built again or replaced
-is noticed. The content is read again only where a shard's size or times have changed since.
+It knows the shards that it was made of by a hash of their bytes, so that a set that was replaced is noticed; they are read again only where
+a shard's size or times have changed since. What was read from them has a hash too, the *fingerprint* of the split: the same set built
+again has the same one, though the bytes of its shards may differ (the order of fields in a record is not fixed).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Index:
     folder: of the prepared set.
     name: SET/CONFIG:SPLIT.
     shards: its files, in order.
-    fingerprint: 16 hex digits of the content of its shards.
+    fingerprint: 16 hex digits of all that its records say, pixels included, in the order of the ids.
     image_shape: (H, W, C).
     encoded: whether images are stored as JPEG, not as they are.
     encoded_bytes: of all images together as they are stored.
@@ -105,10 +106,11 @@ def load_index(set_name: str, split: str, data_dir: pathlib.Path) -> Index:
     known = _known_shards(cache)
     shards = tuple(folder / name for name in splits[split])
     digests = {path.name: _digest(path, known.get(path.name)) for path in shards}
-    found = _read(cache, _fingerprint(folder, digests), digests)
+    form = _form(folder)
+    found = _read(cache, form, digests)
     if found is None:
       found = _make(folder, f'{set_name}:{split}', shards)
-      found |= {'fingerprint': _fingerprint(folder, digests), 'shards': digests}
+      found |= {'fingerprint': _fingerprint(form, found['columns']), 'form': form, 'shards': digests}
       found = _written(cache, found) or found | {'cache': None}
   fields = {key: found[key] for key in ('fingerprint', 'encoded', 'encoded_bytes', 'columns', 'cache')}
   fields |= {'image_shape': tuple(found['image_shape']), 'times': tuple(shard[:3] for shard in digests.values())}
@@ -173,13 +175,20 @@ def _times(path: pathlib.Path) -> list[int]:
   return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
-def _fingerprint(folder: pathlib.Path, shards: Mapping[str, Shard]) -> str:
-  """16 hex digits of the shards' content, and of what it means: the form of the records and the names of the classes."""
+def _form(folder: pathlib.Path) -> str:
+  """A hash of what the records' numbers mean: their features and the names of classes."""
   digest = hashlib.blake2b(digest_size=8)
   for path in [folder / 'features.json', *sorted(folder.glob('*.labels.txt'))]:
     digest.update(path.read_bytes())
-  for name, shard in shards.items():
-    digest.update(f'{name} {shard[3]}'.encode())
+  return digest.hexdigest()
+
+
+def _fingerprint(form: str, columns: Mapping[str, np.ndarray]) -> str:
+  digest = hashlib.blake2b(form.encode(), digest_size=8)
+  for name, values in sorted(columns.items()):
+    if name != 'positions':  # which depend on the number of shards
+      digest.update(f'{name} {values.dtype} {values.shape}'.encode())
+      digest.update(np.ascontiguousarray(values).data)
   return digest.hexdigest()
 
 
@@ -294,13 +303,13 @@ def _known_shards(cache: pathlib.Path) -> dict[str, Shard]:
     return {}
 
 
-def _read(cache: pathlib.Path, fingerprint: str, shards: Mapping[str, Shard]) -> dict[str, Any] | None:
+def _read(cache: pathlib.Path, form: str, shards: Mapping[str, Shard]) -> dict[str, Any] | None:
   """The index, or None where it is absent, damaged, or of other shards."""
   try:
     index = json.loads((cache / 'index.json').read_text())
     if index['format'] != FORMAT:
       return None
-    if index['fingerprint'] != fingerprint:
+    if (index['form'], _bytes_of(index['shards'])) != (form, _bytes_of(shards)):
       warn(f'{cache.parent.parent}: the set has changed since it was used last; its index is made again')
       return None
     for name, size in index['bytes'].items():
@@ -318,6 +327,10 @@ def _read(cache: pathlib.Path, fingerprint: str, shards: Mapping[str, Shard]) ->
     return None
 
 
+def _bytes_of(shards: Mapping[str, Shard]) -> dict[str, str]:
+  return {name: shard[3] for name, shard in shards.items()}
+
+
 def _written(cache: pathlib.Path, found: dict[str, Any]) -> dict[str, Any] | None:
   """Writes an index under a temporary name and renames it, so that a killed process leaves no half one; None where that cannot be."""
   temporary = None
@@ -331,7 +344,7 @@ def _written(cache: pathlib.Path, found: dict[str, Any]) -> dict[str, Any] | Non
     _write_json(temporary / 'index.json', {'format': FORMAT, 'bytes': sizes} | head)
     shutil.rmtree(cache, ignore_errors=True)
     temporary.rename(cache)
-    return _read(cache, found['fingerprint'], found['shards'])
+    return _read(cache, found['form'], found['shards'])
   except OSError as error:  # a read-only data_dir or a full disk
     warn(f'{cache}: no index could be written ({error}); it is made at every start')
     return None
