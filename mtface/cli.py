@@ -69,14 +69,11 @@ def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tupl
   args = flags.FlagValues()
   define_flags(args, COMMANDS[command].flags)
   argv = ['mtface', *rest]
-  try:
+  with config_files.flag_errors(f'`mtface {command} --help`'):
     if config is not None:  # its overrides, --config.FIELD=VALUE
       config_files.check_overrides(config, rest)
       config_flags.DEFINE_config_dict('config', config, flag_values=args, sys_argv=argv)
     return args, args(argv)[1:]
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    message = ' '.join(str(error).split()).strip('"')
-    raise UserError(f'{message} (`mtface {command} --help` lists the flags)') from error
 
 
 def main(argv: Sequence[str] | None = None) -> Any:

@@ -104,6 +104,12 @@ def test_all_combinations():
     ('optimizer.lr=0.1', r"--over: tiny has no field 'optimizer.lr'"),
     ('seed.x=1', r"--over: tiny has no field 'seed.x'"),
     ('optimizer.rate=fast', r'--over: optimizer.rate=fast: expected float, as 0.01'),
+    ('seed=1.9', r'--over: seed=1.9: expected int, as 0'),
+    ('seed=True', r'--over: seed=True: expected int, as 0'),
+    ('augment.flip=maybe', r'--over: augment.flip=maybe: expected bool, as True'),
+    ('augment.flip=2', r'--over: augment.flip=2: expected bool, as True'),
+    ('optimizer.rate=None', r'--over: optimizer.rate=None: expected float'),
+    ('optimizer=adam', r'--over: optimizer=adam: expected ConfigDict'),
     ('seed=0,0', r'two jobs would share the folder tiny_seed_0'),
   ],
 )
