@@ -8,14 +8,16 @@ import json
 import os
 import pathlib
 import re
+from typing import Any
 
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mtface import process
+from mtface import jax_settings, process
 from mtface.config import check_fields, flat, with_defaults
 from mtface.errors import UserError, first_line
 from mtface.files import local_path
+from mtface.progress import warn
 
 CONFIG_FILE = 'config.json'
 # Fields that a resumed run may change without becoming another run: it may go on on other machines.
@@ -33,7 +35,8 @@ def write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def _write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
   path = workdir / CONFIG_FILE
-  text = {'config': json.loads(config.to_json_best_effort()), 'versions': versions()}
+  settings = jax_settings.of_numbers()
+  text = {'config': json.loads(config.to_json_best_effort()), 'versions': versions(), 'jax_settings': settings}
   if path.exists():
     before = flat(read_config(workdir).to_dict())
     now = flat(ConfigDict(text['config']).to_dict())
@@ -46,6 +49,7 @@ def _write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
         f'{path}: this workdir holds a run with {k}={before.get(k)!r}, the config now says {now.get(k)!r}{more}; '
         'use the same config to continue it, or another --workdir'
       )
+    _compare_settings(path, settings)
     return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -56,6 +60,18 @@ def _write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
     raise UserError(
       f'{workdir}: the workdir cannot be written ({error.strerror or error}); choose another --workdir'
     ) from error
+
+
+def _compare_settings(path: pathlib.Path, now: dict[str, Any]) -> None:
+  """Says in a line that a run goes on with other settings of JAX than it began with."""
+  before = json.loads(path.read_text()).get('jax_settings', {})  # older runs have none
+  changed = [
+    f'{name} was {before.get(name, "as JAX has it")}, is {now.get(name, "as JAX has it")}'
+    for name in sorted(before.keys() | now.keys())
+    if before.get(name) != now.get(name)
+  ]
+  if changed:
+    warn(f'{path}: the run began with other settings of JAX, which change its numbers: {"; ".join(changed)}')
 
 
 def read_config(workdir: str | os.PathLike) -> ConfigDict:
