@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from mtface import commands, config_files, streams
 from mtface.config_checks import check_stages
@@ -140,7 +139,7 @@ def parse_job(args: Args, argv: Sequence[str], *, in_pods: bool = False) -> Job:
   end = list(argv).index('--') if '--' in argv else len(argv)
   own, more = argv[:end], argv[end + 1 :]
   overrides = tuple(item for item in own if item.startswith('--config.'))
-  with flag_errors():
+  with config_files.flag_errors():
     words = args(['launch', *(item for item in own if item not in overrides)])[1:]
   if words:
     raise UserError(f'{words[0]!r}: expected only flags; --help lists them, and flags of the command go behind --')
@@ -187,15 +186,6 @@ def _path_in_pod(flag: str, path: str | None) -> pathlib.Path:
   return pathlib.Path(path)
 
 
-@contextlib.contextmanager
-def flag_errors() -> Iterator[None]:
-  """Turns what absl and ml_collections say of a flag into bad input."""
-  try:
-    yield
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    raise UserError(f'{" ".join(str(error).split())} (--help lists the flags)') from error
-
-
 # --- Configs ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -217,17 +207,9 @@ def checked_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
   Raises:
     UserError: there is no such config or field, or a value that cannot work.
   """
-  config = config_files.load_config(name)
-  if incomplete := next((item for item in overrides if '=' not in item), None):
-    raise UserError(f'{incomplete}: expected {incomplete}=VALUE')
-  config_files.check_overrides(config, overrides)
-  values = Args()
-  argv = ['launch', *overrides]
-  with flag_errors():
-    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
-    values(argv)
-  check_stages(values.config, devices=1)
-  return values.config
+  config = config_files.overridden(config_files.load_config(name), overrides)
+  check_stages(config, devices=1)
+  return config
 
 
 def check_processes(job: Job, processes: int) -> None:

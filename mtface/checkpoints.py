@@ -15,6 +15,7 @@ import os
 import pathlib
 import shutil
 import sys
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ _NO_SCORE = -1.0
 _SEAL = 'seal'  # in the metrics of a checkpoint: their own checksum
 _EXTRA = 'extra'  # in the metrics of a checkpoint that is there only to go on from
 _STEP_DIGITS = 9
+_ECHO_SECONDS = 30.0  # after which tensorstore's threads have said what they say of a damaged checkpoint
 _DAMAGED: dict[str, float] = {}  # stands for metrics that cannot be read
 
 
@@ -284,14 +286,19 @@ def _without_echoes() -> Iterator[list[str]]:
   when tensorstore's threads report to an event loop that is no more.
   """
   damage: list[str] = []
-  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+  before = sys.unraisablehook
+  if isinstance(before, _LateEchoes):
+    before = before.hook
+  sys.unraisablehook = lambda _: None
   try:
     with _quiet('asyncio', 'absl'), warnings.catch_warnings():
       warnings.simplefilter('ignore', RuntimeWarning)  # coroutines that were never awaited
       yield damage
       gc.collect()
   finally:
-    sys.unraisablehook = _without_late_echoes(hook) if damage else hook
+    sys.unraisablehook = before
+    if damage:
+      _LateEchoes(before).drop()
 
 
 @contextlib.contextmanager
@@ -307,8 +314,26 @@ def _quiet(*names: str) -> Iterator[None]:
       logging.getLogger(name).setLevel(level)
 
 
-def _without_late_echoes(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
-  return lambda unraisable: None if str(unraisable.exc_value) == 'Event loop is closed' else hook(unraisable)
+class _LateEchoes:
+  """In place of `sys.unraisablehook` for some seconds, in which it drops what comes of an event loop that is no more."""
+
+  def __init__(self, hook: Callable[[Any], Any]):
+    self.hook = hook
+
+  def __call__(self, unraisable: Any) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      self.hook(unraisable)
+
+  def drop(self) -> None:
+    """Takes the hook's place, and gives it back later."""
+    sys.unraisablehook = self
+    timer = threading.Timer(_ECHO_SECONDS, self._give_back)
+    timer.daemon = True
+    timer.start()
+
+  def _give_back(self) -> None:
+    if sys.unraisablehook is self:  # otherwise it is another's by now, or that of a damage since
+      sys.unraisablehook = self.hook
 
 
 class DamagedCheckpointError(UserError):

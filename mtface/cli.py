@@ -10,9 +10,10 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mtface import config_files, process, streams
+from mtface import config_files, jax_settings, process, streams
 from mtface.commands import COMMANDS, FLAG_HELP, define_flags
 from mtface.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
+from mtface.progress import warn
 
 
 def _take_config_flag(argv: Sequence[str]) -> tuple[list[str], str | None]:
@@ -69,20 +70,19 @@ def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tupl
   args = flags.FlagValues()
   define_flags(args, COMMANDS[command].flags)
   argv = ['mtface', *rest]
-  try:
+  with config_files.flag_errors(f'`mtface {command} --help`'):
     if config is not None:  # its overrides, --config.FIELD=VALUE
       config_files.check_overrides(config, rest)
       config_flags.DEFINE_config_dict('config', config, flag_values=args, sys_argv=argv)
     return args, args(argv)[1:]
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    message = ' '.join(str(error).split()).strip('"')
-    raise UserError(f'{message} (`mtface {command} --help` lists the flags)') from error
 
 
 def main(argv: Sequence[str] | None = None) -> Any:
   """The entry point: bad input is one line on stderr and exit code 2; a bug keeps its traceback."""
   streams.outlive_readers()
   _quieten_libraries()
+  for setting in jax_settings.set_aside():
+    warn(f'{setting}: is set aside, since it only makes JAX refuse what libraries do; no number depends on it')
   try:
     code = run(sys.argv[1:] if argv is None else argv)
   except UserError as error:
@@ -95,6 +95,9 @@ def main(argv: Sequence[str] | None = None) -> Any:
     print('mtface: interrupted; the same command continues a training run', file=sys.stderr)
     code = 130
   except Exception as error:
+    if refusal := jax_settings.refusal(error):
+      print(f'mtface: error: {refusal}', file=sys.stderr)
+      sys.exit(EXIT_BAD_INPUT)
     if process.count > 1:
       _leave_the_others(error)
     raise

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from mtface.config import check_fields
 from mtface.errors import UserError
@@ -113,6 +114,32 @@ def _line_of(error: Exception, path: pathlib.Path) -> str:
     return f'{path}:{error.lineno}'
   lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
   return f'{path}:{lines[-1]}' if lines else str(path)
+
+
+def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+  """The config with --config.FIELD=VALUE, each a value of the field's type: no 1.9 for a whole number.
+
+  Raises:
+    UserError: there is no such field, or the value is of another type.
+  """
+  if incomplete := next((item for item in overrides if '=' not in item), None):
+    raise UserError(f'{incomplete}: expected {incomplete}=VALUE')
+  check_overrides(config, overrides)
+  values, argv = flags.FlagValues(), ['mtface', *overrides]
+  with flag_errors():
+    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
+    values(argv)
+  return values.config
+
+
+@contextlib.contextmanager
+def flag_errors(where: str = '--help') -> Iterator[None]:
+  """Turns what absl and ml_collections say of a flag into bad input."""
+  try:
+    yield
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    message = ' '.join(str(error).split()).strip('"')
+    raise UserError(f'{message} ({where} lists the flags)') from error
 
 
 def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -9,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,18 +22,9 @@ from mtface import process
 from mtface.errors import EXIT_PEER_LOST, UserError
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # of schedulers that are about to take the machine away
-# What JAX, Gloo, NCCL and gRPC say when the process at the other end is no more.
-_LOST = (
-  'Gloo',
-  'NCCL',
-  'UNAVAILABLE',
-  'DEADLINE_EXCEEDED',
-  'oordination',
-  'heartbeat',
-  'onnection',
-  'barrier',
-  'Socket',
-)
+# How JAX's runtime says that the process at the other end is no more: the status that an error begins with, or who had to talk to it.
+_LOST_STATUS = ('UNAVAILABLE', 'DEADLINE_EXCEEDED', 'ABORTED', 'CANCELLED')
+_LOST_SPEAKERS = ('Gloo', 'NCCL', 'coordination service')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +57,15 @@ def start(place: Place, settings: ConfigDict) -> None:
   if place.process is not None:
     process.be(place.process, place.processes or 1)  # so that an error is said once
   try:
-    jax.distributed.initialize(
-      place.coordinator,
-      place.processes,
-      place.process,
-      initialization_timeout=settings.start_timeout,
-      heartbeat_timeout_seconds=settings.heartbeat,
-      shutdown_timeout_seconds=settings.heartbeat,
-    )
+    with _without_proxies():
+      jax.distributed.initialize(
+        place.coordinator,
+        place.processes,
+        place.process,
+        initialization_timeout=settings.start_timeout,
+        heartbeat_timeout_seconds=settings.heartbeat,
+        shutdown_timeout_seconds=settings.heartbeat,
+      )
   except ValueError as error:
     raise UserError(
       f'--distributed: no scheduler that JAX knows has started this process ({str(error).splitlines()[0]}); in a bare script, give '
@@ -89,6 +82,16 @@ def start(place: Place, settings: ConfigDict) -> None:
     _watch_coordinator(settings.heartbeat)
 
 
+@contextlib.contextmanager
+def _without_proxies() -> Iterator[None]:
+  """Hides http_proxy and its like: gRPC, which looks at them when a connection is made, would send the processes' talk to the proxy."""
+  hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith('_proxy')}
+  try:
+    yield
+  finally:
+    os.environ.update(hidden)
+
+
 def finish() -> None:
   """Leaves together with the others, so that none of them takes this one for lost. One that is gone already is no matter now."""
   try:
@@ -98,8 +101,21 @@ def finish() -> None:
 
 
 def is_loss(error: BaseException) -> bool:
-  """Whether an exception says that another process is gone."""
-  return process.count > 1 and any(word in f'{type(error).__name__} {error}' for word in _LOST)
+  """Whether an exception says that another process is gone: one of JAX's runtime does, or one that was raised because of such a one.
+
+  No other counts, whatever it says: a lost process is a reason to start all again, and a bug is none.
+  """
+  seen: list[BaseException] = []
+  while error not in seen:
+    if isinstance(error, jax.errors.JaxRuntimeError) and _says_loss(str(error)):
+      return process.count > 1
+    seen.append(error)
+    error = error.__cause__ or error.__context__ or error
+  return False
+
+
+def _says_loss(message: str) -> bool:
+  return message.startswith(_LOST_STATUS) or any(name in message for name in _LOST_SPEAKERS)
 
 
 def leave(code: int) -> NoReturn:

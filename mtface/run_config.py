@@ -19,7 +19,7 @@ from typing import Any
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mtface import process
+from mtface import jax_settings, process
 from mtface.checkpoints import steps_of
 from mtface.config import check_fields, flat, with_defaults
 from mtface.data import sources
@@ -27,6 +27,7 @@ from mtface.data.names import SourceName
 from mtface.errors import UserError, first_line
 from mtface.files import local_path
 from mtface.logs import METRICS_FILE
+from mtface.progress import warn
 from mtface.run import Run
 from mtface.stages import stage_folder, stages_of
 
@@ -90,9 +91,13 @@ def _write_config(config: ConfigDict, workdir: pathlib.Path, data: Data, begun: 
     }
     for stage in data
   }
+  settings = jax_settings.of_numbers()
+  if before:
+    _compare_settings(path, before.get('jax_settings', {}), settings)
   content = {
     'config': json.loads(config.to_json_best_effort()),
     'versions': before.get('versions') or versions(),
+    'jax_settings': before.get('jax_settings', settings),
     'data': noted,
   }
   if before == content:
@@ -175,6 +180,17 @@ def _check_same_data(workdir: pathlib.Path, data: Data) -> None:
           f'{path}: the set {SourceName.parse(source).set_name} is no more the one that this run has read ({source}: fingerprint '
           f'{before["fingerprint"]} on {before["noted"]}, now {fingerprint}); put that one back to continue, or use another --workdir'
         )
+
+
+def _compare_settings(path: pathlib.Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+  """Says in a line that a run goes on with other settings of JAX than it began with."""
+  changed = [
+    f'{name} was {before.get(name, "as JAX has it")}, is {now.get(name, "as JAX has it")}'
+    for name in sorted(before.keys() | now.keys())
+    if before.get(name) != now.get(name)
+  ]
+  if changed:
+    warn(f'{path}: the run began with other settings of JAX, which change its numbers: {"; ".join(changed)}')
 
 
 def read_config(workdir: str | os.PathLike) -> ConfigDict:

@@ -8,7 +8,6 @@ Configs: each job is a run in a folder of its own below the workdir; jobs that a
 
 from __future__ import annotations
 
-import ast
 import copy
 import itertools
 import os
@@ -21,6 +20,7 @@ from ml_collections import ConfigDict
 from mtface import process
 from mtface.checkpoints import Checkpoints
 from mtface.checks import check_experiment
+from mtface.config_files import overridden
 from mtface.errors import UserError
 from mtface.evaluate import evaluate
 from mtface.files import local_path
@@ -68,7 +68,7 @@ def jobs(configs: Sequence[ConfigDict], over: str = '') -> list[tuple[str, Confi
   for config, values in itertools.product(configs, itertools.product(*(values for _, values in axes))):
     config = copy.deepcopy(config)
     for (field, _), value in zip(axes, values, strict=True):
-      _set_field(config, field, value)
+      config = _changed(config, field, value)
       config.name += f',{field}={value}'
     found.append((file_name(config.name), config))
   names = [name for name, _ in found]
@@ -87,23 +87,16 @@ def _axis(text: str) -> tuple[str, list[str]]:
   return field.strip().removeprefix('config.'), found
 
 
-def _set_field(config: ConfigDict, field: str, text: str) -> None:
-  *groups, last = field.split('.')
-  group: Any = config
+def _changed(config: ConfigDict, field: str, text: str) -> ConfigDict:
+  """The config with one field changed, by the rules of --config.FIELD=VALUE."""
+  before: Any = config
+  for name in field.split('.'):
+    if not isinstance(before, ConfigDict) or name not in before:
+      raise UserError(f'--over: {config.name} has no field {field!r}')
+    before = before[name]
   try:
-    for name in groups:
-      group = group[name]
-    before = group[last]
-  except (KeyError, TypeError, AttributeError):
-    raise UserError(f'--over: {config.name} has no field {field!r}') from None
-  try:
-    value = text if isinstance(before, str) else ast.literal_eval(text)
-    if isinstance(before, float) and type(value) is int:
-      value = float(value)
-    if type(value) is not type(before):  # never made one: a seed of 1.9 is no seed of 1
-      raise TypeError
-    group[last] = value
-  except (ValueError, SyntaxError, TypeError):
+    return overridden(config, [f'--config.{field}={text}'])
+  except UserError:
     raise UserError(f'--over: {field}={text}: expected {type(before).__name__}, as {before!r}') from None
 
 

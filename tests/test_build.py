@@ -263,3 +263,15 @@ def test_a_bug_keeps_its_traceback(raw, tmp_path, monkeypatch):
   monkeypatch.setattr(utkface, 'convert', lambda path, **_: [path.no_such_attribute])
   with pytest.raises(AttributeError):
     build_set('utkface', raw, tmp_path)
+
+
+def test_a_builder_asks_no_bucket_and_leaves_nothing_in_tmpdir(tmp_path, monkeypatch):
+  from tensorflow_datasets.core.utils import gcs_utils
+
+  temporary = tmp_path / 'tmp'
+  temporary.mkdir()
+  monkeypatch.setattr(build_lib.tempfile, 'tempdir', str(temporary))
+  asked = []
+  monkeypatch.setattr(gcs_utils, 'gcs_dataset_info_files', lambda name: asked.append(name))
+  build_lib.find_builder('synthetic_faces/smile_gray48')[0](config='smile_gray48', data_dir=tmp_path / 'data')
+  assert (asked, list(temporary.iterdir())) == ([], [])

@@ -1,4 +1,7 @@
 import shutil
+import sys
+import time
+import types
 import zlib
 
 import jax
@@ -6,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtface import checkpoints as checkpoints_module
 from mtface.checkpoints import (
   Checkpoints,
   DamagedCheckpointError,
@@ -244,3 +248,19 @@ def test_averages_are_means_in_double_precision():
 
 def test_the_average_of_one_is_that_one():
   assert_equal(average([jax.device_get(state(4))]), jax.device_get(state(4)))
+
+
+def test_the_hook_for_what_cannot_be_raised_is_given_back(monkeypatch):
+  monkeypatch.setattr(checkpoints_module, '_ECHO_SECONDS', 0.2)
+  heard = []
+  monkeypatch.setattr(sys, 'unraisablehook', mine := lambda unraisable: heard.append(str(unraisable.exc_value)))
+  for damaged in (['shard'], ['shard'], []):
+    with checkpoints_module._without_echoes() as damage:
+      damage += damaged
+  for what in ('Event loop is closed', 'of another'):
+    sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(what)))
+  assert heard[-1] == 'of another'
+  deadline = time.monotonic() + 20
+  while sys.unraisablehook is not mine:
+    assert time.monotonic() < deadline
+    time.sleep(0.02)

@@ -160,7 +160,10 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
       landmarks=self.HAS_LANDMARKS,
       attributes=self.attributes(),
     )
-    return self.dataset_info_from_configs(features=features)
+    info = self.dataset_info_from_configs(features=features)
+    # TFDS would look for the set in a bucket on the network, and leave an empty folder in TMPDIR each time.
+    info.initialize_from_bucket = lambda: None
+    return info
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
     manual_dir = pathlib.Path(dl_manager.manual_dir) if self.NEEDS_FILES else None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
+import pathlib
+import pickle
 import signal
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
@@ -17,6 +22,7 @@ import cv2
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
+_LONGEST_SOCKET = 104
 
 
 def num_cpus() -> int:
@@ -32,7 +38,8 @@ def ordered_map(
   """Yields `function(item)` for each item, in the items' order whatever the number of workers.
 
   Args:
-    function: can be pickled (a module's function, or a `functools.partial` of one).
+    function: can be pickled (a module's function, or a `functools.partial` of one). Where it needs nothing of the program's own file,
+      workers do not run that, which may have no `__main__` guard, or come from stdin.
     items: read only as fast as results are taken, so that neither items nor results pile up.
     workers: number of processes; 1 or less works in this process.
     chunk: items sent to a worker at a time.
@@ -41,14 +48,16 @@ def ordered_map(
   Raises:
     Whatever `function` raises, and `BrokenProcessPool` when a worker is killed, mostly for lack of memory.
   """
-  if workers <= 1:
+  if workers <= 1 or multiprocessing.current_process().daemon:  # a worker of somebody's pool may start no others
     yield from map(function, items)
     return
+  starting = contextlib.nullcontext if b'__main__' in pickle.dumps(function) else _without_main
   pool = futures.ProcessPoolExecutor(workers, mp_context=_context(preload), initializer=_start_worker)
   try:
     waiting: collections.deque[futures.Future[list[Result]]] = collections.deque()
     for part in _chunks(items, chunk):
-      waiting.append(pool.submit(_apply, function, part))
+      with starting():
+        waiting.append(pool.submit(_apply, function, part))
       if len(waiting) >= 4 * workers:
         yield from waiting.popleft().result()
     while waiting:
@@ -59,12 +68,33 @@ def ordered_map(
 
 
 def _context(preload: str) -> Any:
-  """Workers are forked from a small clean server where there is one, so that the imports are paid for once."""
-  if 'forkserver' not in multiprocessing.get_all_start_methods():
+  """Workers are forked from a small clean server where there is one, so that the imports are paid for once.
+
+  The server listens on a socket in TMPDIR, the path of which may have no more than 104 bytes (108 on Linux).
+  """
+  socket = pathlib.Path(tempfile.gettempdir(), 'pymp-xxxxxxxx', 'listener-xxxxxxxx')  # as multiprocessing names it
+  if 'forkserver' not in multiprocessing.get_all_start_methods() or len(os.fsencode(socket)) >= _LONGEST_SOCKET:
     return multiprocessing.get_context('spawn')
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload([preload, __name__])
   return context
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+  """Processes that are started in the block do not run the program's file, as multiprocessing has it by default."""
+  main = sys.modules['__main__']
+  nothing = object()
+  before = {name: getattr(main, name, nothing) for name in ('__file__', '__spec__')}
+  main.__spec__ = None
+  if before['__file__'] is not nothing:
+    del main.__file__
+  try:
+    yield
+  finally:
+    for name, value in before.items():
+      if value is not nothing:
+        setattr(main, name, value)
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
