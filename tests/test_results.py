@@ -1,19 +1,24 @@
 """Files of results: what replaces what, what is whole, what a table says."""
 
 import csv
+import dataclasses
 import json
 
 import pytest
 
+from mtface import classify, classify_clips, identify
+from mtface.clips import Reading
 from mtface.errors import UserError
 from mtface.results import (
   file_name,
   percent,
   read_results,
+  read_rows,
   replaced,
   results_table,
   write_csv,
   write_results,
+  write_rows,
   write_text,
 )
 
@@ -27,6 +32,24 @@ def test_a_row_measured_again_replaces_the_old_one_and_no_other(tmp_path):
   write_results(tmp_path, 'x', [row(0.1), *others])
   write_results(tmp_path, 'x', [row(0.9)])
   assert [one['accuracy'] for one in read_results(tmp_path)] == [0.9, 0.2, 0.3, 0.4, 0.5]
+
+
+SETTINGS = [field.name for field in dataclasses.fields(classify.Settings)]
+OF_A_ROW = {  # what was asked for, of which another value is another measurement
+  identify: ['checkpoint', 'stage', 'source', 'repeats', 'seed'],
+  classify: ['checkpoint', 'stage', 'train', 'test', 'task', 'classifier', *SETTINGS],
+  classify_clips: ['checkpoint', 'stage', 'train', 'test', 'task', 'classifier', 'trees', 'seed']
+  + [field.name for field in dataclasses.fields(Reading)],
+}
+
+
+@pytest.mark.parametrize('module', OF_A_ROW, ids=lambda module: module.__name__)
+def test_what_was_asked_for_otherwise_is_another_row(tmp_path, module):
+  fields, path = OF_A_ROW[module], tmp_path / 'rows.json'
+  first = dict.fromkeys(fields, 0)
+  changed = [first | {field: 1} for field in fields]
+  write_rows(path, 'x', module._KEY, 'command', [first, *changed, first | {'accuracy': 0.5}])
+  assert read_rows(path, module._KEY, 'command') == [first | {'accuracy': 0.5}, *changed]
 
 
 @pytest.mark.parametrize('content', ['{"results": [', '[]', '{"results": [{"checkpoint": "last", "source": "a"}]}'])
