@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtface.errors import UserError
-from mtface.identify import draw_gallery, nearest, people_of, rank_1, with_two_pictures
+from mtface.identify import _summary, draw_gallery, nearest, people_of, rank_1, with_two_pictures
 from tests.fakes import fake_source, write_prepared
 
 
@@ -66,6 +66,13 @@ def test_labels_of_identity_say_who_it_is_where_there_are_no_subjects():
   assert people.tolist() == [*source.labels['identity:3'][:6].astype(str), '', '']
   with pytest.raises(UserError, match='does not say who is in its pictures'):
     people_of(fake_source('faces', 8, {'smile': 1.0}))
+
+
+def test_a_summary_is_that_of_numpy():
+  people = np.array(['a', 'a', 'b', 'b', 'b', 'c', 'c'])
+  found = _summary(people, [0.5, 0.75, 1.0])
+  assert (found['subjects'], found['images'], found['probes']) == (3, 7, 4), 'one picture of each is the gallery'
+  assert (found['mean'], found['std']) == pytest.approx((0.75, np.std([0.5, 0.75, 1.0], ddof=1)))
 
 
 @pytest.fixture(scope='module')

@@ -58,3 +58,21 @@ def test_multi_label_tasks_have_a_label_a_class(tmp_path):
   assert lines[5]['action_units/AU2 label'] == ''
   assert float(lines[1]['action_units/AU2']) == pytest.approx(found['action_units'][1, 1])
   assert [line['image_id'] for line in lines] == list(source.image_ids)
+
+
+def test_what_a_line_says_of_an_image(tmp_path):
+  source = fake_source('faces', 3, {'smile': 2 / 3})
+  source.labels['smile'][:] = [1, 0, 1]  # the last one is unknown
+  scores = {'smile': np.array([[0.2, 0.8], [0.3, 0.7], [0.9, 0.1]]), 'gender': np.array([[0.6, 0.4]] * 3)}
+  tasks = {name: get_task(name) for name in scores}
+  lines = read(write_predictions(tmp_path, 'ensemble:2', 'faces', tasks, source, scores))
+  assert (tmp_path / 'predictions/ensemble_2/faces.csv').exists()
+  no, yes = get_task('smile').classes
+  assert [(line['smile'], line['smile predicted'], line[f'smile/{yes}']) for line in lines] == [
+    (yes, yes, '0.8'),
+    (no, yes, '0.7'),
+    ('', no, '0.1'),
+  ]
+  assert [(line['gender'], line['gender predicted'], line['gender/male']) for line in lines] == [
+    ('', 'female', '0.4')
+  ] * 3

@@ -1,7 +1,11 @@
 import cv2
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 
-from mtface.report.sheet import Mistakes, draw_sheet
+from mtface.data.sources import load_source
+from mtface.report import sheet
+from mtface.report.sheet import Mistakes, draw_sheet, write_galleries, write_sheets
 from mtface.tasks import get_task
 from tests.fakes import fake_source
 
@@ -44,3 +48,55 @@ def test_the_surest_mistakes_come_first():
   assert mistakes.count == 3, 'the last one is not labelled'
   assert mistakes.surest(2).tolist() == [3, 1]
   assert mistakes.surest(9).tolist() == [3, 1, 2]
+
+
+def test_a_face_is_marked_whichever_task_is_wrong(tmp_path):
+  source = fake_source('a', 8, {'smile': 1.0, 'gender': 1.0})
+  right = {name: np.eye(2)[source.labels[name]] for name in ('smile', 'gender')}
+  found = right | {'smile': right['smile'][:, ::-1]}
+  for order in (('smile', 'gender'), ('gender', 'smile')):
+    draw_sheet(tmp_path / f'{order[0]}.png', 'x', source, {name: get_task(name) for name in order}, found)
+  assert red(tmp_path / 'smile.png') == pytest.approx(red(tmp_path / 'gender.png'), rel=0.05)
+
+
+def test_words_under_a_face_and_in_the_title(tmp_path, monkeypatch):
+  titles, words = [], []
+  monkeypatch.setattr(Figure, 'suptitle', lambda self, text, **_: titles.append(text))
+  monkeypatch.setattr('matplotlib.axes.Axes.text', lambda self, x, y, text, **_: words.append(text))
+  source = fake_source('a', 4, {'gender': 0.75})
+  source.labels['gender'][:] = [0, 1, 1, 0]
+  draw_sheet(tmp_path / 'x.png', 'faces', source, {'gender': get_task('gender')}, {'gender': np.eye(2)[[0, 0, 1, 1]]})
+  assert words == ['female', 'male > female', 'male', '? > male']
+  assert titles == ['faces    gender: 2 of 3 right    (red: label > prediction)']
+
+
+@pytest.fixture
+def sheets(monkeypatch):
+  """(source, tasks, scores) of what is drawn, in place of pictures of one row of four."""
+  monkeypatch.setattr(sheet, 'ROWS', 1)
+  monkeypatch.setattr(sheet, 'COLUMNS', 4)
+  drawn = []
+  monkeypatch.setattr(sheet, 'draw_sheet', lambda path, title, *what: drawn.append(what))
+  return drawn
+
+
+def test_galleries_show_wrong_faces_with_their_own_predictions(run_copy, tiny_data, sheets):
+  paths = write_galleries(run_copy, tiny_data)
+  assert len(paths) == len(sheets) > 0
+  for path, (source, tasks, found) in zip(paths, sheets, strict=True):
+    ((name, _),) = tasks.items()
+    assert path.name.endswith(f'_{name}.png')
+    assert 0 < len(source) <= 4
+    scores, labels, every = found[name], source.labels[name], np.arange(len(source))
+    lead = scores.max(axis=1) - scores[every, labels]
+    assert (lead > 0).all()
+    assert (np.diff(lead) <= 0).all()
+
+
+def test_a_sheet_is_of_faces_from_all_over_a_set(run_copy, tiny_data, sheets):
+  write_sheets(run_copy, tiny_data, on=['smiles'])
+  ((source, _, found),) = sheets
+  assert len(source) == len(found['smile']) == 4
+  whole = load_source('tiny/smile:test', tiny_data)
+  places = [whole.image_ids.tolist().index(name) for name in source.image_ids]
+  assert places != [0, 1, 2, 3]

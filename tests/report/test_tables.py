@@ -64,6 +64,11 @@ def test_cells(run):
   assert cells['R2', 'men'].sets == ('other',)
 
 
+def test_half_of_the_sets_of_a_column_is_no_cell(tmp_path):
+  run = measured(tmp_path / 'half', 'R3', {('last', 'imdb', 'gender'): ([7, 7], [8, 8])})
+  assert fill(TABLE, [run]) == {}
+
+
 def test_text(run):
   lines = paper_table(TABLE, [run]).splitlines()
   assert lines[0] == 'Somebody 2020, Table 1'

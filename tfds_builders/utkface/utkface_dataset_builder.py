@@ -20,7 +20,7 @@ _ETHNICITIES = tasks.get_task('ethnicity5').num_classes
 
 @dataclasses.dataclass(eq=False)
 class ChipConfig(base.FaceConfig):
-  """`detect`: whether MTCNN's box is cut out of the chip (as Savchenko 2021 trains); else the whole chip is stored."""
+  """`detect`: whether MTCNN's box is cut out of the chip; else the whole chip is stored."""
 
   detect: bool = False
 
