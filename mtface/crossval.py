@@ -62,7 +62,8 @@ def crossval(
   configs = [round_config(config, k, folds) for k in range(folds)]
   rounds = range(folds) if fold is None else [fold]
   for k in rounds:
-    check_experiment(configs[k], data_dir, fold_folder(workdir, k, folds))
+    if not _is_measured(fold_folder(workdir, k, folds), selections):
+      check_experiment(configs[k], data_dir, fold_folder(workdir, k, folds))
   write_config(config, workdir, runs=[fold_folder(workdir, k, folds) for k in range(folds)])
   for k in rounds:
     folder = fold_folder(workdir, k, folds)

@@ -114,7 +114,9 @@ class Lock:
         time.sleep(PATIENCE / 10)  # of two that come at once, the one that wrote last stays
         if _read(self._file)[0] != self._me:
           raise _refusal(self.path)
-    except BaseException:
+    except BaseException as error:
+      if isinstance(error, OSError):
+        self.path.unlink(missing_ok=True)  # it is nobody's
       os.close(self._file)
       raise
 

@@ -117,7 +117,7 @@ def _write_config(config: ConfigDict, workdir: pathlib.Path, data: Data, begun: 
 
 def _remove_metrics(folder: pathlib.Path) -> None:
   """Removes the curves of a training that ended before its first checkpoint: the one that begins now may be another."""
-  for path in [folder / METRICS_FILE, *folder.glob('events.out.tfevents.*')]:
+  for path in [folder / METRICS_FILE, *(folder / 'tensorboard').glob('events.out.tfevents.*')]:
     path.unlink(missing_ok=True)
 
 

@@ -5,6 +5,7 @@ from mtface import checks
 from mtface.checks import check_experiment
 from mtface.config import source
 from mtface.errors import UserError
+from mtface.export import export_network
 from mtface.models import network
 from tests.tiny import get_config
 from tests.tiny_stages import get_config as get_stages
@@ -27,6 +28,38 @@ def test_start_weights_are_looked_for_until_a_stage_has_begun(tiny_data, tmp_pat
     check_experiment(config, tiny_data)
   (tmp_path / 'checkpoints/main/000000004').mkdir(parents=True)
   check_experiment(config, tiny_data, tmp_path)
+
+
+def test_the_checkpoint_of_another_run_is_there_and_fits(tiny_run, tiny_data, tmp_path):
+  config = get_config()
+  config.start.weights = f'{tiny_run}@8'
+  check_experiment(config, tiny_data)
+  config.model.width = 1 / 16
+  with pytest.raises(
+    UserError, match=rf'^config.start.weights={tiny_run}@8: blocks/0/convolutions/0/bias is \(1,\), the '
+  ):
+    check_experiment(config, tiny_data)
+  for step, words in {
+    '7': 'has no checkpoint of step 7; there are 4, 8, 12',
+    'best': 'no checkpoint is marked best',
+  }.items():
+    config.start.weights = f'{tiny_run}@{step}'
+    with pytest.raises(UserError, match=f'^{tiny_run}/checkpoints/main: {words}'):
+      check_experiment(config, tiny_data)
+
+
+def test_a_file_of_weights_is_read_and_fits(tiny_run, tiny_data, tmp_path):
+  export_network(tiny_run, tiny_data, 'last', tmp_path / 'tiny.safetensors', format='mtface')
+  config = get_config()
+  config.start.weights = f'{tmp_path}/tiny.safetensors'
+  check_experiment(config, tiny_data)
+  config.model.width = 1 / 16
+  with pytest.raises(UserError, match=r'tiny.safetensors: is not of this network: blocks/'):
+    check_experiment(config, tiny_data)
+  (tmp_path / 'tiny.h5').write_text('')
+  config.start.weights = f'{tmp_path}/tiny.h5'
+  with pytest.raises(UserError, match=r'tiny.h5: weights are read from .safetensors'):
+    check_experiment(config, tiny_data)
 
 
 def test_a_run_is_not_made_shorter_than_it_is(tiny_data, tmp_path):

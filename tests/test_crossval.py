@@ -51,6 +51,16 @@ def test_the_sources_of_stages_rotate_too():
   assert found.genders.sources.people.name == 'tiny/people:train'
 
 
+def test_all_rounds_are_checked_before_the_first(tiny_data, tmp_path):
+  config = get_config()
+  config.evaluation.sets.people.name = 'tiny/people:gone'
+  with pytest.raises(UserError, match=r"tiny/people: has no split 'gone'; it has test, train"):
+    crossval(config, tmp_path / 'run', tiny_data)
+  with pytest.raises(UserError, match=r'folds is 99'):
+    crossval(get_config(), tmp_path / 'run', tiny_data, folds=99)
+  assert not (tmp_path / 'run').exists()
+
+
 def test_a_config_without_folds_cannot_be_crossed():
   with pytest.raises(UserError, match=r'no source of the config has folds; name the training part as .*fold!=0/4'):
     round_config(get_tiny(), 0, 4)

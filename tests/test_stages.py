@@ -4,7 +4,7 @@ import pytest
 
 from mtface.config import check_fields
 from mtface.errors import UserError
-from mtface.stages import MAIN, stage, stage_folder, stage_of, stages_of
+from mtface.stages import MAIN, split_selection, stage, stage_folder, stage_of, stages_of
 from tests.tiny import get_config as get_tiny
 from tests.tiny_stages import get_config
 
@@ -46,6 +46,21 @@ def test_the_last_stage_is_meant_where_none_is_named():
     stage_of(get_config(), 'other')
 
 
+@pytest.mark.parametrize(
+  ('text', 'parts'),
+  [
+    ('smiles', ('smiles', 'last')),
+    ('runs/a2@best', ('runs/a2', 'best')),
+    ('runs/a2@1200', ('runs/a2', '1200')),
+    ('me@host/a2', ('me@host/a2', 'last')),
+    ('me@host/a@2b@last', ('me@host/a@2b', 'last')),
+    ('runs/a2@first', ('runs/a2@first', 'last')),
+  ],
+)
+def test_only_a_trailing_selection_is_one(text, parts):
+  assert split_selection(text) == parts
+
+
 def test_where_a_stage_logs():
   assert stage_folder(pathlib.Path('w'), MAIN) == pathlib.Path('w')
   assert stage_folder(pathlib.Path('w'), 'both') == pathlib.Path('w/stages/both')
@@ -58,6 +73,11 @@ def test_where_a_stage_logs():
       {'stages': ('smiles', 'all')},
       "config.stages: 'all' is not described in config.stage, which has both, genders, smiles",
     ),
+    (
+      {'stages': ('smiles', 'smiles')},
+      "config.stages: 'smiles' cannot be a stage; names are of letters, digits, - and _, each ",
+    ),
+    ({'stages': ('../x',)}, "config.stages: '../x' cannot be a stage"),
     ({'stages': ('both', 'genders')}, "config.stage.both.start.weights: 'genders' is no stage before this one"),
     ({'stage.both.start.weights': 'stage:both'}, "config.stage.both.start.weights: 'both' is no stage before this one"),
   ],
@@ -65,7 +85,7 @@ def test_where_a_stage_logs():
 def test_stages_that_make_no_order(changes, words):
   config = get_config()
   config.update_from_flattened_dict(changes)
-  with pytest.raises(UserError, match=f'^{words}$'):
+  with pytest.raises(UserError, match=f'^{words}'):
     stages_of(config)
 
 

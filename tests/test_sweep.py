@@ -119,6 +119,12 @@ def test_expressions_that_mean_nothing(over, message):
     jobs([get_config()], over)
 
 
+def test_all_jobs_are_checked_before_the_first(tiny_data, tmp_path):
+  with pytest.raises(UserError, match=r"config.optimizer.name 'adagrad' is unknown"):
+    sweep_configs([get_config()], 'optimizer.name=sgd,adagrad', tmp_path / 'sweep', tiny_data)
+  assert not (tmp_path / 'sweep').exists()
+
+
 def test_each_job_is_a_run(tiny_data, tmp_path):
   config = get_config()
   config.duration = '4 steps'
