@@ -62,7 +62,7 @@ def crossval(
   configs = [round_config(config, k, folds) for k in range(folds)]
   rounds = range(folds) if fold is None else [fold]
   for k in rounds:
-    if not _is_measured(fold_folder(workdir, k, folds), selections):
+    if not _is_measured(fold_folder(workdir, k, folds), selections, data_dir):
       check_experiment(configs[k], data_dir, fold_folder(workdir, k, folds))
   write_config(config, workdir, runs=[fold_folder(workdir, k, folds) for k in range(folds)])
   for k in rounds:
