@@ -33,7 +33,15 @@ from mtface.stages import stage_folder, stages_of
 
 CONFIG_FILE = 'config.json'
 # Fields that a resumed run may change without becoming another run: it may go on on other machines, and have another name.
-FREE = ('name', 'log_every', 'mesh.fsdp', 'mesh.shard_from', 'distributed.start_timeout', 'distributed.heartbeat')
+FREE = (
+  'name',
+  'log_every',
+  'store',
+  'mesh.fsdp',
+  'mesh.shard_from',
+  'distributed.start_timeout',
+  'distributed.heartbeat',
+)
 _FREE_GROUP = 'arguments'  # of the config file: what they mean is in the other fields
 _PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 

@@ -109,6 +109,19 @@ def test_the_log_has_a_line_every_log_every_steps(tiny_run):
   }
 
 
+def test_images_that_are_decoded_as_they_are_used_train_the_same(tiny_run, tiny_data, tmp_path, capsys):
+  config = get_config()
+  config.store = 'stream'
+  train(config, tmp_path / 'run', tiny_data)
+  assert capsys.readouterr().out.count('decoded as they are used') == 2
+  for step in (4, 8, 12):
+    assert Checkpoints(tmp_path / 'run').checksum(step) == Checkpoints(tiny_run).checksum(step)
+  # A run may go on where there is more memory, or less.
+  config.store, config.duration = 'memory', '13 steps'
+  train(config, tmp_path / 'run', tiny_data)
+  assert Checkpoints(tmp_path / 'run').steps[-1] == 13
+
+
 def test_sets_are_measured_at_every_checkpoint_and_the_best_is_marked(tiny_data, tmp_path):
   config = get_config()
   config.evaluation.during_training = ('smiles', 'people')
