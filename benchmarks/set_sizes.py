@@ -2,7 +2,7 @@
 
     python -m benchmarks.set_sizes --data_dir=... --workdir=... --faces=10000,30000,100000,300000 --gigabytes=4
 
-Each command runs in a control group of its own (benchmarks/limited.py; Linux, as root). `first step` is a whole training of two steps: start,
+Each command runs in a control group of its own (benchmarks/limited.py; Linux, as root). `first step` is a training of two steps: start,
 checks, compilation and the first batches. Sets that are built already are taken as they are, and their row says so.
 """
 

@@ -36,6 +36,7 @@ from mtface.progress import warn
 from mtface.stages import MAIN
 
 _NO_SCORE = -1.0
+_WEIGHTS = 'checksum_weights'  # in the metrics of a checkpoint: that of parameters and statistics alone
 _SEAL = 'seal'  # in the metrics of a checkpoint: their own checksum
 _EXTRA = 'extra'  # in the metrics of a checkpoint that is there only to go on from
 _STEP_DIGITS = 9
@@ -78,6 +79,7 @@ class Checkpoints:
       extra: it is there to go on from, between two regular ones: it does not count among the last, and goes when a newer one is there.
     """
     scores = dict(metrics or {}) | {'best': _NO_SCORE if best is None else best, 'checksum': checksum(state)}
+    scores[_WEIGHTS] = checksum((state.params, state.stats)) if hasattr(state, 'params') else scores['checksum']
     if extra:
       scores[_EXTRA] = 1.0
     scores[_SEAL] = _seal(scores)
@@ -132,14 +134,39 @@ class Checkpoints:
       DamagedCheckpointError: it cannot be read, or is not what was written.
       UserError: there is none of this step, or it is of another network.
     """
+
+    def read(stored: Any, what: str) -> Any:
+      _check_shapes(stored, like, what)
+      return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
+
+    return self._checked(step, read, 'checksum')
+
+  def restore_weights(self, step: int, params: Any, stats: Any) -> tuple[Any, Any]:
+    """The parameters and statistics of one step, with the shapes, types and shardings of `params` and `stats`; no more is read.
+
+    Raises:
+      as `restore`; damage to what the optimiser keeps is no matter.
+    """
+    like = {'params': params, 'stats': stats}
+
+    def read(stored: Any, what: str) -> Any:
+      _check_shapes({name: stored[name] for name in like}, like, what)
+      how = ocp.checkpoint_utils.construct_restore_args(like)
+      args = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True)
+      with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        found = reader.restore(self.folder / f'{step:0{_STEP_DIGITS}}' / 'state', args=args)
+      return found['params'], found['stats']
+
+    return self._checked(step, read, _WEIGHTS)
+
+  def _checked(self, step: int, read: Callable[[Any, str], Any], sum_name: str) -> Any:
+    """What `read` makes of what is stored, the message's head; compared with the checksum of that name."""
     if step not in self.steps:
       raise UserError(f'{self.folder}: has no checkpoint of step {step}; there are {_listed(self.steps)}')
     what = f'{self.folder}: checkpoint {step}'
     with _without_echoes() as damage:
       try:
-        stored = self._manager.item_metadata(step).state.tree
-        _check_shapes(stored, like, what)
-        state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
+        state = read(self._manager.item_metadata(step).state.tree, what)
       except UserError:
         raise
       except Exception as error:  # orbax and tensorstore raise many types for a damaged checkpoint
@@ -149,7 +176,7 @@ class Checkpoints:
     scores = self._scores(step)
     if not damage and scores is _DAMAGED:
       damage = ['its metrics cannot be read']
-    if not damage and scores.get('checksum') not in (None, checksum(state)):
+    if not damage and scores.get(sum_name) not in (None, checksum(state)):
       damage = ['its checksum is wrong']  # tensorstore keeps none of its own: a changed byte would go unnoticed
     if damage:
       raise DamagedCheckpointError(
@@ -255,18 +282,17 @@ def checksum(state: Any) -> int:
   """One number for all arrays of a pytree, in its order, however they are sharded.
 
   An array's is the sum over its elements i of bits_i * (2 i + 1) modulo 2^32, which no change of one element leaves as it was, and which
-  can be added up in any order: so arrays that are spread over several hosts are summed where they are. CRC-32 joins those of the arrays.
+  can be added up in any order: so arrays of the devices are summed where they are, however they are spread. CRC-32 joins the arrays' sums.
   """
   leaves = jax.tree.leaves(state)
-  spread = [i for i, leaf in enumerate(leaves) if not getattr(leaf, 'is_fully_addressable', True)]
-  spread = [i for i in spread if not leaves[i].is_fully_replicated]
-  sums = dict(zip(spread, _spread_sums([leaves[i] for i in spread]), strict=True)) if spread else {}
+  on_devices = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+  sums = dict(zip(on_devices, jax.device_get(_sums([leaves[i] for i in on_devices])), strict=True))
   found = [sums[i] if i in sums else _weighted_sum(np, np.asarray(leaf)) for i, leaf in enumerate(leaves)]
   return zlib.crc32(np.asarray(found, np.uint32).tobytes())
 
 
 @jax.jit
-def _spread_sums(leaves: list[jax.Array]) -> list[jax.Array]:
+def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
   return [_weighted_sum(jnp, leaf) for leaf in leaves]
 
 

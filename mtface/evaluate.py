@@ -55,7 +55,6 @@ from mtface.scoring import (
 )
 from mtface.sharding import everywhere, make_mesh, state_shardings
 from mtface.stages import MAIN, stage_folder, stage_of
-from mtface.start import abstract_state
 
 _RE_ESTIMATION_SAMPLES = 20_000
 
@@ -111,7 +110,7 @@ class Evaluator:
     check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
     self.heads = tasks_of(self.config)
     self.tasks = with_views(self.heads)  # what its scores say something of
-    self.network, _, _ = abstract_network(
+    self.network, *self._shapes = abstract_network(
       self.config.model, list(self.heads.values()), self.config.image_shape, still_parts(self.config)
     )
     self.checkpoints = Checkpoints(self.workdir, self.stage)
@@ -140,10 +139,10 @@ class Evaluator:
 
   def networks(self, selection: Selection, *, re_estimate: bool = True) -> Networks:
     """The parameters and statistics of the networks that a selection means: one, or K for an ensemble."""
-    states = [self._restore(step) for step in selection.steps(self.checkpoints)]
+    found = [self._restore(step) for step in selection.steps(self.checkpoints)]
     if selection.kind != 'average':
-      return [(state.params, state.stats) for state in states]
-    params, stats = average([s.params for s in states]), average([s.stats for s in states])
+      return found
+    params, stats = (average(list(trees)) for trees in zip(*found, strict=True))
     if re_estimate:
       stats = self._re_estimated(params, stats)
     return [(params, stats)]
@@ -168,11 +167,12 @@ class Evaluator:
     head = {'checkpoint': label, 'steps': steps, 'checksums': [self.checkpoints.checksum(step) for step in steps]}
     return head if self.stage == MAIN else head | {'stage': self.stage}
 
-  def _restore(self, step: int) -> Any:
-    shapes = abstract_state(self.config)
-    shardings = state_shardings(shapes, self.mesh, self.config.mesh.shard_from)
-    like = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, shardings)
-    return self.checkpoints.restore(step, like)
+  def _restore(self, step: int) -> tuple[Params, Stats]:
+    shardings = state_shardings(self._shapes, self.mesh, self.config.mesh.shard_from)
+    like = jax.tree.map(
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), self._shapes, shardings
+    )
+    return self.checkpoints.restore_weights(step, *like)
 
   def _re_estimated(self, params: Params, stats: Stats) -> Stats:
     """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training samples, augmented as in training.

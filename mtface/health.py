@@ -22,9 +22,9 @@ class Health:
     self._reset()
 
   def _reset(self) -> None:
-    self._steps, self._waited, self._arrivals = 0, 0.0, 0.0
-    self._begun: float | None = None  # when the first batch since the last reading was there, and the newest one
-    self._newest = 0.0
+    self._steps, self._seconds, self._waited, self._arrivals = 0, 0.0, 0.0, 0.0
+    self._begun: float | None = None  # when the batch before was there
+    self._batches = 0
 
   def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yields the batches, and measures how long they are waited for."""
@@ -36,14 +36,18 @@ class Health:
       except StopIteration:
         return
       now = time.monotonic()
-      if self._begun is None:  # the first one after a reading: what came before was evaluation and saving
-        self._begun = now
-      else:
+      if self._begun is not None:  # otherwise it is the first one after a reading or a pause
         self._waited += now - asked
+        self._seconds += now - self._begun
         self._steps += 1
-      self._newest = now
+      self._begun = now
       self._arrivals += time.time()
+      self._batches += 1
       yield batch
+
+  def pause(self) -> None:
+    """What comes until the next batch is evaluation and saving, and is no part of a step."""
+    self._begun = None
 
   def read(self) -> dict[str, float]:
     """Since the last reading: `health/step_seconds`; `health/input_wait`, the share of it that the slowest loader was waited for.
@@ -51,8 +55,8 @@ class Health:
     With several processes also `health/last_process`, the one that begins its steps last, and `health/last_lag`, by how many seconds
     after the first one (the hosts' clocks must agree); a line on stderr says so where that is much of a step.
     """
-    steps, seconds = self._steps, self._newest - (self._begun or 0.0)
-    mine = np.array([self._waited / max(seconds, 1e-9), self._arrivals / (steps + 1)])
+    steps, seconds = self._steps, self._seconds
+    mine = np.array([self._waited / max(seconds, 1e-9), self._arrivals / max(self._batches, 1)])
     self._reset()
     if not steps:
       return {}

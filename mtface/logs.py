@@ -188,7 +188,10 @@ class TrainProgress:
   def show(self, step: int, values: dict[str, float]) -> None:
     """Shows the accuracies of a log line."""
     accuracies = [f'{" ".join(k.split("/")[1:-1])} {v:.1%}' for k, v in values.items() if k.endswith('/accuracy')]
-    self._shown = f'loss {values["train/loss"]:.3f}  {"  ".join(accuracies)}'
+    loss = (
+      [f'loss {values["train/loss"]:.3f}'] if 'train/loss' in values else []
+    )  # not where a log interval is under way
+    self._shown = '  '.join(loss + accuracies)
     if self._bar is None:
       print(f'step {step:,}/{self._steps:,}  {self._rate_text()}  {self._shown}', file=sys.stderr, flush=True)
 

@@ -91,6 +91,16 @@ def summarize(task: tasks.Task, totals: Counts) -> dict[str, Any]:
   return _summarize_multi_label(host) if task.multi_label else _summarize_single_label(task, host)
 
 
+def ranking_score(task: tasks.Task, summary: dict[str, Any]) -> float:
+  """Returns what the best checkpoint is chosen by, 0 to 1, from a task's summary: its accuracy.
+
+  Of a task with values (ages) it is 1 - mae / (highest - lowest value): how often the very year is met says little of how near it is.
+  """
+  if task.values is None:
+    return summary['accuracy']
+  return 1 - summary['mae'] / (max(task.values) - min(task.values))
+
+
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
   """Returns Wilson's score interval (low, high) of a proportion; (0, 1), which says nothing, for n = 0.
 

@@ -27,12 +27,10 @@ from mtface.errors import UserError
 from mtface.files import split_selection
 from mtface.models.network import Params, Stats, abstract_network, by_path, head_of, matches, path_name
 from mtface.models.weights import Imported, import_weights, is_weights_file
-from mtface.optim import make_optimizer
 from mtface.run import Run
 from mtface.run_config import read_config
 from mtface.sharding import everywhere, make_mesh
 from mtface.stages import EARLIER, stage_of
-from mtface.step import TrainState, new_state
 
 
 def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats) -> tuple[Params, Stats]:
@@ -106,9 +104,9 @@ def saved_weights(workdir: str | os.PathLike, stage: str = '', step: str = 'last
   """
   config, checkpoints, number = _find(workdir, stage, step)
   everyone = everywhere(make_mesh())
-  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everyone), abstract_state(config))
-  state = checkpoints.restore(number, like)
-  return jax.device_get((state.params, state.stats))
+  weights = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)[1:]
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everyone), weights)
+  return jax.device_get(checkpoints.restore_weights(number, *like))
 
 
 def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict, Checkpoints, int]:
@@ -138,13 +136,6 @@ def _grafted(config: ConfigDict, own: Sequence[Any], there: Sequence[Any]) -> tu
   what = f'config.start.weights={config.start.weights}'
   params, stats = (graft(*trees, config.start.fresh, what) for trees in zip(own, there, strict=True))
   return params, stats
-
-
-def abstract_state(config: ConfigDict) -> TrainState:
-  """The shapes and types of a stage's training state; no data are needed."""
-  network_of = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)
-  optimizer = make_optimizer(config.optimizer, 1, config.freeze.params)  # what it keeps does not depend on the steps
-  return jax.eval_shape(lambda params, stats: new_state(params, stats, optimizer), *network_of[1:])
 
 
 def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:

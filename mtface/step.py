@@ -36,7 +36,9 @@ class Tally(NamedTuple):
 
   steps: jax.Array  # int32 []
   loss: jax.Array  # float32 [], total
-  task_losses: dict[str, jax.Array]  # float32 []
+  task_losses: dict[
+    str, jax.Array
+  ]  # float32 [], the sum of the loss term over the labelled samples, whatever the loss divides it by
   counts: dict[str, metrics.Counts]
   first_bad_step: jax.Array  # int32 [], the first step, counted from 1, whose loss was not finite, or NEVER
   stop: jax.Array  # int32 [], 1 where a process has been asked to stop: all see it in the same step
@@ -81,19 +83,19 @@ def make_step(
     images = scale_images(augment(batch['image'], batch['position'], augment_key, **config.augment))
     key = jax.random.fold_in(dropout_key, state.step)
     scores, stats = network.train_scores(params, state.stats, images, key)
-    task_losses = {}
+    total, sums = jnp.zeros(()), {}
     for name, term in terms.items():
       mask = batch['mask'][name]
       values = term(scores[name], batch['labels'][name], mask, class_weights.get(name))
-      task_losses[name] = losses.reduce_terms(values, mask, over=config.loss.over)
-    total = sum(config.tasks[name].weight * loss for name, loss in task_losses.items())
+      total += config.tasks[name].weight * losses.reduce_terms(values, mask, over=config.loss.over)
+      sums[name] = jnp.sum(values)
     if config.loss.l2:
       total += config.loss.l2 * losses.l2_penalty(params)
-    return total, (scores, stats, task_losses)
+    return total, (scores, stats, sums)
 
   def step(state: TrainState, tally: Tally, batch: Batch) -> tuple[TrainState, Tally]:
     gradient = jax.value_and_grad(total_loss, has_aux=True)
-    (loss, (scores, stats, task_losses)), grads = gradient(state.params, state, batch)
+    (loss, (scores, stats, sums)), grads = gradient(state.params, state, batch)
     if config.optimizer.sam:
       _, grads = gradient(_uphill(state.params, grads, config.optimizer.sam), state, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -107,7 +109,7 @@ def make_step(
     tally = Tally(
       tally.steps + 1,
       tally.loss + loss,
-      {name: tally.task_losses[name] + value for name, value in task_losses.items()},
+      {name: tally.task_losses[name] + value for name, value in sums.items()},
       counts,
       jnp.minimum(tally.first_bad_step, jnp.where(jnp.isfinite(loss), NEVER, state.step + 1)),
       jnp.maximum(tally.stop, jnp.max(batch['stop'])),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -33,7 +34,7 @@ from mtface.scoring import Meter, Scorer
 from mtface.sharding import everywhere, make_mesh, place, shared, state_shardings
 from mtface.stages import naming_stage, stage_folder
 from mtface.start import start_weights
-from mtface.step import NEVER, StepFunction, Tally, TrainState, make_step, new_state, new_tally
+from mtface.step import StepFunction, Tally, TrainState, make_step, new_state, new_tally
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike) -> TrainState:
@@ -76,7 +77,7 @@ def train_stage(
   shardings = state_shardings(state, mesh, config.mesh.shard_from)
   train_step = jit_step(run, optimizer, mesh, shardings)
   evaluate = _evaluation(config, run, mesh, data_dir)
-  log_every, save_every = run.duration('log_every'), run.duration('checkpoint.every')
+  log_every, save_every = min(run.duration('log_every'), run.steps), run.duration('checkpoint.every')
 
   # Bad input has shown itself by now: from here on the workdir is this run's.
   write_config(whole, workdir, data)
@@ -106,20 +107,25 @@ def train_stage(
         if unread is not None:  # sums up to the step before, read now that this one is under way
           _log_line(log, bar, step - 1, read_tally(run, step - 1, unread) | health.read())
           unread = None
+        # A line is of log_every steps, whatever else there is between: that of an interval in which the run was stopped is left out.
+        ends, whole = step % log_every == 0, step - log_every >= start
         if step % save_every == 0 or step == run.steps:
-          values = read_tally(run, step, tally) | health.read()
+          check_loss(step, tally)
           check_finite(step, state)  # a diverged run is not saved
+          values = read_tally(run, step, tally) | health.read() if ends and whole else {}
+          health.pause()
           scores, best = evaluate(state)
           _log_line(log, bar, step, values | scores)
           checkpoints.save(step, state, scores, best)
-          tally = empty
           bar.pause()
         elif stopping:
-          read_tally(run, step, tally)
+          check_loss(step, tally)
           check_finite(step, state)
           checkpoints.save(step, state, extra=True)
-        elif step % log_every == 0:
-          unread, tally = tally, empty
+        elif ends and whole:
+          unread = tally
+        if ends:
+          tally = empty
         if stopping:
           checkpoints.wait()
           raise Preempted(f'{workdir}: stopped at step {step:,} of {run.steps:,}, which is saved')
@@ -164,10 +170,13 @@ def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.Pat
       meter = Meter(run.tasks, source, terms=terms)
       for (scores,), rows in scorer.stream([(state.params, state.stats)], source):
         meter.add(scores, rows)
-      accuracies = {f'eval/{name}/{task}/accuracy': of['accuracy'] for task, of in meter.summaries().items()}
-      found |= accuracies | {f'eval/{name}/{task}/loss': loss for task, loss in meter.losses().items()}
+      summaries = meter.summaries()
+      found |= {f'eval/{name}/{task}/accuracy': of['accuracy'] for task, of in summaries.items()}
+      found |= {f'eval/{name}/{task}/mae': of['mae'] for task, of in summaries.items() if 'mae' in of}
+      found |= {f'eval/{name}/{task}/loss': loss for task, loss in meter.losses().items()}
       if name in config.evaluation.best_on:
-        best += list(accuracies.values())
+        best += [metrics.ranking_score(run.tasks[task], of) for task, of in summaries.items()]
+
     return found, float(np.mean(best)) if best else None
 
   return evaluate
@@ -181,25 +190,30 @@ def _log_line(log: MetricsLog, bar: TrainProgress, step: int, values: dict[str, 
 def read_tally(run: Run, step: int, tally: Tally) -> dict[str, float]:
   """The values of the log line of `step`; raises a `UserError` that names the step where the loss was not finite."""
   values = {'epoch': step * run.config.batch_size / run.mixture.epoch_size} | summarize_tally(run, tally)
-  bad = int(tally.first_bad_step)
-  if bad != NEVER:
-    raise _diverged(f'step {bad}: the loss is not finite')
+  check_loss(step, tally)
   values['train/learning_rate'] = float(make_schedule(run.config.optimizer, run.steps)(step - 1))
   return values
 
 
+def check_loss(step: int, tally: Tally) -> None:
+  """Raises a `UserError` that names the first step of a tally, up to `step`, whose loss was not finite."""
+  bad = int(tally.first_bad_step)
+  if bad <= step:
+    raise _diverged(f'step {bad}: the loss is not finite')
+
+
 def check_finite(step: int, state: TrainState) -> None:
   """Raises a `UserError` for a state with an infinity or NaN: the loss shows it only at the step after the one that made it."""
-  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    if not all(np.isfinite(part).all() for part in _local_parts(leaf)):
+  leaves = jax.tree_util.tree_leaves_with_path(state)
+  for (path, _), finite in zip(leaves, np.asarray(_are_finite([leaf for _, leaf in leaves])), strict=True):
+    if not finite:
       raise _diverged(f'step {step}: state{jax.tree_util.keystr(path)} is not finite')
 
 
-def _local_parts(leaf: Any) -> list[np.ndarray]:
-  """What this process has of an array, once."""
-  if getattr(leaf, 'is_fully_replicated', True):
-    return [np.asarray(leaf)]
-  return [np.asarray(shard.data) for shard in leaf.addressable_shards]
+@jax.jit
+def _are_finite(leaves: list[jax.Array]) -> jax.Array:
+  """bool [leaves], on the devices, where the arrays lie."""
+  return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
 
 
 def _diverged(what: str) -> UserError:
@@ -215,12 +229,10 @@ def summarize_tally(run: Run, tally: Tally) -> dict[str, float]:
   mixture and can be compared with those of `eval/`.
   """
   tally = jax.device_get(tally)
-  steps = max(int(tally.steps), 1)
-  values = {'train/loss': float(tally.loss) / steps}
+  values = {'train/loss': float(tally.loss) / max(int(tally.steps), 1)}
   for name, task in run.tasks.items():
     summary = metrics.summarize(task, tally.counts[name])
     if summary['n']:
-      divisor = summary['n'] / run.config.batch_size if run.config.loss.over == 'all' else steps
-      values[f'train/{name}/loss'] = float(tally.task_losses[name]) / divisor
+      values[f'train/{name}/loss'] = float(tally.task_losses[name]) / summary['n']
       values[f'train/{name}/accuracy'] = summary['accuracy']
   return values

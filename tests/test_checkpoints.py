@@ -1,8 +1,10 @@
+import json
 import shutil
 import sys
 import time
 import types
 import zlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from mtface import checkpoints as checkpoints_module
 from mtface.checkpoints import (
   Checkpoints,
   DamagedCheckpointError,
-  _spread_sums,
+  _sums,
   _weighted_sum,
   average,
   checksum,
@@ -75,6 +77,41 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
   assert checkpoints.best_step() == 2
 
 
+def test_what_a_stop_has_saved_goes_with_the_next_one_and_not_before(tmp_path):
+  with Checkpoints(tmp_path, keep_last=2) as checkpoints:
+    for step, best in {1: 0.9, 2: 0.5}.items():
+      checkpoints.save(step, state(step), best=best)
+    checkpoints.save(3, state(3), extra=True)
+  assert Checkpoints(tmp_path).steps == [1, 2, 3]
+  with Checkpoints(tmp_path, keep_last=2) as checkpoints:
+    assert checkpoints.restore_latest(state())[0] == 3
+    checkpoints.save(4, state(4), best=0.1)
+  assert Checkpoints(tmp_path).steps == [1, 2, 4]  # the best, and the last two that are regular
+  assert Checkpoints(tmp_path).best_step() == 1
+
+
+def test_weights_are_read_without_what_the_optimizer_keeps(tmp_path):
+  class State(NamedTuple):
+    params: dict
+    stats: dict
+    opt_state: dict
+
+  saved = State({'kernel': jnp.arange(6.0).reshape(2, 3)}, {'mean': jnp.ones(3)}, {'trace': jnp.full((500, 500), 7.0)})
+  with Checkpoints(tmp_path, keep_last=2) as checkpoints:
+    checkpoints.save(1, saved)
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), saved)
+  assert_equal(Checkpoints(tmp_path).restore_weights(1, shapes.params, shapes.stats), (saved.params, saved.stats))
+  with pytest.raises(UserError, match=r'params/kernel has shape \(2, 3\), the config wants \(3, 2\)'):
+    Checkpoints(tmp_path).restore_weights(1, {'kernel': jax.ShapeDtypeStruct((3, 2), jnp.float32)}, shapes.stats)
+  scores = tmp_path / 'checkpoints/main/000000001/metrics/metrics'
+  content = json.loads(scores.read_text())
+  content['checksum_weights'] += 1
+  content.pop('seal')
+  scores.write_text(json.dumps(content))
+  with pytest.raises(UserError, match=r'checkpoint 1 is damaged .its checksum is wrong'):
+    Checkpoints(tmp_path).restore_weights(1, shapes.params, shapes.stats)
+
+
 def test_of_equally_good_ones_the_latest_is_best(written):
   assert Checkpoints(written).best_step() == 3
 
@@ -131,7 +168,7 @@ def test_the_checksum_is_of_all_bytes_in_the_order_of_the_tree():
 
 def test_the_checksum_of_arrays_that_are_spread_over_hosts_is_the_same():
   leaves = jax.tree.leaves(state(5))
-  assert [int(x) for x in _spread_sums(leaves)] == [int(_weighted_sum(np, np.asarray(leaf))) for leaf in leaves]
+  assert [int(x) for x in _sums(leaves)] == [int(_weighted_sum(np, np.asarray(leaf))) for leaf in leaves]
 
 
 def test_an_extra_checkpoint_goes_when_a_newer_one_is_there(tmp_path):

@@ -44,6 +44,22 @@ def test_waiting_is_told_from_working(clock):
   assert health.read() == {}, 'nothing since'
 
 
+def test_a_pause_is_no_part_of_a_step(clock):
+  health = module.Health()
+
+  def batches():
+    for pause in (0, 0, 100, 0):  # before the third batch: evaluation and saving
+      if pause:
+        health.pause()
+        clock.now += pause
+      yield {}
+
+  for _ in health.waiting(batches()):
+    clock.now += 3
+  # Two steps from batch to batch; the one across the pause is not counted.
+  assert health.read() == {'health/step_seconds': pytest.approx(3), 'health/input_wait': pytest.approx(0)}
+
+
 def test_the_process_that_comes_last_is_named(monkeypatch, capsys):
   monkeypatch.setattr(process, 'count', 3)
   arrivals = {0: (0.0, 10.0), 1: (0.0, 10.1), 2: (0.7, 10.9)}

@@ -276,3 +276,11 @@ def test_counts_of_a_sharded_batch():
     [sys.executable, '-c', textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False
   )
   assert result.stdout == 'done on 8\n', result.stderr
+
+
+def test_ages_rank_by_their_error_and_the_rest_by_accuracy():
+  age, smile = tasks.get_task('age_years'), tasks.get_task('smile')
+  summary = {'accuracy': 0.25, 'mae': 11.6}
+  assert metrics.ranking_score(smile, summary) == 0.25
+  assert metrics.ranking_score(age, summary) == pytest.approx(1 - 11.6 / 116)  # years 0 to 116
+  assert metrics.ranking_score(age, {'accuracy': 0.3, 'mae': 12.0}) < metrics.ranking_score(age, summary)

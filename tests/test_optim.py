@@ -85,6 +85,39 @@ def test_long_gradients_are_cut_to_the_norm():
   np.testing.assert_allclose(np.concatenate([short['a'], short['b']]), [-0.3, -0.4, -1.2], rtol=1e-6)
 
 
+@pytest.mark.parametrize('name', ['sgd', 'adam'])
+def test_gradients_are_cut_before_the_optimizer_sees_them(name):
+  # Momentum gathers what was cut: cutting what comes out of it instead would be another path.
+  gradients, clip, rate = np.array([[3.0, 4.0], [0.3, -0.4], [-6.0, 8.0], [0.1, 0.2]]), 1.0, 0.1
+  cut = gradients / np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True) / clip, 1)
+  settings = {'name': name, 'momentum': 0.9, 'rate': rate, 'decay': 1.0}
+  found = []
+  for clipping, given in ((clip, gradients), (0.0, cut)):
+    optimizer = make_optimizer(config(clip=clipping, **settings), 5)
+    params = {'w': jnp.zeros(2)}
+    opt_state = optimizer.init(params)
+    for gradient in given:
+      updates, opt_state = optimizer.update({'w': jnp.asarray(gradient, jnp.float32)}, opt_state, params)
+      params = optax.apply_updates(params, updates)
+    found.append(np.asarray(params['w']))
+  np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+  if name == 'sgd':
+    np.testing.assert_allclose(found[0], sgd(np.zeros(2), cut, [rate] * 4, 0.9, False), rtol=1e-5)
+
+
+def test_adam_with_nesterovs_momentum():
+  # Dozat 2016 with constant momentum: the step looks ahead, b1 m_t / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t).
+  gradients, rate, beta1, beta2 = np.random.default_rng(1).normal(size=12), 0.1, 0.8, 0.95
+  weight = first = second = 0.0
+  for t, gradient in enumerate(gradients, 1):
+    first, second = beta1 * first + (1 - beta1) * gradient, beta2 * second + (1 - beta2) * gradient**2
+    ahead = beta1 * first / (1 - beta1 ** (t + 1)) + (1 - beta1) * gradient / (1 - beta1**t)
+    weight -= rate * ahead / (np.sqrt(second / (1 - beta2**t)) + 1e-8)
+  settings = config(name='adam', momentum=beta1, beta2=beta2, rate=rate, decay=1.0, nesterov=True)
+  params, _ = take(make_optimizer(settings, 12), gradients)
+  np.testing.assert_allclose(params['trunk'][0], 1 + weight, rtol=1e-5)
+
+
 def take(optimizer, gradients):
   """(the parameters, which were ones, after these gradients; what the optimiser keeps of them)."""
   params = {'trunk': {0: jnp.ones(3)}, 'heads': {'smile': jnp.ones(2)}}

@@ -90,7 +90,8 @@ def test_loss_and_update_are_equation_3(over):
   for task, before in parameters().items():
     loss, kernel, bias = expected(task, one, over)
     total += mu[task] * loss + l2 * (before['kernel'].astype(np.float64) ** 2).sum()
-    np.testing.assert_allclose(tally.task_losses[task], loss, rtol=1e-5)
+    labelled = one['mask'][task].sum()
+    np.testing.assert_allclose(tally.task_losses[task], loss * (6 if over == 'all' else labelled), rtol=1e-5)
     np.testing.assert_allclose(
       state.params[task]['kernel'], before['kernel'] - RATE * (mu[task] * kernel + 2 * l2 * before['kernel']), atol=2e-6
     )
@@ -113,7 +114,7 @@ def test_sam_takes_the_gradient_uphill():
     np.testing.assert_allclose(state.params[task]['kernel'], at[task]['kernel'] - RATE * kernel, atol=2e-6)
     np.testing.assert_allclose(state.params[task]['bias'], -RATE * bias, atol=2e-6)
     plain = expected(task, one, 'all')[0]
-    np.testing.assert_allclose(tally.task_losses[task], plain, rtol=1e-5)  # what is reported is of w
+    np.testing.assert_allclose(tally.task_losses[task], 6 * plain, rtol=1e-5)  # what is reported is of w
     assert loss > plain
 
 
@@ -134,8 +135,8 @@ def test_no_gradient_reaches_what_is_frozen(rho):
 def test_class_weights_multiply_their_class():
   one, weights = batch(), {'smile': np.array([0.5, 3.0], np.float32)}
   _, tally = take(config(), one, class_weights=weights)
-  np.testing.assert_allclose(tally.task_losses['smile'], expected('smile', one, 'all', (0.5, 3.0))[0], rtol=1e-5)
-  np.testing.assert_allclose(tally.task_losses['gender'], expected('gender', one, 'all')[0], rtol=1e-5)
+  np.testing.assert_allclose(tally.task_losses['smile'], 6 * expected('smile', one, 'all', (0.5, 3.0))[0], rtol=1e-5)
+  np.testing.assert_allclose(tally.task_losses['gender'], 6 * expected('gender', one, 'all')[0], rtol=1e-5)
 
 
 def test_an_unlabelled_task_keeps_its_parameters_exactly():
@@ -157,6 +158,16 @@ def test_the_tally_adds_up():
     np.testing.assert_array_equal(tally.counts[task]['confusion'].sum(axis=1), np.bincount(labels, minlength=2))
   single = [take(config(), *batches[: n + 1])[1].loss for n in range(3)]
   assert single[0] < single[1] < single[2] == tally.loss
+
+
+def test_statistics_are_those_of_the_weights_and_not_of_the_point_uphill():
+  class Moves(Linear):  # its statistic depends on the weights
+    def train_scores(self, params, stats, images, key):
+      scores, _ = super().train_scores(params, stats, images, key)
+      return scores, {'mean': params['smile']['kernel'].sum()}
+
+  state, _ = take(config(**{'optimizer.sam': 0.3}), batch(), network=Moves())
+  np.testing.assert_allclose(state.stats['mean'], parameters()['smile']['kernel'].sum(), rtol=1e-6)
 
 
 def test_the_first_bad_step_is_remembered():

@@ -14,6 +14,7 @@ from mtface.run import prepare
 from mtface.sharding import everywhere, make_mesh, place
 from mtface.step import NEVER, new_state, new_tally
 from mtface.train import check_finite, summarize_tally, train
+from tests.states import saved_state
 from tests.tiny import get_config
 
 
@@ -68,6 +69,21 @@ def test_summaries_are_means_over_the_steps(run, stepped):
   assert values['train/smile/accuracy'] == (confusion[0, 0] + confusion[1, 1]) / 60
 
 
+@pytest.mark.parametrize('over', ['all', 'labelled'])
+def test_losses_of_tasks_are_means_over_the_labelled_whatever_the_mixture(run, over):
+  # Two batches of alternate sources: one with 4 smiles, one with 2 genders.
+  config = get_config()
+  config.loss.over = over
+  tally = new_tally(run.tasks)
+  counts = {task: {k: v.copy() for k, v in of.items()} for task, of in tally.counts.items()}
+  counts['smile']['n'] += 4
+  counts['gender']['n'] += 2
+  sums = {'smile': np.float32(1.5 * 4), 'gender': np.float32(0.75 * 2)}
+  tally = tally._replace(steps=np.int32(2), task_losses=sums, counts=counts)
+  values = summarize_tally(dataclasses.replace(run, config=config), tally)
+  assert (values['train/smile/loss'], values['train/gender/loss']) == (1.5, 0.75)
+
+
 def test_an_unlabelled_task_has_no_accuracy(run):
   assert set(summarize_tally(run, new_tally(run.tasks))) == {'train/loss'}
 
@@ -109,6 +125,26 @@ def test_the_log_has_a_line_every_log_every_steps(tiny_run):
   }
 
 
+def test_a_line_is_of_as_many_steps_whatever_is_saved_between(tiny_data, tiny_run, tmp_path):
+  config = get_config()
+  config.log_every, config.checkpoint.every, config.duration = '4 steps', '3 steps', '6 steps'
+  config.evaluation.during_training = ('smiles',)
+  train(config, tmp_path / 'run', tiny_data)
+  lines = read_metrics(tmp_path / 'run')
+  assert [line['step'] for line in lines] == [3, 4, 6]
+  assert ['train/loss' in line for line in lines] == [False, True, False]
+  assert ['eval/smiles/smile/accuracy' in line for line in lines] == [True, False, True]
+  # The line of step 4 is the mean over steps 1 to 4: that of the run whose lines are of 2 steps each.
+  of_two = {line['step']: line['train/loss'] for line in read_metrics(tiny_run)}
+  assert lines[1]['train/loss'] == pytest.approx((of_two[2] + of_two[4]) / 2, rel=1e-5)
+  # Continued at 6: the interval from 5 to 8 is not whole and has no line, that from 9 to 12 has one.
+  config.duration = '12 steps'
+  train(config, tmp_path / 'run', tiny_data)
+  lines = read_metrics(tmp_path / 'run')
+  assert [line['step'] for line in lines if 'train/loss' in line] == [4, 12]
+  assert lines[-1]['train/loss'] == pytest.approx((of_two[10] + of_two[12]) / 2, rel=1e-5)
+
+
 def test_images_that_are_decoded_as_they_are_used_train_the_same(tiny_run, tiny_data, tmp_path, capsys):
   config = get_config()
   config.store = 'stream'
@@ -133,7 +169,7 @@ def test_sets_are_measured_at_every_checkpoint_and_the_best_is_marked(tiny_data,
   assert list(measured) == [4, 8, 12]
   evaluator = Evaluator(tmp_path, tiny_data)
   source = evaluator.source('people')
-  state = evaluator._restore(12)
+  state = saved_state(evaluator, 12)
   logits = evaluator.scorer.scores(state.params, state.stats, source)['gender'].astype(np.float64)
   of_label = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(20), source.labels['gender']]
   np.testing.assert_allclose(measured[12]['eval/people/gender/loss'], of_label[source.mask['gender']].mean(), rtol=1e-5)

@@ -33,6 +33,7 @@ from mtface.errors import EXIT_PEER_LOST
 from mtface.evaluate import Evaluator
 from tests.command import ROOT, free_port
 from tests.fakes import write_tiny
+from tests.states import saved_state
 
 MOMENTS = ('start-up', 'steps', 'checkpoint')
 SAVE_EVERY = 10
@@ -226,7 +227,7 @@ class Chaotic:
   def final(self) -> list[np.ndarray]:
     """All arrays of the last checkpoint."""
     evaluator = Evaluator(self.folder / 'run', self._data_dir)
-    return jax.tree.leaves(jax.device_get(evaluator._restore(Checkpoints(self.folder / 'run').steps[-1])))
+    return jax.tree.leaves(jax.device_get(saved_state(evaluator, Checkpoints(self.folder / 'run').steps[-1])))
 
 
 def disturb(run: Chaotic, args: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from tests.command import ROOT, TINY, Result, python
 from tests.launch.stand_in import chain, read_state
+from tests.states import saved_state
 
 STAND_IN, MTFACE = 'stand-in', 'mtface'
 STAND_IN_STEPS = 120  # six seconds
@@ -138,6 +139,6 @@ def checksum(workdir: pathlib.Path, data_dir: pathlib.Path) -> str:
   from mtface.evaluate import Evaluator
 
   found = hashlib.sha256()
-  for leaf in jax.tree.leaves(Evaluator(workdir, data_dir)._restore(MTFACE_STEPS)):
+  for leaf in jax.tree.leaves(saved_state(Evaluator(workdir, data_dir), MTFACE_STEPS)):
     found.update(np.asarray(leaf).tobytes())
   return found.hexdigest()

@@ -14,6 +14,7 @@ from mtface.logs import read_metrics
 from tests.command import TINY, Result, python
 from tests.end_to_end.conftest import PAGE, pages
 from tests.fakes import flip_bytes
+from tests.states import saved_state
 from tests.test_checkpoints import assert_equal, state, write
 
 NEWEST = 'checkpoints/main/000000012'
@@ -22,7 +23,7 @@ NEWEST = 'checkpoints/main/000000012'
 @pytest.fixture(scope='module')
 def undisturbed(tiny_run, tiny_data):
   """The state after the last step of the run whose copies are damaged."""
-  return Evaluator(tiny_run, tiny_data)._restore(12)
+  return saved_state(Evaluator(tiny_run, tiny_data), 12)
 
 
 def command(workdir, data_dir):

@@ -15,6 +15,7 @@ from mtface.checkpoints import Checkpoints
 from mtface.evaluate import Evaluator
 from mtface.logs import read_metrics
 from tests.command import ROOT, free_port, start
+from tests.states import saved_state
 
 WIDE = str(ROOT / 'tests' / 'tiny_wide.py')
 SECONDS = 15  # within which the others of a lost process have ended; they take a tenth of a second
@@ -106,7 +107,7 @@ def test_large_parameters_may_be_sharded(one, tiny_data, tmp_path):
   # What was written by shards is read whole.
   weights = [
     np.concatenate(
-      [np.ravel(leaf) for leaf in jax.tree.leaves(Evaluator(folder / 'run', tiny_data)._restore(50).params)]
+      [np.ravel(leaf) for leaf in jax.tree.leaves(saved_state(Evaluator(folder / 'run', tiny_data), 50).params)]
     )
     for folder in (sharded, one)
   ]
@@ -140,7 +141,7 @@ def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on_as_if_nothing_had_
 
 
 def assert_equal_states(folder, expected, data_dir):
-  a, b = (jax.device_get(Evaluator(x / 'run', data_dir)._restore(50)) for x in (folder, expected))
+  a, b = (jax.device_get(saved_state(Evaluator(x / 'run', data_dir), 50)) for x in (folder, expected))
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 

@@ -12,12 +12,13 @@ from mtface.logs import read_metrics
 from tests.command import TINY, python
 from tests.end_to_end.killed import MOMENTS
 from tests.fakes import write_tiny
+from tests.states import saved_state
 
 
 @pytest.fixture(scope='module')
 def undisturbed(tiny_run, tiny_data):
   """The state after the last step of the run that nothing disturbed."""
-  return Evaluator(tiny_run, tiny_data)._restore(12)
+  return saved_state(Evaluator(tiny_run, tiny_data), 12)
 
 
 def lines(workdir):

@@ -15,6 +15,7 @@ from launch.local import first_failure, rank_environments, run_with_restarts
 from mtface.errors import UserError
 from tests.command import ROOT, TINY, Result
 from tests.launch.stand_in import chain, notes, read_state
+from tests.states import saved_state
 
 STEPS = 40
 STAND_IN = ('--module=tests.launch.stand_in', f'--config={TINY}')
@@ -300,4 +301,4 @@ def bits(workdir, data_dir):
 
   from mtface.evaluate import Evaluator
 
-  return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(Evaluator(workdir, data_dir)._restore(120))]
+  return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(saved_state(Evaluator(workdir, data_dir), 120))]
