@@ -221,7 +221,7 @@ def test_one_image_in_both_splits(sound, tmp_path):
 
 
 @pytest.mark.parametrize('name', SETS)
-def test_the_set_lies_two_folders_deeper_and_only_once(sound, tmp_path, name):
+def test_the_set_lies_some_folders_deeper_and_only_once(sound, tmp_path, name):
   shutil.copytree(sound[0] / name, tmp_path / 'download/archive/set')
   builder_class, config = build_lib.find_builder(name.partition(',')[0])
   builder = builder_class(config=config, data_dir=tmp_path / 'data')
@@ -233,6 +233,7 @@ def test_the_set_lies_two_folders_deeper_and_only_once(sound, tmp_path, name):
 
 
 LAYOUTS = {
+  'affectnet': ('train/Anger/1.jpg', 'AffectNet as folders of classes'),
   'fer2013': ('train/angry/Training_1.jpg', 'FER-2013 as folders of classes'),
   'utkface': ('part1/20_0_1_20170109150557335.jpg', 'not its aligned chips'),
 }

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from mtface import errors
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
+IMAGES = (
+  '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.jp2', '.ppm', '.pgm', '.avif', '.heic',
+)  # fmt: skip
 VIDEOS = ('.avi', '.mp4', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.3gp')
 
 # What file managers and archives leave beside people's files, in lower case; macOS's ._NAME begins with a dot.
