@@ -9,12 +9,12 @@ import pytest
 
 from mtface import build as build_lib
 from mtface.errors import UserError
-from mtface.faces import folders
-from tests.cartoons import make_fer2013, make_genki4k, make_imdb_wiki, make_lfw, make_utkface, save
+from mtface.faces import crop, folders
+from tests.cartoons import make_fer2013, make_genki4k, make_imdb_wiki, make_lfw, save
 from tfds_builders.affectnet import layouts
 from tfds_builders.vggface2 import photos as vggface2
 
-PLAIN = np.full((24, 24, 3), 127, np.uint8)
+PLAIN = np.full((24, 24, 3), 127, np.uint8)  # which JPEG keeps
 EMOTIONS = ('Angry', 'Disgust', 'Fear', 'Happy', 'Neutral', 'Sad', 'Surprise')
 
 
@@ -71,7 +71,8 @@ def genki4k(raw):
 
 
 def utkface(raw):
-  make_utkface(raw, ['20_0_1_20170109150557335.jpg.chip.jpg', '55_0_0_20170116232725357jpg.chip.jpg'])
+  for name in ('20_0_1_20170109150557335.jpg.chip.jpg', '55_0_0_20170116232725357jpg.chip.jpg'):
+    save(raw / name, PLAIN)
 
 
 def afew(raw):
@@ -409,3 +410,37 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(os, 'scandir', refuse)
   with pytest.raises(UserError, match=f'{tmp_path}: Permission denied; nothing was built'):
     build_lib.build('utkface', data_dir=tmp_path / 'data', manual_dir=pathlib.Path(tmp_path))
+
+
+# --- What is stored ---------------------------------------------------------------------------------------------------------------------
+
+PICTURES = [name for name in SETS if name not in ('fer2013', 'afew', 'vgaf', 'affectnet, later layout')]
+
+
+@pytest.mark.parametrize('name', PICTURES)
+def test_a_plain_picture_is_stored_as_it_is_with_its_digest(sound, tmp_path, name):
+  builder_class, _ = build_lib.find_builder(name)
+  for config in ('gray48', 'rgb64', 'rgb224'):
+    if config not in builder_class.builder_configs:
+      continue
+    builder = builder_class(config=config, data_dir=tmp_path / 'data')
+    items = builder.items(builder.locate(sound[0] / name))['train']
+    (face,) = builder.converter()(next(item for item in items if 'n0' not in repr(item) or '/0' in repr(item)))
+    assert face.image.shape == builder.builder_config.shape
+    np.testing.assert_allclose(face.image, 127, atol=2)
+    assert face.digest == (b'' if name == 'vggface2' else crop.content_digest(PLAIN))
+
+
+@pytest.mark.parametrize('name', ['affectnet', 'vggface2', 'wiki'])
+@pytest.mark.parametrize('shape', [(19, 60), (60, 19), (20, 20)])
+def test_one_side_that_is_too_short(sound, raw, tmp_path, name, shape):
+  for path in raw.rglob('*.jpg'):
+    save(path, np.full((*shape, 3), 127, np.uint8))
+  builder_class, config = build_lib.find_builder(name)
+  builder = builder_class(config=config, data_dir=tmp_path / 'data')
+  items = builder.items(builder.locate(raw))['train']
+  (outcome,) = builder.converter()(next(item for item in items if 'n0' not in repr(item) or '/0' in repr(item)))
+  if min(shape) < 20:
+    assert (outcome.reason, outcome.damaged) == ('smaller than 20 pixels', False)
+  else:
+    np.testing.assert_allclose(outcome.image, 127, atol=2)
