@@ -41,7 +41,7 @@ def test_quality_of_what_is_encoded():
   noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), dtype=np.uint8).repeat(3, axis=2)
   (face,) = convert(Face('1', noise), encode=True)
   decoded = cv2.imdecode(np.frombuffer(face.image, np.uint8), cv2.IMREAD_COLOR)
-  assert abs(decoded.astype(int) - noise).mean() < 4  # at quality 80 it is 9
+  assert abs(decoded.astype(int) - noise).mean() < 2.3  # 1.5 at the quality of 95, 3.1 at 90
 
 
 def test_a_record_masks_what_is_not_known():

@@ -135,7 +135,7 @@ def index_rows(
   Raises:
     UserError: a column is missing; a row's Usage is unknown; the votes do not go with the rows.
   """
-  encoding = lists.encoding_of(path)
+  encoding = lists.encoding_of(path, f'rows of {",".join(COLUMNS)}')
   rows: dict[str, list[Row]] = {split: [] for split in SPLITS.values()}
   with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
     spans = _spans(text, encoding)
