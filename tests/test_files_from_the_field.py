@@ -248,6 +248,17 @@ def test_a_layout_that_cannot_be_read_is_named(tmp_path, name):
     found(name, tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize(('name', 'at'), [('utkface', ''), ('fairface', 'train'), ('fairface', 'val')])
+def test_images_that_are_not_read_are_told(sound, raw, tmp_path, capsys, name, at):
+  assert found(name, raw, tmp_path) == sound[1][name]
+  assert not capsys.readouterr().err
+  for number in (7, 8):
+    save(raw / at / f'{number}.jpg', PLAIN)
+  assert found(name, raw, tmp_path) == sound[1][name]
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f'mtface: warning: {raw / at / "7.jpg"} and 1 more images: not ')
+
+
 # --- Lists ------------------------------------------------------------------------------------------------------------------------------
 
 ENCODINGS = ['utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be', 'utf-32', 'cp1252']
