@@ -9,12 +9,12 @@ import pytest
 
 from mtface import build as build_lib
 from mtface.errors import UserError
-from mtface.faces import folders
-from tests.cartoons import make_fer2013, make_genki4k, make_imdb_wiki, make_lfw, make_utkface, save
+from mtface.faces import crop, folders
+from tests.cartoons import make_fer2013, make_genki4k, make_imdb_wiki, make_lfw, save
 from tfds_builders.affectnet import layouts
 from tfds_builders.vggface2 import photos as vggface2
 
-PLAIN = np.full((24, 24, 3), 127, np.uint8)
+PLAIN = np.full((24, 24, 3), 127, np.uint8)  # which JPEG keeps
 EMOTIONS = ('Angry', 'Disgust', 'Fear', 'Happy', 'Neutral', 'Sad', 'Surprise')
 
 
@@ -71,7 +71,8 @@ def genki4k(raw):
 
 
 def utkface(raw):
-  make_utkface(raw, ['20_0_1_20170109150557335.jpg.chip.jpg', '55_0_0_20170116232725357jpg.chip.jpg'])
+  for name in ('20_0_1_20170109150557335.jpg.chip.jpg', '55_0_0_20170116232725357jpg.chip.jpg'):
+    save(raw / name, PLAIN)
 
 
 def afew(raw):
@@ -221,7 +222,7 @@ def test_one_image_in_both_splits(sound, tmp_path):
 
 
 @pytest.mark.parametrize('name', SETS)
-def test_the_set_lies_two_folders_deeper_and_only_once(sound, tmp_path, name):
+def test_the_set_lies_some_folders_deeper_and_only_once(sound, tmp_path, name):
   shutil.copytree(sound[0] / name, tmp_path / 'download/archive/set')
   builder_class, config = build_lib.find_builder(name.partition(',')[0])
   builder = builder_class(config=config, data_dir=tmp_path / 'data')
@@ -233,6 +234,7 @@ def test_the_set_lies_two_folders_deeper_and_only_once(sound, tmp_path, name):
 
 
 LAYOUTS = {
+  'affectnet': ('train/Anger/1.jpg', 'AffectNet as folders of classes'),
   'fer2013': ('train/angry/Training_1.jpg', 'FER-2013 as folders of classes'),
   'utkface': ('part1/20_0_1_20170109150557335.jpg', 'not its aligned chips'),
 }
@@ -244,6 +246,17 @@ def test_a_layout_that_cannot_be_read_is_named(tmp_path, name):
   save(tmp_path / file, PLAIN)
   with pytest.raises(UserError, match=f'{file}: .*{what}.*found no'):
     found(name, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(('name', 'at'), [('utkface', ''), ('fairface', 'train'), ('fairface', 'val')])
+def test_images_that_are_not_read_are_told(sound, raw, tmp_path, capsys, name, at):
+  assert found(name, raw, tmp_path) == sound[1][name]
+  assert not capsys.readouterr().err
+  for number in (7, 8):
+    save(raw / at / f'{number}.jpg', PLAIN)
+  assert found(name, raw, tmp_path) == sound[1][name]
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f'mtface: warning: {raw / at / "7.jpg"} and 1 more images: not ')
 
 
 # --- Lists ------------------------------------------------------------------------------------------------------------------------------
@@ -408,3 +421,37 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(os, 'scandir', refuse)
   with pytest.raises(UserError, match=f'{tmp_path}: Permission denied; nothing was built'):
     build_lib.build('utkface', data_dir=tmp_path / 'data', manual_dir=pathlib.Path(tmp_path))
+
+
+# --- What is stored ---------------------------------------------------------------------------------------------------------------------
+
+PICTURES = [name for name in SETS if name not in ('fer2013', 'afew', 'vgaf', 'affectnet, later layout')]
+
+
+@pytest.mark.parametrize('name', PICTURES)
+def test_a_plain_picture_is_stored_as_it_is_with_its_digest(sound, tmp_path, name):
+  builder_class, _ = build_lib.find_builder(name)
+  for config in ('gray48', 'rgb64', 'rgb224'):
+    if config not in builder_class.builder_configs:
+      continue
+    builder = builder_class(config=config, data_dir=tmp_path / 'data')
+    items = builder.items(builder.locate(sound[0] / name))['train']
+    (face,) = builder.converter()(next(item for item in items if 'n0' not in repr(item) or '/0' in repr(item)))
+    assert face.image.shape == builder.builder_config.shape
+    np.testing.assert_allclose(face.image, 127, atol=2)
+    assert face.digest == (b'' if name == 'vggface2' else crop.content_digest(PLAIN))
+
+
+@pytest.mark.parametrize('name', ['affectnet', 'vggface2', 'wiki'])
+@pytest.mark.parametrize('shape', [(19, 60), (60, 19), (20, 20)])
+def test_one_side_that_is_too_short(sound, raw, tmp_path, name, shape):
+  for path in raw.rglob('*.jpg'):
+    save(path, np.full((*shape, 3), 127, np.uint8))
+  builder_class, config = build_lib.find_builder(name)
+  builder = builder_class(config=config, data_dir=tmp_path / 'data')
+  items = builder.items(builder.locate(raw))['train']
+  (outcome,) = builder.converter()(next(item for item in items if 'n0' not in repr(item) or '/0' in repr(item)))
+  if min(shape) < 20:
+    assert (outcome.reason, outcome.damaged) == ('smaller than 20 pixels', False)
+  else:
+    np.testing.assert_allclose(outcome.image, 127, atol=2)

@@ -42,6 +42,7 @@ __all__ = [
   'rgb224',
 ]
 
+_MOST_LEVELS = 3  # that a set may lie deeper than the folder that is given
 _MOST_WRAPPERS = 50  # folders that an archive or a download may have put around a set
 
 
@@ -111,7 +112,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   def find_in(
     self, manual_dir: pathlib.Path | None, looked_for: str, is_it: Callable[[pathlib.Path], bool]
   ) -> pathlib.Path:
-    """Returns the folder for which `is_it` holds: `manual_dir`, or one in it, or one in those.
+    """Returns the folder for which `is_it` holds: `manual_dir`, or one up to three levels deeper.
 
     Raises:
       UserError: there is none, or two on one level; `looked_for` names what makes a folder the right one.
@@ -122,20 +123,21 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     if not manual_dir.is_dir():
       what = 'this is not a folder' if manual_dir.exists() else 'there is no such folder'
       raise errors.UserError(f'{manual_dir}: {what}; expected one with {looked_for}. {how}')
-    levels = _levels(manual_dir)
-    for level in levels:
+    looked_at = []
+    for level in _levels(manual_dir):
+      looked_at += level
       found = {folder.resolve(): folder for folder in level if is_it(folder)}
       if len(found) > 1:
         first, second = list(found.values())[:2]
         raise errors.UserError(f'{first} and {second}: both have {looked_for}; expected one: give it as --manual_dir')
       if found:
         return next(iter(found.values()))
-    other = self._other_layout(folder for level in levels for folder in level)
+    other = self._other_layout(looked_at)
     raise errors.UserError(f'{manual_dir}: {other}found no {looked_for}, here or in a folder in it. {how}')
 
-  def _other_layout(self, folders: Iterable[pathlib.Path]) -> str:
+  def _other_layout(self, looked_at: Iterable[pathlib.Path]) -> str:
     """What is known about the layout in which the set is here, for errors."""
-    for folder, (sign, what) in itertools.product(folders, self.OTHER_LAYOUTS):
+    for folder, (sign, what) in itertools.product(looked_at, self.OTHER_LAYOUTS):
       if there := next(folder.glob(sign), None):
         return f'{there}: {what}; '
     return ''
@@ -273,11 +275,15 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     path.write_text(json.dumps(report, indent=1), encoding='utf-8')
 
 
-def _levels(folder: pathlib.Path) -> list[list[pathlib.Path]]:
-  """A folder, the folders in it, and the folders in those; many are people or classes, which are not looked into."""
-  inside = folders.folders(folder)
-  few = inside if len(inside) <= _MOST_WRAPPERS else []
-  return [[folder], inside, [deeper for wrapper in few for deeper in folders.folders(wrapper)]]
+def _levels(folder: pathlib.Path) -> Iterator[list[pathlib.Path]]:
+  """Yields a folder alone, the folders in it, those in them; where there are many, they are people or classes: not looked into."""
+  level = [folder]
+  for _ in range(_MOST_LEVELS):
+    yield level
+    if len(level) > _MOST_WRAPPERS:
+      return
+    level = [inside for wrapper in level for inside in folders.folders(wrapper)]
+  yield level
 
 
 def _convert(converter: Callable[[Any], Iterable[Face | LeftOut]], item: Any, *, encode: bool) -> list[Face | LeftOut]:

@@ -8,6 +8,8 @@ from mtface.errors import UserError
 from tests.cartoons import cartoon
 from tests.prepared import build_set, by_id, read_summary
 from tests.videos import set_durations, write_video
+from tfds_builders import base, clips
+from tfds_builders.afew import afew_dataset_builder as afew_builder
 from tfds_builders.vgaf.vgaf_dataset_builder import read_labels
 
 EMOTIONS = ('Angry', 'Disgust', 'Fear', 'Happy', 'Neutral', 'Sad', 'Surprise')
@@ -73,6 +75,66 @@ def test_the_main_face_goes_on_from_frame_to_frame(afew):
   assert [int(a['faces']) for a in of_frame] == [2, 2, 2]
   sides = ['left' if a['box'][2] < 160 else 'right' for a in of_frame]
   assert sides == ['left', 'left', 'right']  # at last it has less than half of the other's area
+
+
+def outcomes(path, every=1, all_faces=False):
+  config = clips.video_config(base.rgb64(), every=every)
+  clip = clips.Clip('train/x', path, 3)
+  return clips.convert(clip, config=config, task='emotion7', all_faces=all_faces)
+
+
+def test_the_main_face_goes_on_after_a_frame_without_one(tmp_path):
+  path = write_video(tmp_path / 'a.avi', [two(1.1, 0.95), np.hstack([PLAIN, PLAIN]), two(1.0, 1.1)])
+  found = outcomes(path)
+  assert [face.attributes['frame'] for face in found] == [0, 2]
+  assert [bool(face.attributes['box'][2] < 160) for face in found] == [True, True]
+
+
+def test_frames_are_those_that_were_looked_at(tmp_path):
+  found = outcomes(write_video(tmp_path / 'a.avi', [face()] * 5), every=2)
+  assert [of.attributes['frame'] for of in found] == [0, 2, 4]
+  assert {of.attributes['frames'] for of in found} == {3}
+  assert [bool(of.digest) for of in found] == [True, False, False]
+  for of in found:
+    np.testing.assert_allclose(of.image[32, 12], (224, 180, 150), atol=40)  # the drawn skin, at the cheek
+    assert of.image.std() > 20
+
+
+def test_a_clip_that_is_cut_short_is_used_and_noted(tmp_path):
+  path = write_video(tmp_path / 'a.avi', [face()] * 10)
+  content = path.read_bytes()
+  frames = [i for i in range(len(content)) if content.startswith(b'00dc', i)]
+  path.write_bytes(content[: frames[6]])
+  found = outcomes(path)
+  assert 4 <= len(found) <= 6
+  assert [of.notes for of in found] == [('fewer_frames_than_promised',)] + [()] * (len(found) - 1)
+  assert all(of.labels == {'emotion7': 3} for of in found)
+
+
+def test_damaged_clips_are_no_share_of_the_faces(afew_raw, tmp_path, monkeypatch):
+  def convert(clip, **_):
+    if clip.name == 'train/Fear/002':
+      return [base.LeftOut(clip.name, 'damaged clip')]
+    about = {'clip': clip.name, 'frame': 0, 'seconds': 0.0, 'faces': 1, 'frames': 1, 'label': 0, 'confidence': 1.0}
+    about['box'] = np.zeros(4, np.int32)
+    return [base.Face(f'{clip.name}/{i}', np.zeros((64, 64, 3), np.uint8), attributes=about) for i in range(60)]
+
+  monkeypatch.setattr(clips, 'convert', convert)
+  monkeypatch.setattr(afew_builder.Builder, 'LEFT_OUT_ALWAYS_ALLOWED', 0)
+  with pytest.raises(UserError, match=r'1 of 181 images of train could not be used, the first: train/Fear/002'):
+    build_set('afew/rgb64', afew_raw, tmp_path)
+
+
+@pytest.mark.parametrize('names', [('Train_AFEW', 'Val_AFEW'), ('Train', 'Val'), ('Train/Train_AFEW', 'Val/Val_AFEW')])
+def test_the_ways_to_unpack_afew(tmp_path, names):
+  for name in names:
+    for emotion in EMOTIONS:
+      (tmp_path / name / emotion).mkdir(parents=True)
+  (tmp_path / names[1] / 'Sad/7.MP4').write_bytes(b'')
+  assert afew_builder.clips_of(tmp_path, 'train') == []
+  assert afew_builder.clips_of(tmp_path, 'validation') == [
+    clips.Clip('validation/Sad/7', tmp_path / names[1] / 'Sad/7.MP4', 4)
+  ]
 
 
 def test_a_clip_without_a_face_has_one_black_image_whose_label_is_masked(afew):

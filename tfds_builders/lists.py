@@ -39,15 +39,17 @@ _NO_LISTS = (
 )
 
 
-def encoding_of(path: pathlib.Path) -> str:
+def encoding_of(path: pathlib.Path, expected: str = 'a list') -> str:
   """Returns the name of a text file's encoding; a mark at its beginning is read as a character. The whole file is looked at.
+
+  `expected` says in errors what the file should hold.
 
   Raises:
     UserError: it is empty, no text, or in none of the encodings that are known here.
   """
   with path.open('rb') as file:
     head = file.read(4096)
-  _check_head(path, head)
+  _check_head(path, head, expected)
   marked = next((name for mark, name in _MARKS if head.startswith(mark)), None) or _wide_without_mark(head)
   if marked:
     if not _is(marked, path):
@@ -60,12 +62,12 @@ def encoding_of(path: pathlib.Path) -> str:
   return OTHER
 
 
-def _check_head(path: pathlib.Path, head: bytes) -> None:
+def _check_head(path: pathlib.Path, head: bytes, expected: str) -> None:
   if not head:
-    raise errors.UserError(f'{path}: the file is empty (0 bytes); expected a list: download it again')
+    raise errors.UserError(f'{path}: the file is empty (0 bytes); expected {expected}: download it again')
   for start, sign, what in _NO_LISTS:
     if head[start:].lower().startswith(sign):
-      raise errors.UserError(f'{path}: this is {what}; expected a list as text')
+      raise errors.UserError(f'{path}: this is {what}; expected {expected} as text')
 
 
 def _wide_without_mark(head: bytes) -> str | None:
@@ -90,9 +92,9 @@ def _is(encoding: str, path: pathlib.Path) -> bool:
   return True
 
 
-def open_text(path: pathlib.Path) -> TextIO:
+def open_text(path: pathlib.Path, expected: str = 'a list') -> TextIO:
   """Opens a text file in its own encoding, for `csv`: with its line ends, and a mark as the first character."""
-  encoding = encoding_of(path)
+  encoding = encoding_of(path, expected)
   if encoding == OTHER:
     warn(f'{path}: the encoding is not UTF-8; it is read as Windows-1252')
   return path.open(newline='', encoding=encoding)
@@ -169,7 +171,7 @@ def rows(path: pathlib.Path, columns: Sequence[str], *, may_lack: bool = False) 
   Raises:
     UserError: a needed column is missing, or a row has another number of fields than the header.
   """
-  with open_text(path) as file:
+  with open_text(path, f'rows of {",".join(columns)}') as file:
     first = file.readline()
     header = header_of(path, first, columns, may_lack=may_lack)
     fed = file if header.is_there else itertools.chain([first.removeprefix(MARK)], file)

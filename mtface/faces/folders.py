@@ -8,8 +8,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from mtface import errors
+from mtface.progress import warn
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
+IMAGES = (
+  '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.jp2', '.ppm', '.pgm', '.avif', '.heic',
+)  # fmt: skip
 VIDEOS = ('.avi', '.mp4', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.3gp')
 
 # What file managers and archives leave beside people's files, in lower case; macOS's ._NAME begins with a dot.
@@ -41,6 +44,14 @@ def folders(folder: pathlib.Path) -> list[pathlib.Path]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
   """As `entry.is_dir()`, which asks no disk for most entries, but raises for links that go round in a circle."""
   return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def tell_unread(folder: pathlib.Path, read: Iterable[pathlib.Path], why: str) -> None:
+  """Warns of images in a folder that are not among those that are read: `why`, in words that follow on a name."""
+  unread = sorted(set(files(folder, IMAGES)) - set(read))
+  if unread:
+    others = f' and {len(unread) - 1:,} more images' if len(unread) > 1 else ''
+    warn(f'{unread[0]}{others}: {why}; not read')
 
 
 def is_file_there(path: pathlib.Path) -> bool:

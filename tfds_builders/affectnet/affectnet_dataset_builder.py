@@ -36,6 +36,10 @@ class Builder(base.FaceBuilder):
     'ask for AffectNet at http://mohammadmahoor.com/affectnet/ (a signed agreement is needed), unpack it, and give the folder'
     ' that holds training.csv, validation.csv and Manually_Annotated_Images/, or train_set/ and val_set/'
   )
+  OTHER_LAYOUTS = (
+    ('*/[Aa]nger/*.*', 'AffectNet as folders of classes, which are part of it, without valence and arousal'),
+    ('[Aa]nger/*.*', 'AffectNet as folders of classes, which are part of it, without valence and arousal'),
+  )
   TASKS = ('emotion8', 'emotion7')
   HAS_LANDMARKS = True
   RESUMABLE = True

@@ -89,6 +89,10 @@ class Builder(base.FaceBuilder):
     self._folder = source
     of_splits = {split: read_labels(path) for split in SPLITS if (path := _list_of(source, split))}
     _check_ids(source, of_splits)
+    listed = {source / entry.file for entry in itertools.chain.from_iterable(of_splits.values())}
+    for folder in (source / 'train', source / 'val'):
+      if folder.is_dir():
+        folders.tell_unread(folder, listed, 'not in the label files')
     return dict(of_splits)
 
   def converter(self) -> Callable[[Entry], Iterable[base.Face | base.LeftOut]]:

@@ -86,8 +86,10 @@ class Builder(base.FaceBuilder):
   OTHER_LAYOUTS = (
     (
       '[Tt]rain*/[Aa]ng*/*.*',
-      'FER-2013 as folders of classes, whose pictures were compressed again and whose two test splits are one: fer2013.csv is needed',
+      'FER-2013 as folders of classes, whose pictures were compressed again and whose two test splits are one: fer2013.csv is'
+      ' needed',
     ),
+    ('FER2013Train/*.*', 'the pictures that FERPlus makes of FER-2013, without its labels: fer2013.csv is needed'),
   )
   TASKS = ('emotion7', 'emotion8')
   NOTES = (('ferplus_without_majority', 'no majority, or one for unknown or NF: emotion8 is masked'),)
@@ -133,7 +135,7 @@ def index_rows(
   Raises:
     UserError: a column is missing; a row's Usage is unknown; the votes do not go with the rows.
   """
-  encoding = lists.encoding_of(path)
+  encoding = lists.encoding_of(path, f'rows of {",".join(COLUMNS)}')
   rows: dict[str, list[Row]] = {split: [] for split in SPLITS.values()}
   with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
     spans = _spans(text, encoding)

@@ -125,6 +125,7 @@ def test_many_damaged_images_end_the_build(tmp_path):
   ('line', 'message'),
   [
     ('2 0.1 0.2 0.3', "line 3 has the smile label '2'; expected 0 or 1"),
+    ('-1 0.1 0.2 0.3', "line 3 has the smile label '-1'; expected 0 or 1"),
     ('1 0.1 0.2', "line 3 is '1 0.1 0.2'; expected four numbers"),
     ('1 0.1 x 0.3', "line 3 is '1 0.1 x 0.3'; expected four numbers"),
   ],

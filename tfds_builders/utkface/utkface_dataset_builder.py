@@ -66,7 +66,9 @@ class Builder(base.FaceBuilder):
 
   def items(self, source: Any) -> dict[str, Sequence[pathlib.Path]]:
     """Returns all chips as one split; UTKFace has no division of its own."""
-    return {'train': list(folders.by_id((_image_id(path), path) for path in _chips(source)).values())}
+    chips = list(folders.by_id((_image_id(path), path) for path in _chips(source)).values())
+    folders.tell_unread(source, chips, f'not called *{_ENDING}')
+    return {'train': chips}
 
   def converter(self) -> Callable[[pathlib.Path], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that reads the labels and resizes the chip of one file."""

@@ -101,6 +101,8 @@ def test_mtcnn_crops(tmp_path):
   left, _, right, _ = found['attributes']['box']
   assert 40 < left < 80 < 120 < right < 160  # 1.3 times 62 wide, around 100
   assert found['image'].shape == (64, 64, 3)
+  np.testing.assert_allclose(found['image'][36, 12], (224, 180, 150), atol=30)  # the drawn skin, at the cheek
+  assert found['image'].std() > 20
   np.testing.assert_array_equal(none['attributes']['box'], [0, 0, 200, 200])
   assert notes['face_not_found']['image_ids'] == [NAMES[1].removesuffix('.chip.jpg')]
   whole = build_set('utkface/rgb64', raw, tmp_path)

@@ -75,6 +75,13 @@ def test_what_is_left_out(rgb64):
   assert 'n000003' in by_rule['a person without photographs']
 
 
+def test_photographs_come_in_the_order_of_their_ids_whatever_their_partition(raw):
+  photos = photos_lib.list_photos(raw, photos_lib.read_people(raw / 'meta/identity_meta.csv'))
+  ids = [photo.image_id for photo in photos]
+  assert ids == sorted(ids)
+  assert ids[0] == 'n000001/0001_01', 'of the partition that is listed last'
+
+
 def test_the_face_in_the_annotated_box(rgb64):
   records = by_id(rgb64)
   assert records['n000002/0001_01']['attributes']['box'][2] < 200  # the smaller one, at the left
