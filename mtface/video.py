@@ -10,7 +10,7 @@ Frames count the same however long they are shown. `mtface.clips` gets the faces
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -115,24 +115,3 @@ class GroupMoments:
 def new_moments(level: str) -> Moments:
   """What makes the descriptor of a level of LEVELS."""
   return GroupMoments() if level == 'group' else ClipMoments()
-
-
-def clip_descriptor(features: np.ndarray, statistics: Sequence[str] = STATISTICS) -> np.ndarray:
-  """float64 [len(statistics) * D]: the descriptor of a clip with the features [F, D] of its frames' faces; zeros if F is 0."""
-  moments = ClipMoments(statistics)
-  if not len(features):
-    return np.zeros(len(statistics) * features.shape[1])
-  moments.add(features, np.arange(len(features)))
-  return moments.descriptor()
-
-
-def group_descriptor(frames: Iterable[np.ndarray]) -> np.ndarray:
-  """float64 [4D]: the descriptor of a clip of a group; each frame has the features [faces, D]. Frames without a face say nothing.
-
-  Raises:
-    ValueError: no frame has a face.
-  """
-  moments = GroupMoments()
-  for index, features in enumerate(frames):
-    moments.add(features, np.full(len(features), index))
-  return moments.descriptor()

@@ -13,9 +13,8 @@ from mtface.classify_clips import check_clip_sets, measure_clips, video_table
 from mtface.clips import ClipSet, Described, Reading, describe, folder_clips, source_clips
 from mtface.data.sources import Source
 from mtface.errors import UserError
-from mtface.video import group_descriptor
 from tests.fakes import fake_source, write_prepared
-from tests.videos import write_video
+from tests.videos import group_descriptor, write_video
 
 
 class Brightness:

@@ -1,7 +1,10 @@
 """What needs no second process; tests/end_to_end/test_processes.py has some."""
 
 import os
+import queue
 import signal
+import socket
+import threading
 import types
 
 import jax
@@ -171,3 +174,35 @@ def test_leaving_lost_says_who_and_ends_with_its_code(one_of_two, monkeypatch, c
   assert 'process 1 of 2' in (err := capsys.readouterr().err)
   assert 'another process was lost (Gloo)' in err
   assert err.count('\n') == 1
+
+
+@pytest.fixture
+def coordinator(monkeypatch):
+  """(a socket that listens as process 0 does, what the watch said of its end)."""
+  listener = socket.create_server(('127.0.0.1', 0))
+  address = f'127.0.0.1:{listener.getsockname()[1]}'
+  monkeypatch.setattr(distributed, 'global_state', types.SimpleNamespace(coordinator_address=address))
+  said = queue.Queue()
+  monkeypatch.setattr(distributed, 'leave_lost', said.put)
+  yield listener, said
+  listener.close()
+
+
+@pytest.mark.parametrize('initialized', [True, False])
+def test_the_end_of_the_coordinator_is_noticed_at_once(coordinator, monkeypatch, initialized):
+  monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: initialized)
+  listener, said = coordinator
+  distributed._watch_coordinator(patience=600)
+  (thread,) = [thread for thread in threading.enumerate() if thread.name == 'watch coordinator']
+  connection, _ = listener.accept()
+  connection.close()  # for another reason: it listens, and is asked again
+  connection, _ = listener.accept()
+  assert said.empty()
+  listener.close()
+  connection.close()
+  thread.join(20)
+  assert not thread.is_alive()
+  # Where JAX has shut down we are leaving ourselves, and nobody is lost.
+  assert said.empty() != initialized
+  if initialized:
+    assert said.get().startswith('process 0, the coordinator at 127.0.0.1:')

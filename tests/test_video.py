@@ -5,7 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mtface.video import GroupMoments, StreamingMoments, clip_descriptor, group_descriptor, new_moments
+from mtface.video import GroupMoments, StreamingMoments, new_moments
+from tests.videos import clip_descriptor, group_descriptor
 
 
 def random_features(*shape, seed=0):

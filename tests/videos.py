@@ -1,4 +1,4 @@
-"""Small real videos, encoded by OpenCV, and MP4 files of which frames last unequally long."""
+"""Small real videos, encoded by OpenCV, MP4 files of which frames last unequally long, and descriptors of whole clips at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
+
+from mtface.video import STATISTICS, ClipMoments, GroupMoments
 
 CODECS = {'.avi': 'MJPG', '.mp4': 'mp4v', '.mkv': 'FFV1'}
 
@@ -44,3 +46,24 @@ def set_durations(path: pathlib.Path, seconds: Sequence[float]) -> None:
     size = struct.unpack('>I', data[start : start + 4])[0] + len(new) - old_size
     data[start : start + 4] = struct.pack('>I', size)
   path.write_bytes(data.replace(b'edts', b'free'))  # the list of edits still has the old length
+
+
+def clip_descriptor(features: np.ndarray, statistics: Sequence[str] = STATISTICS) -> np.ndarray:
+  """float64 [len(statistics) * D]: the descriptor of a clip with the features [F, D] of its frames' faces; zeros if F is 0."""
+  moments = ClipMoments(statistics)
+  if not len(features):
+    return np.zeros(len(statistics) * features.shape[1])
+  moments.add(features, np.arange(len(features)))
+  return moments.descriptor()
+
+
+def group_descriptor(frames: Iterable[np.ndarray]) -> np.ndarray:
+  """float64 [4D]: the descriptor of a clip of a group; each frame has the features [faces, D]. Frames without a face say nothing.
+
+  Raises:
+    ValueError: no frame has a face.
+  """
+  moments = GroupMoments()
+  for index, features in enumerate(frames):
+    moments.add(features, np.full(len(features), index))
+  return moments.descriptor()

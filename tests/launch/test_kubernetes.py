@@ -216,3 +216,32 @@ def test_bad_input(capsys, flags, message):
   captured = capsys.readouterr()
   assert (exit_code.value.code, captured.out) == (2, '')
   assert captured.err.startswith(f'launch: error: {message}') and captured.err.count('\n') == 1
+
+
+def test_what_is_asked_of_the_cluster_is_in_the_manifest(capsys):
+  flags = ['--namespace=faces', '--label=kueue.x-k8s.io/queue-name=q', '--service_account=trainer', '--env=A=b=c']
+  job_set = of_kind(manifests(capsys, *COMMON, *flags), 'JobSet')
+  assert job_set['metadata'] == {
+    'name': 'sang2017-a2',
+    'namespace': 'faces',
+    'labels': {'kueue.x-k8s.io/queue-name': 'q'},
+  }
+  assert job_set['spec']['network'] == {'enableDNSHostnames': True, 'publishNotReadyAddresses': True}
+  job = job_of(job_set)
+  assert job['spec']['template']['spec']['serviceAccountName'] == 'trainer'
+  assert container_of(job)['env'][1:] == [{'name': 'PYTHONUNBUFFERED', 'value': '1'}, {'name': 'A', 'value': 'b=c'}]
+
+
+@pytest.mark.parametrize(('flags', 'shared'), [([], False), (['--gpus=1'], False), (['--gpus=1', '--pods=2'], True)])
+def test_memory_is_shared_where_gpus_talk(capsys, flags, shared):
+  job = job_of(of_kind(manifests(capsys, *COMMON, *flags), 'JobSet'))
+  mounted = [mount['mountPath'] for mount in container_of(job)['volumeMounts']]
+  assert ('/dev/shm' in mounted) == shared
+
+
+def test_a_name_is_a_dns_label_with_room_for_what_is_added():
+  # JOB-workers-0-999 of a JobSet is the longest that is made of it: at most 63 characters.
+  name = kubernetes.job_name(f'A_{"long name " * 20}')
+  assert len(f'{name}-{kubernetes.WORKERS}-0-999') <= 63
+  assert name.startswith('a-long-name-') and not name.endswith('-')
+  assert kubernetes.job_name('Sang2017:A2,fold=1') == 'sang2017-a2-fold-1'
