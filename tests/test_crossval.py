@@ -177,6 +177,14 @@ def test_draws_are_corrected_by_their_own_sizes(tmp_path):
   }
   (row,) = compare(str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts)))
   np.testing.assert_allclose([row['low'], row['mean'], row['high']], corrected(42 / 300))
+  fewer = parts | {
+    'trained': 'wiki/gray48:train[take=100,seed=0]'
+  }  # of two trainings, the one that makes the interval wider
+  (row,) = compare(str(tmp_path / 'a'), str(written(tmp_path / 'fewer', B, **fewer)))
+  np.testing.assert_allclose([row['low'], row['high']], corrected(42 / 100)[::2])
+  elsewhere = parts | {'trained': 'imdb/gray48:train[take=300,seed=0]'}  # one of the two is not trained on this set
+  (row,) = compare(str(tmp_path / 'a'), str(written(tmp_path / 'elsewhere', B, **elsewhere)))
+  assert (row['low'], row['why']) == (None, 'the rest of the set is not trained on')
 
 
 @pytest.mark.parametrize(
