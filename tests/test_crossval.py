@@ -248,7 +248,7 @@ def rounds(workdir, selections_of_rounds, **more):
 def test_a_mean_is_over_all_rounds_or_not_given(tmp_path):
   found = gather(rounds(tmp_path, [['last', 'best'], ['last'], ['last', 'best']]), 3)
   assert [(row['checkpoint'], row['accuracy']) for row in found] == [('last', [0.0, 0.1, 0.2])]
-  np.testing.assert_allclose(found[0]['mean'], 0.1)
+  np.testing.assert_allclose([found[0]['mean'], found[0]['std']], [0.1, 0.1])  # of the sample, n - 1
 
 
 def test_errors_in_years_and_stages_are_kept(tmp_path):
