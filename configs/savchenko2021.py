@@ -45,8 +45,6 @@ Where the paper leaves room, or cannot be followed (docs/papers.md has all of it
 
 from mtface.config import Option, contradiction, experiment, given_arguments, model, parse_arg, source, task, use_size
 from mtface.errors import UserError
-from mtface.models.mobile import INPUTS
-from mtface.models.weights import trained_input
 from mtface.papers import Column, PaperRow, PaperTable, others
 from mtface.stages import stage
 
@@ -74,7 +72,7 @@ def get_config(arg=None):
     weights=Option(''),
     imagenet=Option(False),
     scratch=Option(False),
-    input=Option('', ('', *INPUTS)),
+    input=Option('', ('', 'half', 'imagenet', 'caffe')),
     data=Option('paper', ('paper', 'local')),
     recipe=Option('published', ('published', 'fast')),
     size=Option('full', ('full', 'small', 'smoke')),
@@ -134,6 +132,8 @@ def _input(args):
   """How images are scaled: as the weights were trained."""
   if args.input or not args.weights:
     return args.input or 'half'
+  from mtface.models.weights import trained_input  # here, since it takes JAX along, which a launcher does without
+
   return trained_input(args.weights) or TIMM_INPUT[args.backbone]
 
 
@@ -400,7 +400,7 @@ def _ethnicity_rows():
     rows[name] = PaperRow(of, 'best', paper, ETHNICITY_STAND_INS, stage='identity', where=where)
   head = {OURS: Column('ethnicity5', ('utkface',)), BALANCED: Column('ethnicity5', ('utkface',), 'balanced_accuracy')}
   rows['the same, as a head of the network'] = PaperRow(
-    of, 'last', {OURS: (87.6, None)}, stage='attributes', columns=head
+    of | {'data': ('paper',)}, 'last', {OURS: (87.6, None)}, stage='attributes', columns=head
   )
   return rows
 

@@ -44,6 +44,20 @@ def test_the_forest_has_its_trees_and_seed():
   assert Settings().trees == 1000, 'Savchenko 2021, section 2.2'
 
 
+def test_what_the_paper_does_not_say_is_scikit_learns_default():
+  changed = {}
+  for name, (_, make) in CLASSIFIERS.items():
+    model = make(Settings(trees=7, seed=3))
+    defaults = type(model)().get_params()
+    changed[name] = {field: value for field, value in model.get_params().items() if value != defaults[field]}
+  assert changed == {
+    'svm': {'random_state': 3, 'max_iter': 5000},
+    'forest': {'n_estimators': 7, 'random_state': 3, 'n_jobs': -1},
+    'knn': {},
+    'linear': {'class_weight': 'balanced', 'max_iter': 2000},
+  }
+
+
 def test_a_summary_has_the_interval_of_scipy():
   labels, predicted = np.array([0, 0, 1, 2, 2, 2, 4]), np.array([0, 1, 1, 2, 2, 0, 4])
   found = summarize(get_task('ethnicity5'), predicted, labels)

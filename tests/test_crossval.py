@@ -187,6 +187,14 @@ def test_draws_are_corrected_by_their_own_sizes(tmp_path):
   }
   (row,) = compare(str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts)))
   np.testing.assert_allclose([row['low'], row['mean'], row['high']], corrected(42 / 300))
+  fewer = parts | {
+    'trained': 'wiki/gray48:train[take=100,seed=0]'
+  }  # of two trainings, the one that makes the interval wider
+  (row,) = compare(str(tmp_path / 'a'), str(written(tmp_path / 'fewer', B, **fewer)))
+  np.testing.assert_allclose([row['low'], row['high']], corrected(42 / 100)[::2])
+  elsewhere = parts | {'trained': 'imdb/gray48:train[take=300,seed=0]'}  # one of the two is not trained on this set
+  (row,) = compare(str(tmp_path / 'a'), str(written(tmp_path / 'elsewhere', B, **elsewhere)))
+  assert (row['low'], row['why']) == (None, 'the rest of the set is not trained on')
 
 
 @pytest.mark.parametrize(
@@ -250,7 +258,7 @@ def rounds(workdir, selections_of_rounds, **more):
 def test_a_mean_is_over_all_rounds_or_not_given(tmp_path):
   found = gather(rounds(tmp_path, [['last', 'best'], ['last'], ['last', 'best']]), 3)
   assert [(row['checkpoint'], row['accuracy']) for row in found] == [('last', [0.0, 0.1, 0.2])]
-  np.testing.assert_allclose(found[0]['mean'], 0.1)
+  np.testing.assert_allclose([found[0]['mean'], found[0]['std']], [0.1, 0.1])  # of the sample, n - 1
 
 
 def test_errors_in_years_and_stages_are_kept(tmp_path):

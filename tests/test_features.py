@@ -2,17 +2,21 @@
 
 import json
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtface.config import source as source_entry
 from mtface.data.augment import scale_images
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection
 from mtface.features import FeatureNetwork, any_source, features, l2_normalized, write_features
 from mtface.results import file_name
+from tests.fakes import write_prepared
+from tests.tiny import get_config
 
 
 @pytest.fixture(scope='module')
@@ -100,6 +104,17 @@ def test_bad_input_is_one_line(mtface, tiny_run, tiny_data, flags, expected):
   result = mtface('features', f'--workdir={tiny_run}', f'--data_dir={tiny_data}', *flags)
   assert expected in result.error
   assert not (tiny_run / 'features').exists()
+
+
+def test_a_source_has_all_its_labels_and_the_networks_size(tmp_path):
+  write_prepared(tmp_path, 'faces/gray16', {'test': 6}, {'smile': 1.0, 'gender': 1.0})
+  config = get_config()
+  config.evaluation.sets.own = source_entry('faces/gray16:test', 'smile')
+  opened = types.SimpleNamespace(config=config, data_dir=tmp_path)
+  assert set(any_source(opened, 'own').labels) == {'smile', 'gender'}, 'not only what the run measures'
+  config.image_shape = (32, 32, 1)
+  with pytest.raises(UserError, match=r'16x16'):
+    any_source(opened, 'own')
 
 
 def test_length_one():

@@ -98,6 +98,8 @@ def test_classifiers_and_the_networks_own_head(tmp_path):
   run = run_of(tmp_path, **files)
   assert lines_of(TABLES['7'], run, 'Random Forest')[0] == ['', '', '', '80.00', '70.00']
   assert lines_of(TABLES['7'], run, 'the same, as a head of the network')[0] == ['', '', '', '90.00', '85.00']
+  local = run_of(tmp_path / 'local', 'data=local', evaluate=[head])  # whose set of this name is of 64 pixels
+  assert fill(TABLES['7'], [local]) == {}
   files['classify'].append(row | {'classifier': 'forest', 'seed': 1})
   with pytest.raises(UserError, match=r'2 measurements by `mtface classify` of utkface.* differ in seed \(0, 1\)'):
     fill(TABLES['7'], [run_of(tmp_path, **files)])
