@@ -138,6 +138,21 @@ def test_a_file_that_names_nobody_is_nobodys(tmp_path, no_locks):
     pass
 
 
+def test_a_file_that_its_holder_removes_meanwhile_is_not_the_lock(tmp_path, monkeypatch):
+  lockf, calls, path = fcntl.lockf, [], tmp_path / LOCK_FILE
+
+  def late(file, how):
+    lockf(file, how)
+    calls.append(file)
+    if len(calls) == 1:
+      path.unlink()
+
+  monkeypatch.setattr(fcntl, 'lockf', late)
+  with Lock(tmp_path):
+    assert path.exists()
+    assert len(calls) == 2
+
+
 def test_the_first_process_holds_for_all(tmp_path, monkeypatch):
   monkeypatch.setattr(process, 'index', 1)
   with Lock(tmp_path / 'run'):
