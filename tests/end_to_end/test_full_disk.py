@@ -27,7 +27,7 @@ def train(workdir, data_dir):
   ('free', 'pieces'),
   [
     (0, ['run: the workdir cannot be written (No space left on device)', 'choose another --workdir']),
-    (1 * PAGE, ['run: the metrics cannot be written (No space left on device)', 'free space']),
+    (2 * PAGE, ['run: the metrics cannot be written (No space left on device)', 'free space']),
     (20 * PAGE, ['checkpoints/main: a checkpoint cannot be written', 'free space']),
   ],
   ids=['no config', 'no metrics', 'no checkpoint'],
