@@ -1,8 +1,8 @@
 """Every builder of a download on what other people's programs make of its files; up to `items`, so that nothing is converted."""
 
 import os
-import pathlib
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -145,12 +145,8 @@ def found(name, raw, base):
   source = builder.locate(raw)
   items = builder.items(source)
   if set_name == 'fer2013':
-    return {split: [builder.converter()(block) for block in blocks] for split, blocks in items.items()}.__repr__()
+    return repr({split: [builder.converter()(block) for block in blocks] for split, blocks in items.items()})
   return {split: [repr(item).replace(str(raw), '') for item in of_split] for split, of_split in items.items()}
-
-
-def without_case(items):
-  return repr(items).lower()
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------------------------
@@ -179,7 +175,7 @@ def test_endings_in_capitals(sound, raw, tmp_path, name):
       path.rename(path.with_name(path.name.replace('.chip.jpg', '.Chip.JPG')))
     else:
       path.rename(path.with_suffix(path.suffix.upper()))
-  assert without_case(found(name, raw, tmp_path)) == without_case(sound[1][name])
+  assert repr(found(name, raw, tmp_path)).lower() == repr(sound[1][name]).lower()
 
 
 @pytest.mark.parametrize('name', WITH_PICTURES)
@@ -358,8 +354,6 @@ def test_a_list_in_an_encoding_that_is_no_windows_1252(sound, tmp_path):
 
 
 def test_names_of_a_mac_are_the_same_names(sound, tmp_path):
-  import unicodedata
-
   raw = shutil.copytree(sound[0] / 'lfw', tmp_path / 'raw')
   for path in sorted(raw.rglob('José*'), reverse=True):
     path.rename(path.with_name(unicodedata.normalize('NFD', path.name)))
@@ -420,10 +414,8 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
 
   monkeypatch.setattr(os, 'scandir', refuse)
   with pytest.raises(UserError, match=f'{tmp_path}: Permission denied; nothing was built'):
-    build_lib.build('utkface', data_dir=tmp_path / 'data', manual_dir=pathlib.Path(tmp_path))
+    build_lib.build('utkface', data_dir=tmp_path / 'data', manual_dir=tmp_path)
 
-
-# --- What is stored ---------------------------------------------------------------------------------------------------------------------
 
 PICTURES = [name for name in SETS if name not in ('fer2013', 'afew', 'vgaf', 'affectnet, later layout')]
 

@@ -31,6 +31,14 @@ def test_tfds_own_bucket_needs_tensorflow(tmp_path):
     shuffle._Bucket(tmp_path / 'bucket').add(1, b'record')
 
 
+def test_tfds_has_its_own_bucket_back_when_a_build_has_failed():
+  original = shuffle._Bucket
+  with pytest.raises(RuntimeError), spill.without_tensorflow():
+    assert shuffle._Bucket is spill.Bucket
+    raise RuntimeError
+  assert shuffle._Bucket is original
+
+
 def test_a_set_too_large_for_memory_is_the_same_set(tmp_path, monkeypatch):
   names = [f'{age}_{age % 2}_{age % 5}_20170116{age:09d}.jpg.chip.jpg' for age in range(1, 41)]
   raw = make_utkface(tmp_path / 'raw', names)

@@ -1,5 +1,6 @@
 import pathlib
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,3 +112,13 @@ def test_real_faces(detector):
     assert left_eye[0] < right_eye[0]
     assert mouth_left[0] < mouth_right[0]
     assert max(left_eye[1], right_eye[1]) < nose[1] < max(mouth_left[1], mouth_right[1])
+
+
+def test_boxes_of_no_area_are_no_faces(detector, monkeypatch):
+  points = {name: (i, 2 * i) for i, name in enumerate(('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right'))}
+  boxes = [[1, 2, 0, 5], [1, 2, 5, 0], [1, 2, -3, -3], [3, 4, 10, 12]]
+  said = [{'box': box, 'confidence': 0.9, 'keypoints': points} for box in boxes]
+  monkeypatch.setattr(detector, '_mtcnn', SimpleNamespace(detect_faces=lambda image: said))
+  (face,) = detector(np.zeros((30, 30, 3), np.uint8))
+  assert (face.box, face.area) == ((3, 4, 13, 16), 120)
+  assert face.landmarks.tolist() == [[i, 2 * i] for i in range(5)]

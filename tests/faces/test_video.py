@@ -147,6 +147,15 @@ def face(left, side):
   return detect.Detection((left, 0, left + side, side), 0.9, np.zeros((5, 2), np.float32))
 
 
+def test_a_box_outside_the_frame_is_no_face(monkeypatch):
+  def at(left, top):
+    return detect.Detection((left, top, left + 20, top + 20), 0.9, np.zeros((5, 2), np.float32))
+
+  found = [at(-5, -5), at(60, 0), at(0, 40), at(59, 39)]
+  monkeypatch.setattr(detect, 'cached_detector', lambda min_face: lambda image: found)
+  assert video.faces_of(np.zeros((40, 60, 3), np.uint8)) == [found[0], found[3]]
+
+
 def test_the_main_face_is_the_largest_or_the_one_before_if_it_is_nearly_as_large():
   left, right = face(0, 40), face(100, 44)
   assert video.follow([right, left], None) is right
