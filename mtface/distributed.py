@@ -24,7 +24,14 @@ from mtface.errors import EXIT_PEER_LOST, UserError
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # of schedulers that are about to take the machine away
 # How JAX's runtime says that the process at the other end is no more: the status that an error begins with, or who had to talk to it.
 _LOST_STATUS = ('UNAVAILABLE', 'DEADLINE_EXCEEDED', 'ABORTED', 'CANCELLED')
-_LOST_SPEAKERS = ('Gloo', 'NCCL', 'coordination service')
+_LOST_SPEAKERS = ('Gloo', 'NCCL', 'coordination service', 'CoordinationService')
+_BUG_STATUS = (
+  'INVALID_ARGUMENT',
+  'ALREADY_EXISTS',
+  'NOT_FOUND',
+  'RESOURCE_EXHAUSTED',
+  'UNIMPLEMENTED',
+)  # whoever says it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +122,8 @@ def is_loss(error: BaseException) -> bool:
 
 
 def _says_loss(message: str) -> bool:
+  if message.startswith(_BUG_STATUS):
+    return False
   return message.startswith(_LOST_STATUS) or any(name in message for name in _LOST_SPEAKERS)
 
 

@@ -33,6 +33,7 @@ def one_of_two(monkeypatch):
     'DEADLINE_EXCEEDED: Barrier timed out. Id: config written::0',
     'ABORTED: Barrier failed. 1/2 tasks reached the barrier',
     'INTERNAL: Shutdown barrier in coordination service has failed',
+    "INTERNAL: The tasks have crashed. [type.googleapis.com/tensorflow.CoordinationServiceError='']",
   ],
 )
 def test_what_jax_says_of_a_lost_process_is_a_loss(one_of_two, monkeypatch, message):
@@ -57,6 +58,9 @@ def test_what_jax_says_of_a_lost_process_is_a_loss(one_of_two, monkeypatch, mess
     OSError('NCCL'),
     jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory while making a connection barrier'),
     jax.errors.JaxRuntimeError('INVALID_ARGUMENT: the barrier of a connection'),
+    jax.errors.JaxRuntimeError(
+      "ALREADY_EXISTS: Config key x [type.googleapis.com/tensorflow.CoordinationServiceError='']"
+    ),
   ],
   ids=repr,
 )

@@ -68,3 +68,28 @@ def test_the_process_that_comes_last_is_named(monkeypatch, capsys):
   assert 'straggler: process 2 of 3 begins its steps 0.90 s after the first one' in capsys.readouterr().err
   module._compare(module.np.array([(0.0, 10.0), (0.0, 10.1)]), step=2.0)
   assert capsys.readouterr().err == '', 'a twentieth of a step is nothing'
+
+
+def test_what_the_processes_tell_each_other_holds_a_time(clock, monkeypatch):
+  """As int32, since JAX has no float64: shares to a millionth, and times of today to a millisecond."""
+  told = []
+
+  def process_allgather(mine):
+    assert mine.dtype == module.np.int32
+    told.append(mine)
+    return module.np.stack([mine, mine + module.np.array([250_000, 2_500], module.np.int32)])
+
+  monkeypatch.setattr(module.multihost_utils, 'process_allgather', process_allgather)
+  monkeypatch.setattr(process, 'count', 2)
+  clock.now = 1_795_000_000.0  # a Wednesday in 2026
+  health = module.Health()
+  run(health, clock, waits=[50, 1, 1, 1], works=[3, 3, 3, 3])
+  values = health.read()
+  # Batches came 50, 54, 58 and 62 s after the start: at 56 s in the mean.
+  assert told[0].tolist() == [250_000, 1_795_000_056_000 % 2**30]
+  assert values == {
+    'health/step_seconds': pytest.approx(4),
+    'health/input_wait': pytest.approx(0.5),
+    'health/last_process': 1.0,
+    'health/last_lag': pytest.approx(2.5),
+  }

@@ -4,7 +4,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from mtface.errors import UserError
-from mtface.sharding import _spec, everywhere, make_mesh, place
+from mtface.sharding import _spec, everywhere, make_mesh, place, shared
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,8 @@ from mtface.sharding import _spec, everywhere, make_mesh, place
     ((3, 3, 126, 90), 4, P()),  # no axis that 4 divides
     ((3, 3, 130, 92), 4, P(None, None, None, 'fsdp')),
     ((1000,), 4, P()),  # small
+    ((1996,), 4, P()),
+    ((2000,), 4, P('fsdp')),  # `shard_from` itself is large
     ((), 4, P()),
   ],
 )
@@ -28,6 +30,12 @@ def test_the_mesh_has_all_devices():
   assert dict(mesh.shape) == {'data': jax.device_count(), 'fsdp': 1}
   with pytest.raises(UserError, match=r'config.mesh.fsdp: 3 devices cannot be divided into groups of 2'):
     make_mesh(2, [jax.devices()[0]] * 3)
+  with pytest.raises(UserError, match=r'config.mesh.fsdp: \d+ devices cannot be divided into groups of 0'):
+    make_mesh(0)
+
+
+def test_a_batch_is_shared_along_both_axes():
+  assert shared(make_mesh()).spec == P(('data', 'fsdp'))
 
 
 def test_placed_arrays_have_their_values():

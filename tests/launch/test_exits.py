@@ -18,6 +18,7 @@ from launch import exits
     (-signal.SIGKILL, True, 'was killed by SIGKILL'),  # as subprocess says it
     (128 + signal.SIGKILL, True, 'was killed by SIGKILL'),  # as a shell does
     (128 + signal.SIGABRT, True, 'was killed by SIGABRT'),
+    (128 + signal.SIGHUP, True, 'was killed by SIGHUP'),
     (-120, True, 'was killed by signal 120'),
   ],
 )

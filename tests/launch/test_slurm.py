@@ -161,7 +161,7 @@ def test_the_job_of_a_sweep_trains_what_mtface_sweep_would(capsys):
 
 PROGRAM = """#!/bin/bash
 printf '%s\\n' "$@" >> "$HERE/arguments"; echo "$JAX_COORDINATOR_ADDRESS $EXTRA" > "$HERE/environment"
-[ -z "$WAIT" ] || { trap 'kill $!; exit 75' USR1; sleep 10 & wait; }
+[ -z "$WAIT" ] || { trap 'kill $!; exit ${WARNED:-75}' USR1; sleep 10 & wait; }
 exit ${CODE:-0}
 """
 SRUN = """#!/bin/bash
@@ -269,6 +269,18 @@ def test_the_early_warning_is_passed_on(bash):
   assert bash.calls()[-1] == 'requeue 5000'
 
 
+def test_a_job_that_was_warned_begins_no_further_step(bash):
+  process = bash.start('--config=demo', '--evaluate', WAIT='1', WARNED='0')  # its training was at its end just then
+  while not (bash.folder / 'environment').exists():
+    time.sleep(0.05)
+  time.sleep(0.2)
+  process.send_signal(signal.SIGUSR1)
+  process.communicate(timeout=20)
+  assert process.returncode == 75, 'what is left is for the next start'
+  assert 'evaluate' not in (bash.folder / 'arguments').read_text()
+  assert bash.calls()[-1] == 'requeue 5000'
+
+
 # --- Submitting -----------------------------------------------------------------------------------------------------------------------
 
 SBATCH = """#!/bin/bash
@@ -298,6 +310,7 @@ def test_submits_what_it_wrote(sbatch, capsys, tmp_path):
   ]
   assert 'submitted tiny_folds-folds: job 1\n' in out and 'submitted tiny_folds-folds-gather: job 2, after 1\n' in out
   assert f'log: {folder}/tiny_folds-folds-1_*.log' in out
+  assert 'stop: scancel 1 ' in out, 'with the array what waits for it ends too'
   assert {path.name: path.read_text() for path in folder.glob('*.sh')} == dry_run(capsys, *flags)
 
 
