@@ -18,8 +18,7 @@ from mtface.evaluate import Evaluator, Selection, evaluate
 from mtface.models.network import path_name
 from mtface.results import read_results, results_table
 from mtface.run_config import write_config
-from mtface.start import abstract_state
-from tests.fakes import fake_source, write_prepared
+from tests.fakes import fake_source, state_shapes, write_prepared
 from tests.tiny import get_config
 
 
@@ -206,7 +205,7 @@ def random_states(config, steps, held=()):
       numbers = (same if path_name(path).startswith(held or ' ') else rng).normal(0, 0.5, x.shape)
       return (np.abs(numbers) + 0.5 if path_name(path).endswith('var') else numbers).astype(x.dtype)
 
-    shapes = abstract_state(config)
+    shapes = state_shapes(config)
     params, stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (shapes.params, shapes.stats))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     states[step] = zeros._replace(params=params, stats=stats, step=np.int32(step))

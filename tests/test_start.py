@@ -10,7 +10,8 @@ from mtface.models.network import by_path, head_of
 from mtface.models.weights import export_weights
 from mtface.run_config import write_config
 from mtface.stages import MAIN, stages_of
-from mtface.start import abstract_state, graft, saved_weights, start_weights
+from mtface.start import graft, saved_weights, start_weights
+from tests.fakes import state_shapes
 from tests.tiny import get_config as get_tiny
 from tests.tiny_stages import get_config as get_stages
 
@@ -66,7 +67,7 @@ def test_a_trunk_must_fit():
 
 def filled(config, value):
   """A training state of one number: `value` in parameters, and half a unit more in statistics."""
-  state = jax.tree.map(lambda x: np.full(x.shape, value, x.dtype), abstract_state(config))
+  state = jax.tree.map(lambda x: np.full(x.shape, value, x.dtype), state_shapes(config))
   return state._replace(stats=jax.tree.map(lambda x: np.full_like(x, value + 0.5), state.stats))
 
 
