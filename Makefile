@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-py test-beam test-parity test-cluster lint bench bench-latency clean
+.PHONY: help setup demo test test-py test-beam test-parity test-cluster test-planted lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -77,6 +77,9 @@ test-cluster: setup  ## tests on a real Slurm, started here and stopped again (D
 	tests/cluster/slurm.sh install
 	MTFACE_SLURM_DIR=$$(mktemp -d) MTFACE_TEST_CLUSTER=1 tests/cluster/slurm.sh run $(BIN)/python -m pytest tests/cluster \
 		'tests/end_to_end/test_processes.py::test_another_number_of_processes_goes_on_with_the_same_batches[8-1]'
+
+test-planted: setup  ## plants bugs in a copy, one at a time, and names the tests that notice each (ROWS= some of them)
+	$(BIN)/python tests/planted/plant.py $(ROWS)
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

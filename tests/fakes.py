@@ -125,3 +125,17 @@ def flip_everywhere(path: pathlib.Path) -> None:
   data = bytearray(path.read_bytes())
   data[200::100] = bytes(255 - byte for byte in data[200::100])
   path.write_bytes(data)
+
+
+def state_shapes(config: Any) -> Any:
+  """The shapes and types of the training state of an experiment of one stage."""
+  import jax
+
+  from mtface.config import tasks_of
+  from mtface.models.network import abstract_network
+  from mtface.optim import make_optimizer
+  from mtface.step import new_state
+
+  _, params, stats = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)
+  optimizer = make_optimizer(config.optimizer, 1, config.freeze.params)  # what it keeps does not depend on the steps
+  return jax.eval_shape(lambda params, stats: new_state(params, stats, optimizer), params, stats)

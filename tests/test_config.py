@@ -1,4 +1,5 @@
 import pytest
+from ml_collections import ConfigDict
 
 from mtface.config import (
   Option,
@@ -10,6 +11,8 @@ from mtface.config import (
   source,
   task,
   to_steps,
+  use_fast_recipe,
+  use_size,
   with_defaults,
 )
 from mtface.errors import UserError
@@ -88,6 +91,69 @@ def test_the_longest_run_fits_the_step_counter():
   assert to_steps(f'{2**31 - 2} steps', 1, 1, 'duration') == 2**31 - 2
   with pytest.raises(UserError, match='at most'):
     to_steps(f'{2**31 - 1} steps', 1, 1, 'duration')
+
+
+# The fields of the first release's runs.
+# fmt: off
+FIRST = (
+  'name', 'seed', 'tasks', 'sources', 'image_shape', 'batch_size', 'duration', 'mixture', 'model.name',
+  'model.width', 'model.join', 'model.dropout', 'model.init', 'model.dtype', 'augment.pad', 'augment.flip',
+  'augment.rotate', 'loss.over', 'loss.l2', 'optimizer.momentum', 'optimizer.nesterov', 'optimizer.schedule',
+  'optimizer.rate', 'optimizer.decay', 'optimizer.decay_steps', 'optimizer.warmup', 'evaluation.sets',
+  'evaluation.during_training', 'evaluation.best_on', 'evaluation.batch_size', 'checkpoint.every',
+  'checkpoint.keep_last', 'log_every',
+)
+# fmt: on
+
+
+def test_a_run_of_the_first_release_is_read_as_it_was():
+  old = ConfigDict()
+  for field, value in flat(get_config().to_dict()).items():
+    entry = field.startswith(('tasks.', 'sources.', 'evaluation.sets.')) and not field.endswith('.top')
+    if entry or field in FIRST:
+      *groups, last = field.split('.')
+      group = old
+      for name in groups:
+        group[name] = group.get(name) or ConfigDict()
+        group = group[name]
+      group[last] = value
+  found = with_defaults(old)
+  check_fields(found, 'x')
+  assert flat(found.to_dict()) == flat(get_config().to_dict())
+
+
+def test_what_an_older_run_says_is_kept():
+  config = get_config()
+  config.tasks.gender.top, config.optimizer.sam, config.freeze.params = 7, 0.5, ('blocks',)
+  config.stages, config.stage.one = ('one',), ConfigDict({'duration': '1 steps'})
+  before = flat(config.to_dict())
+  assert flat(with_defaults(config).to_dict()) == before
+
+
+def test_sizes_and_our_own_recipe():
+  for size, width, duration in (
+    ('full', 1 / 32, '12 steps'),
+    ('small', 1 / 128, '12 steps'),
+    ('smoke', 1 / 256, '20 steps'),
+  ):
+    config = get_config()
+    use_size(config, size)
+    assert (config.model.width, config.duration) == (width, duration)
+    assert (config.checkpoint.every, config.log_every) == (
+      ('2 steps',) * 2 if size == 'smoke' else ('4 steps', '2 steps')
+    )
+  before, config = flat(get_config().to_dict()), get_config()
+  use_fast_recipe(config)
+  changed = {field: value for field, value in flat(config.to_dict()).items() if value != before[field]}
+  assert changed == {
+    'batch_size': 64,
+    'model.dropout': 0.25,
+    'loss.over': 'labelled',
+    'loss.l2': 2.5e-4,
+    'optimizer.schedule': 'one_cycle',
+    'optimizer.rate': 0.05,
+    'optimizer.nesterov': True,
+  }  # and he init, which the tiny one has already
 
 
 def test_runs_of_before_a_field_came_get_its_default():

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mtface.config import experiment, model
+from mtface.config import experiment, flat, model, task
 from mtface.config_checks import check, check_stages
 from mtface.errors import UserError
 from mtface.stages import stage
@@ -119,3 +119,82 @@ def test_all_stages_are_checked_and_named():
   config.stage.both.batch_size = 12
   with pytest.raises(UserError, match=r'^stage both: config.batch_size: 12 cannot be shared equally by 8 devices'):
     check_stages(config, devices=8)
+
+
+TINIEST = 5e-324
+# A field's least and greatest good values, and the nearest bad ones; None: there is none.
+BOUNDS = {
+  'seed': (0, 2**32 - 1, -1, 2**32),
+  'batch_size': (8, 1_000_000, 0, 1_000_008),
+  'evaluation.batch_size': (8, 1_000_000, 0, 1_000_008),
+  'model.width': (TINIEST, 1e300, 0, math.inf),
+  'model.dropout': (0, 1 - 2**-53, -TINIEST, 1),
+  'augment.pad': (0, None, -1, None),
+  'augment.rotate': (0, 180, -TINIEST, 180.0001),
+  'loss.l2': (0, 1e300, -TINIEST, math.inf),
+  'optimizer.rate': (TINIEST, 1e300, 0, math.inf),
+  'optimizer.momentum': (0, 1 - 2**-53, -TINIEST, 1),
+  'optimizer.beta2': (0, 1 - 2**-53, -TINIEST, 1),
+  'optimizer.sam': (0, 1e300, -TINIEST, math.inf),
+  'optimizer.clip': (0, 1e300, -TINIEST, math.inf),
+  'optimizer.decay': (TINIEST, 1, 0, 1 + 2**-52),
+  'optimizer.decay_steps': (1, None, 0, None),
+  'optimizer.warmup': (TINIEST, 1 - 2**-53, 0, 1),
+  'mesh.fsdp': (1, None, 0, None),
+  'mesh.shard_from': (1, None, 0, None),
+  'distributed.start_timeout': (1, None, 0, None),
+  'distributed.heartbeat': (2, None, 1, None),
+  'checkpoint.keep_last': (1, None, 0, None),
+  'tasks.smile.weight': (0, 1e300, -TINIEST, math.inf),
+  'tasks.smile.top': (1, 1, 0, 2),  # of ages alone
+  'tasks.age_years.top': (1, 117, 0, 118),
+}
+
+
+def with_value(field, value):
+  config = get_config()
+  config.tasks.age_years = task()
+  *groups, last = field.split('.')
+  group = config
+  for name in groups:
+    group = group[name]
+  with group.ignore_type():
+    group[last] = value
+  return config
+
+
+@pytest.mark.parametrize('field', BOUNDS)
+def test_a_number_is_good_as_far_as_its_bounds_and_no_further(field):
+  least, greatest, below, above = BOUNDS[field]
+  for value in (least, greatest):
+    if value is not None:
+      check(with_value(field, value), devices=8)
+  of_integers = (
+    [True] if isinstance(least, int) and greatest is None else []
+  )  # elsewhere ml_collections makes 1.0 of it
+  for value in (below, above, math.nan, '1', *of_integers):
+    if value is not None:
+      with pytest.raises(UserError, match=rf'^config\.{field}: '):
+        check(with_value(field, value), devices=8)
+
+
+def test_every_number_of_an_experiment_has_bounds():
+  # What is checked where it is used: durations and patterns are text.
+  numbers = {
+    field
+    for field, value in flat(get_config().to_dict()).items()
+    if type(value) in (int, float) and 'tasks.' not in field
+  }
+  assert numbers == {field for field in BOUNDS if 'tasks.' not in field}
+
+
+def test_the_best_is_chosen_by_what_is_measured():
+  config = get_config()
+  config.evaluation.during_training, config.evaluation.best_on = ('smiles', 'people'), ('people',)
+  check(config, devices=1)
+  config.evaluation.during_training = ('smiles',)
+  with pytest.raises(UserError, match=r'^config.evaluation.best_on: people must be in during_training too$'):
+    check(config, devices=1)
+  config.evaluation.during_training, config.evaluation.best_on = ('faces',), ()
+  with pytest.raises(UserError, match=r"^config.evaluation.during_training: 'faces' is not among"):
+    check(config, devices=1)

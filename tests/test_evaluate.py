@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 
@@ -5,13 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from flax import nnx
 
+from mtface import config as configs
+from mtface.checkpoints import Checkpoints
 from mtface.data.augment import augment, scale_images
 from mtface.data.loader import BatchSource
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection, evaluate
+from mtface.models.network import path_name
 from mtface.results import read_results, results_table
+from mtface.run_config import write_config
+from tests.fakes import fake_source, state_shapes, write_prepared
+from tests.tiny import get_config
 
 
 @pytest.fixture(scope='module')
@@ -182,3 +190,169 @@ def test_results_are_added_and_replaced(tiny_run, tiny_data, tmp_path):
   assert len(lines) == 2 + 4
   assert len({line.count('|') for line in lines}) == 1
   assert '| tiny/people:train | gender | 30 |' in lines[-1]
+
+
+# --- Runs made by hand: checkpoints of random numbers -------------------------------------------------------------------------------
+
+
+def random_states(config, steps, held=()):
+  """{step: a training state}; what `held` begins the name of is the same in all."""
+  states = {}
+  for step in steps:
+    rng, same = np.random.default_rng(step), np.random.default_rng(0)
+
+    def draw(path, x, rng=rng, same=same):
+      numbers = (same if path_name(path).startswith(held or ' ') else rng).normal(0, 0.5, x.shape)
+      return (np.abs(numbers) + 0.5 if path_name(path).endswith('var') else numbers).astype(x.dtype)
+
+    shapes = state_shapes(config)
+    params, stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (shapes.params, shapes.stats))
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    states[step] = zeros._replace(params=params, stats=stats, step=np.int32(step))
+  return states
+
+
+def write_run(workdir, config, states):
+  write_config(config, workdir)
+  with Checkpoints(workdir, keep_last=10) as checkpoints:
+    for step, state in states.items():
+      checkpoints.save(step, state, best=1.0 / step)
+
+
+@pytest.fixture(scope='module')
+def by_hand(tmp_path_factory):
+  """(workdir, data_dir, states) of a run with a task of each form on 30 faces; checkpoints 1 (the best), 2 and 3. Not to be changed."""
+  folder = tmp_path_factory.mktemp('by_hand')
+  tasks = {'smile': 0.8, 'age_years': 0.7, 'action_units': 0.6}
+
+  def draw(split, size):
+    source = fake_source(split, size, tasks)
+    source.mask['action_units'][:] &= (np.arange(size)[:, None] + np.arange(11)) % 3 > 0
+    return source
+
+  write_prepared(folder / 'data', 'tiny/faces', {'train': 30, 'test': 21}, tasks, draw=draw)
+  config = get_config()
+  config.tasks = {
+    'smile': configs.task(),
+    'age_years': configs.task(top=4),
+    'action_units': configs.task('sigmoid_cross_entropy'),
+  }
+  config.sources = {'faces': configs.source('tiny/faces:train')}
+  config.evaluation.sets = {'tests': configs.source('tiny/faces:test'), 'trained': configs.source('tiny/faces:train')}
+  states = random_states(config, (1, 2, 3))
+  write_run(folder / 'run', config, states)
+  return folder / 'run', folder / 'data', states
+
+
+def expected_rows(evaluator, states, name):
+  """What a set's rows say of an ensemble of states, by NumPy and SciPy from each network's scores."""
+  source = evaluator.source(name)
+  scores = [evaluator.scorer.scores(state.params, state.stats, source) for state in states]
+  known = source.mask
+  mean = lambda of, task: np.mean([of(s[task].astype(np.float64)) for s in scores], axis=0)  # noqa: E731
+  softmax = functools.partial(scipy.special.softmax, axis=1)
+  smile, years, units = mean(softmax, 'smile'), mean(softmax, 'age_years'), mean(scipy.special.expit, 'action_units')
+  yes, labels = units > 0.5, source.labels['action_units'] > 0
+  best = np.argsort(-years, axis=1)[:, :4]  # which are years and classes in one
+  weights = np.take_along_axis(years, best, axis=1)
+  ages, true = (weights * best).sum(1) / weights.sum(1), source.labels['age_years']
+  return {
+    'smile': {'accuracy': np.mean((smile.argmax(1) == source.labels['smile'])[known['smile']])},
+    'age_years': {
+      'mae': np.abs(ages - true)[known['age_years']].mean(),
+      'mae_most_probable': np.abs(years.argmax(1) - true)[known['age_years']].mean(),
+    },
+    'action_units': {
+      'tp': (yes & labels & known['action_units']).sum(0).tolist(),
+      'fp': (yes & ~labels & known['action_units']).sum(0).tolist(),
+      'fn': (~yes & labels & known['action_units']).sum(0).tolist(),
+    },
+  }
+
+
+MEANT = {'last': [3], 'best': [1], '2': [2], 'ensemble:2': [2, 3]}
+
+
+@pytest.fixture(scope='module')
+def measured(by_hand, tmp_path_factory):
+  """(workdir, data_dir, rows) of that run with four selections measured on two sets. Not to be changed."""
+  workdir = shutil.copytree(by_hand[0], tmp_path_factory.mktemp('measured') / 'run')
+  return workdir, by_hand[1], evaluate(workdir, by_hand[1], checkpoints=list(MEANT))
+
+
+def test_every_selection_is_measured_by_its_own_networks(by_hand, measured):
+  workdir, data_dir, states = by_hand
+  rows = measured[2]
+  assert len(rows) == 4 * 2 * 3
+  evaluator, seen = Evaluator(workdir, data_dir), set()
+  for row in rows:
+    assert row['steps'] == MEANT[row['checkpoint']]
+    expected = expected_rows(evaluator, [states[step] for step in row['steps']], row['set'])[row['task']]
+    assert {key: row[key] for key in expected} == {
+      key: value if isinstance(value, list) else pytest.approx(value, rel=1e-5) for key, value in expected.items()
+    }, (row['checkpoint'], row['set'], row['task'])
+    seen |= {str(expected)} if row['task'] == 'age_years' else set()
+  assert len(seen) == 8, 'no two selections and sets say the same'
+  key = lambda row: (row['checkpoint'], row['set'], row['task'])  # noqa: E731
+  assert sorted(read_results(measured[0]), key=key) == sorted(rows, key=key)
+
+
+CHANGES = {  # of the rows of (selection, set) in results.json; what is changed is measured again
+  ('last', 'tests'): {},
+  ('last', 'trained'): {'source': 'tiny/faces:train[fold=0/2]'},  # under our name of the set
+  ('best', 'tests'): {'data': '0123456789abcdef'},  # the set was built again
+  ('best', 'trained'): {'checksums': [None]},
+  ('2', 'tests'): {'checksums': [17]},
+  ('2', 'trained'): {'steps': [3]},
+  ('ensemble:2', 'tests'): {'checkpoint': 'ensemble:3'},
+  ('ensemble:2', 'trained'): {},
+}
+
+
+def doctored(measured, tmp_path):
+  """(a copy of that run whose rows of results say an accuracy of -1, with the changes above; data_dir; its rows before that)."""
+  workdir, data_dir, rows = measured
+  copy = shutil.copytree(workdir, tmp_path / 'run')
+  results = json.loads((copy / 'results.json').read_text())
+  for row in results['results']:
+    row |= {'accuracy': -1.0} | CHANGES[row['checkpoint'], row['set']]
+  (copy / 'results.json').write_text(json.dumps(results))
+  return copy, data_dir, rows
+
+
+def test_rows_are_taken_over_from_the_same_checkpoints_on_the_same_faces_alone(measured, tmp_path):
+  workdir, data_dir, rows = doctored(measured, tmp_path)
+  again = evaluate(workdir, data_dir, checkpoints=list(MEANT), skip_measured=True)
+  for row, before in zip(again, rows, strict=True):
+    taken_over = not CHANGES[row['checkpoint'], row['set']]
+    assert row['accuracy'] == (-1.0 if taken_over else before['accuracy']), (row['checkpoint'], row['set'])
+
+
+def test_rows_of_checkpoints_without_a_checksum_are_never_taken_over(measured, tmp_path, monkeypatch):
+  workdir, data_dir, _ = doctored(measured, tmp_path)
+  monkeypatch.setattr(Checkpoints, 'checksum', lambda *_: None)  # as those of older versions
+  rows = evaluate(workdir, data_dir, checkpoints=['best'], on=['trained'], skip_measured=True)
+  assert min(row['accuracy'] for row in rows) >= 0
+
+
+def test_predictions_are_written_although_a_set_is_measured(measured, tmp_path):
+  workdir, data_dir, _ = doctored(measured, tmp_path)
+  rows = evaluate(workdir, data_dir, checkpoints=['last'], on=['tests'], skip_measured=True, predictions=True)
+  assert min(row['accuracy'] for row in rows) >= 0
+  with (workdir / 'predictions/last/tests.csv').open() as file:
+    assert len(file.readlines()) == 1 + 21
+  assert len(list((workdir / 'predictions').rglob('*.csv'))) == 1
+
+
+def test_frozen_statistics_are_not_estimated_anew(tiny_data, tmp_path):
+  config = get_config()
+  config.freeze.params = ('blocks',)
+  states = random_states(config, (1, 2), held=('blocks',))
+  write_run(tmp_path / 'run', config, states)
+  evaluator = Evaluator(tmp_path / 'run', tiny_data)
+  ((params, stats),) = evaluator.networks(Selection.parse('average:2'))
+  before = states[2].stats
+  assert_equal(jax.device_get(params)['blocks'], states[2].params['blocks'])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), stats['blocks'], before['blocks'])
+  others = zip(*(jax.tree.leaves(tree['branches']) for tree in (stats, before)), strict=True)
+  assert all(np.abs(a - b).max() > 0.01 for a, b in others)

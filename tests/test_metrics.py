@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import sklearn.metrics
 
@@ -183,6 +184,23 @@ def test_one_score_for_two_classes(shape):
   probabilities = 1 / (1 + np.exp(-logits))
   totals = metrics.counts(gender, probabilities, labels, mask, threshold=0.5)
   assert metrics.summarize(gender, totals)['confusion'] == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize('name', ['action_units', 'celeba_attributes', 'gender'])
+def test_probabilities_at_a_half_are_counted_as_logits_at_zero(name):
+  task = tasks.TASKS[name]
+  shape = (N, *task.label_shape)
+  rng = np.random.default_rng(0)
+  logits, labels, mask = rng.normal(size=shape).astype(np.float32), rng.integers(0, 2, shape), rng.random(shape) < 0.7
+  of_logits = metrics.counts(task, logits, labels, mask)
+  for form in (np.asarray, jnp.asarray):
+    probabilities = form(scipy.special.expit(logits))
+    assert_counts_equal(metrics.counts(task, probabilities, labels, mask, threshold=0.5), of_logits)
+  # By hand, so that the two are not wrong together.
+  yes = (logits > 0).reshape(N, -1)
+  predicted = (yes & mask.reshape(N, -1)).sum(0)
+  found = of_logits['tp'] + of_logits['fp'] if task.multi_label else of_logits['confusion'][:, 1].sum()
+  np.testing.assert_array_equal(found, predicted if task.multi_label else predicted[0])
 
 
 def test_narrow_labels_do_not_wrap_around():

@@ -5,6 +5,7 @@ import jax
 import pytest
 
 from mtface import run_config
+from mtface.config import flat, source
 from mtface.data import sources
 from mtface.errors import UserError
 from mtface.run import plan
@@ -196,3 +197,88 @@ def test_fingerprints_are_of_all_that_training_reads(tiny_data, monkeypatch):
   }
   assert set(asked) == {tiny_data}
   assert run_config.NOTHING == {}
+
+
+# And a longer duration, see below; the name and the arguments of a config file mean nothing by themselves.
+FREE = (
+  'name',
+  'duration',
+  'log_every',
+  'mesh.fsdp',
+  'mesh.shard_from',
+  'distributed.start_timeout',
+  'distributed.heartbeat',
+)
+
+
+def test_every_other_field_belongs_to_the_run(tmp_path):
+  write_config(get_config(), tmp_path)
+  begin(tmp_path)
+  path = tmp_path / 'config.json'
+  written = json.loads(path.read_text())
+  for field, value in flat(get_config().to_dict()).items():
+    if value in ({}, []):  # a group without anything
+      continue
+    changed = json.loads(json.dumps(written))
+    *groups, last = field.split('.')
+    group = changed['config']
+    for name in groups:
+      group = group[name]
+    group[last] = {'bknet': 'mobilenet'}.get(value, 'another') if isinstance(value, str) else [value, 17]
+    path.write_text(json.dumps(changed))
+    if field == 'model.name':  # whose fields would be missing
+      continue
+    if field in FREE:
+      write_config(get_config(), tmp_path)
+    else:
+      with pytest.raises(UserError, match=rf'this workdir holds a run with {field}='):
+        write_config(get_config(), tmp_path)
+
+
+def test_what_is_new_in_the_config_is_a_change_too(tmp_path):
+  write_config(get_config(), tmp_path)
+  begin(tmp_path)
+  more, less = get_config(), get_config()
+  more.evaluation.sets.others = source('tiny/smile:train', 'smile')
+  with pytest.raises(UserError, match=r"with evaluation.sets.others.name=None, the config now says 'tiny/smile:train'"):
+    write_config(more, tmp_path)
+  del less.evaluation.sets['people']
+  with pytest.raises(UserError, match=r"with evaluation.sets.people.name='tiny/people:test', the config now says None"):
+    write_config(less, tmp_path)
+
+
+def test_a_run_that_goes_on_keeps_the_versions_that_it_was_begun_with(tmp_path):
+  write_config(get_config(), tmp_path)
+  begin(tmp_path)
+  path = tmp_path / 'config.json'
+  before = json.loads(path.read_text()) | {'versions': {'jax': '0.0.1'}}
+  path.write_text(json.dumps(before))
+  write_config(get_config(), tmp_path)
+  assert json.loads(path.read_text()) == before
+  config = get_config()
+  config.log_every = '3 steps'
+  write_config(config, tmp_path)
+  before['config']['log_every'] = '3 steps'
+  assert json.loads(path.read_text()) == before
+
+
+def test_a_run_of_before_a_field_came_is_read_and_goes_on(tmp_path):
+  write_config(get_config(), tmp_path)
+  begin(tmp_path)
+  path = tmp_path / 'config.json'
+  text = json.loads(path.read_text())
+  del text['config']['optimizer']['sam'], text['config']['freeze'], text['config']['mesh']
+  path.write_text(json.dumps(text))
+  config = read_config(tmp_path)
+  assert (config.optimizer.sam, config.freeze.norms, config.mesh.fsdp) == (0.0, 'running', 1)
+  write_config(get_config(), tmp_path)
+
+
+def test_a_config_that_lacks_a_field_is_damaged(tmp_path):
+  write_config(get_config(), tmp_path)
+  path = tmp_path / 'config.json'
+  text = json.loads(path.read_text())
+  del text['config']['batch_size']
+  path.write_text(json.dumps(text))
+  with pytest.raises(UserError, match=r'config.json: is damaged, or of another version .* batch_size is missing'):
+    read_config(tmp_path)

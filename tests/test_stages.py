@@ -105,3 +105,33 @@ def test_a_stage_changes_fields_of_an_experiment(changes, words):
   config.stage.both = stage(changes)
   with pytest.raises(UserError, match=f'^{words}'):
     stages_of(config)
+
+
+@pytest.mark.parametrize(
+  'field', ['name', 'arguments', 'seed', 'stages', 'stage', 'mesh.fsdp', 'mesh.shard_from', 'distributed.heartbeat']
+)
+def test_what_all_stages_share_is_no_stages(field):
+  config = get_config()
+  config.stage.both = stage({field: 1})
+  group = field.partition('.')[0]
+  with pytest.raises(UserError, match=f'^config.stage.both.{group}: belongs to the experiment; set config.{group}$'):
+    stages_of(config)
+
+
+def test_stages_do_not_share_what_they_may_change():
+  config = get_config()
+  before = config.to_json()
+  for one in stages_of(config).values():
+    one.optimizer.rate, one.start.weights = 9.0, 'changed'
+    for group in (one.tasks, one.sources, one.evaluation.sets):
+      for entry in group.values():
+        entry.name = 'changed'
+  assert config.to_json() == before
+
+
+@pytest.mark.parametrize('at', ['', '@last', '@best', '@4'])
+def test_a_stage_may_start_from_any_stage_before_and_any_of_its_checkpoints(at):
+  config = get_config()
+  for earlier in ('smiles', 'genders'):
+    config.stage.both.start.weights = f'stage:{earlier}{at}'
+    assert stages_of(config)['both'].start.weights == f'stage:{earlier}{at}'

@@ -36,6 +36,40 @@ def test_orders_that_outside_files_fix():
   assert tasks.TASKS['action_units'].classes[6] == 'AU12'
 
 
+# Copied from outside: EmotioNet's challenge and Pons 2018, section 4; FairFace's predict.py; list_attr_celeba.txt; FairFace's csv.
+CLASSES = {
+  'smile': 'no_smile smile',
+  'emotion7': 'angry disgust fear happy sad surprise neutral',
+  'emotion8': 'angry disgust fear happy sad surprise neutral contempt',
+  'gender': 'female male',
+  'age_group': '0-15 16-25 26-35 36-45 46-60 61+',
+  'ethnicity5': 'white black asian indian other',
+  'ethnicity7': 'white black latino_hispanic east_asian southeast_asian indian middle_eastern',
+  'age_decades': '0-2 3-9 10-19 20-29 30-39 40-49 50-59 60-69 70+',
+  'group_emotion': 'positive neutral negative',
+  'action_units': 'AU1 AU2 AU4 AU5 AU6 AU9 AU12 AU17 AU20 AU25 AU26',
+  'compound_emotion': 'angry disgust fear happy sad surprise angrily_disgusted angrily_surprised fearfully_angry fearfully_surprised '
+  'happily_disgusted happily_surprised sadly_angry sadly_disgusted appalled awed',
+  'celeba_attributes': '5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair '
+  'Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male '
+  'Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling '
+  'Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young',
+}
+
+
+def test_every_order_stays_as_it_is():
+  # Every prepared set, checkpoint and table of results says its classes by number.
+  assert {name: ' '.join(task.classes) for name, task in tasks.TASKS.items() if name != 'age_years'} == CLASSES
+  years = tasks.TASKS['age_years']
+  assert [int(name) for name in years.classes] == list(years.values) == list(range(117))
+
+
+def test_a_view_has_the_names_of_the_columns_that_it_takes():
+  assert set(tasks.VIEWS) == {'emotion7'}
+  for view, (base, columns) in tasks.VIEWS.items():
+    assert tuple(tasks.TASKS[base].classes[i] for i in columns) == tasks.TASKS[view].classes
+
+
 def test_label_shapes():
   assert tasks.TASKS['smile'].label_shape == ()
   assert tasks.TASKS['action_units'].label_shape == (11,)

@@ -1,17 +1,23 @@
+import contextlib
 import dataclasses
+import itertools
+import re
 
 import jax
 import numpy as np
 import pytest
 
+from mtface import train as train_module
 from mtface.checkpoints import Checkpoints
 from mtface.data.loader import BatchSource, load_batches, to_devices
-from mtface.errors import UserError
+from mtface.errors import Preempted, UserError
 from mtface.evaluate import Evaluator, evaluate
 from mtface.logs import read_metrics
+from mtface.models.network import by_path
 from mtface.optim import make_optimizer
 from mtface.run import prepare
 from mtface.sharding import everywhere, make_mesh, place
+from mtface.start import saved_weights
 from mtface.step import NEVER, new_state, new_tally
 from mtface.train import check_finite, summarize_tally, train
 from tests.states import saved_state
@@ -185,3 +191,38 @@ def test_sets_are_measured_at_every_checkpoint_and_the_best_is_marked(tiny_data,
     }
   (row,) = evaluate(tmp_path, tiny_data, checkpoints=['best'], on=['people'])
   assert (row['steps'], row['accuracy']) == ([best], accuracies[best])
+
+
+def test_a_request_to_stop_of_any_process_is_in_the_sums_from_then_on(run, stepped, tiny_step):
+  mesh = make_mesh()
+  batch = next(load_batches(BatchSource(run.sources, run.mixture, 8), 0, 1))
+  seen = []
+  state, tally = place((stepped[0], new_tally(run.tasks)), everywhere(mesh))
+  for asked in ((), (5,), ()):  # in the share of one process, once
+    placed = next(to_devices(iter([dict(batch)]), mesh))
+    placed['stop'] = jax.device_put(np.isin(np.arange(8), asked).astype(np.int32), placed['stop'].sharding)
+    state, tally = tiny_step(state, tally, placed)
+    seen.append(int(tally.stop))
+  assert seen == [0, 1, 1]
+
+
+def test_a_run_that_is_asked_to_stop_saves_its_step_and_goes_on_from_there(
+  tiny_run, tiny_data, tiny_step, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(train_module, 'jit_step', lambda *_: tiny_step)  # which is compiled already
+  calls = itertools.count(1)
+  with monkeypatch.context() as patched:
+    asked = contextlib.nullcontext(lambda: next(calls) >= 5)
+    patched.setattr(train_module, 'StopRequest', lambda: asked)
+    with pytest.raises(Preempted, match=r'stopped at step (\d+) of 12, which is saved$') as stopped:
+      train(get_config(), tmp_path, tiny_data)
+  step = int(re.search(r'step (\d+)', str(stopped.value))[1])
+  assert 5 <= step <= 8, 'the batch that says so was the fifth to be read, a few ahead of the steps'
+  assert Checkpoints(tmp_path).steps[-1] == step
+  with pytest.raises(UserError, match='no checkpoint is marked best'):
+    Checkpoints(tmp_path).best_step()
+  train(get_config(), tmp_path, tiny_data)
+  found, expected = (by_path(saved_weights(workdir)[0]) for workdir in (tmp_path, tiny_run))
+  assert found.keys() == expected.keys()
+  for name, x in expected.items():
+    np.testing.assert_array_equal(found[name], x, err_msg=name)

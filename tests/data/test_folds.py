@@ -120,6 +120,16 @@ def test_single_images_even_out_what_groups_left():
     assert spread(fold[strata == stratum], 4) <= 1
 
 
+def test_groups_are_dealt_so_that_strata_stay_even():
+  # 8 people of 5 images of each of two classes, and the images of one person are all of one class.
+  ids, _ = made_set(80)
+  people = np.arange(80) // 5
+  strata = people % 4 // 2
+  fold = folds.stratified_folds(ids, strata, 4, groups=people)
+  for stratum in (0, 1):
+    assert np.bincount(fold[strata == stratum]).tolist() == [10] * 4
+
+
 def test_groups_of_one_are_no_groups():
   ids, strata = made_set()
   alone = folds.stratified_folds(ids, strata, 4)
@@ -208,3 +218,26 @@ def test_a_draw_takes_usable_images_only():
   np.testing.assert_array_equal(rows, np.flatnonzero(usable))
   with pytest.raises(errors.UserError, match=r'26 images are to be drawn, but only 25 can be'):
     folds.draw(ids, [''] * 50, 26, usable=usable)
+
+
+def test_a_draw_after_another_that_leaves_too_little_is_refused():
+  ids, _ = made_set()  # 500
+  alone = [''] * 500
+  assert len(folds.draw(ids, alone, 20, after=480)) == 20
+  with pytest.raises(errors.UserError, match=r'^50 images after 480 are to be drawn, but only 500 can be; take fewer$'):
+    folds.draw(ids, alone, 50, after=480)
+  # 100 people of 5 images: a draw of `after` images may end inside a person, whose rest is left out too.
+  people = np.array(people_of(ids, 5))
+  for after in (101, 104, 483):
+    used = folds.draw(ids, people, after)
+    left = ~np.isin(people, people[used])
+    assert len(folds.draw(ids, people, int(left.sum()), after=after)) == left.sum()
+    with pytest.raises(errors.UserError, match=r'are to be drawn'):
+      folds.draw(ids, people, int(left.sum()) + 1, after=after)
+
+
+def test_images_of_nobody_are_drawn_each_by_itself():
+  ids, _ = made_set(90)
+  groups = [None if i % 2 else '' for i in range(90)]
+  first, rest = folds.draw(ids, groups, 7), folds.draw(ids, groups, 83, after=7)
+  assert sorted([*first, *rest]) == list(range(90))

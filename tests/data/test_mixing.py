@@ -111,6 +111,89 @@ def test_epochs_differ_and_seeds_differ():
   assert order(0, 0) != order(1, 0)
 
 
+def test_epochs_differ_in_more_than_the_extra_draws():
+  # `proportional` has no extra draws, and where sources are drawn from says nothing of their samples: what differs is the order.
+  sources = three_sources()
+  epochs = [make_mixture('proportional', sources, seed=0, batch_size=16).epoch(number) for number in (0, 1, 2)]
+  places = [np.argsort(d.source * 1000 + d.row) for d in epochs]  # of each sample in the epoch
+  for one, other in ((0, 1), (1, 2), (0, 2)):
+    assert abs(np.corrcoef(places[one], places[other])[0, 1]) < 0.2  # of 437 samples: four standard deviations
+  for kind in ('equal', 'proportional', 'alternate'):
+    one, other = (make_mixture(kind, sources, seed=seed, batch_size=16).epoch(0).row for seed in (0, 1))
+    assert np.mean(one != other) > 0.9, 'another seed, another order'
+  equal = [make_mixture('equal', sources, seed=0, batch_size=16).epoch(number).source for number in (0, 1)]
+  assert 0.25 < np.mean(equal[0] == equal[1]) < 0.42  # 1/3 by chance
+
+
+@pytest.mark.parametrize('kind', ['equal', 'proportional', 'alternate'])
+def test_sources_of_one_size_are_not_walked_in_step(kind):
+  sources = [fake_source('a', 60, {'smile': 1.0}), fake_source('b', 60, {'gender': 1.0})]
+  draws = make_mixture(kind, sources, seed=0, batch_size=20).epoch(0)
+  a, b = (draws.row[draws.source == index] for index in (0, 1))
+  assert sorted(a) == sorted(b) == list(range(60))
+  assert np.mean(a == b) < 0.15  # 1/60 by chance
+  assert abs(np.corrcoef(a, np.arange(60))[0, 1]) < 0.5, 'and in no order of the rows'
+
+
+def test_extra_draws_are_no_neighbours():
+  sources = [fake_source('a', 300, {'smile': 1.0}), fake_source('b', 400, {'gender': 1.0})]
+  times = uses(make_mixture('equal', sources, seed=0, batch_size=8).epoch(0), 0, 300)
+  assert np.bincount(times).tolist() == [0, 200, 100]
+  in_each_third = (times == 2).reshape(3, 100).sum(axis=1)
+  assert in_each_third.min() > 17, in_each_third.tolist()  # of 33, four standard deviations
+
+
+def test_hidden_labels_are_spread_over_the_sources_and_over_their_samples():
+  sources = [fake_source('a', 300, {'smile': 1.0, 'gender': 1.0}), fake_source('b', 100, {'gender': 1.0})]
+  mixture = make_mixture('equal', sources, seed=0, batch_size=8)
+  target = mixture.counts['gender']
+  assert target < mixture.epoch_size, 'some are hidden'
+  share = 1 - target / mixture.epoch_size
+  draws = mixture.epoch(0)
+  for index, source in enumerate(sources):
+    of_source = draws.source == index
+    n = of_source.sum()
+    spread = 4 * np.sqrt(share * (1 - share) * n)  # four standard deviations
+    assert abs(draws.hidden['gender'][of_source].sum() - share * n) < spread, source.name
+    hidden = np.unique(draws.row[of_source & draws.hidden['gender']])
+    assert np.median(hidden) == pytest.approx((len(source) - 1) / 2, abs=0.2 * len(source)), 'all over the rows'
+  # And every label is seen again: what is hidden rotates until all were hidden as often.
+  times = np.zeros(400, int)
+  for epoch in range(mixture.epoch_size):
+    draws = mixture.epoch(epoch)
+    times += np.bincount((draws.source * 300 + draws.row)[~draws.hidden['gender']], minlength=400)
+  assert times.min() > 0.7 * times.max()
+
+
+def test_an_alternating_epoch_is_as_long_as_the_largest_source_needs():
+  sources = three_sources()
+  mixture = make_mixture('alternate', sources, seed=0, batch_size=16)
+  each = 16 * 18  # 287 samples in batches of 16
+  assert (mixture.epoch_size, mixture.draws) == (3 * each, [each] * 3)
+  assert mixture.counts == {'smile': each, 'emotion7': each, 'gender': each}
+  assert uses(mixture.epoch(0), 1, 287).min() == 1, 'the largest one is seen whole'
+  half = [fake_source('a', 32, {'smile': 0.5, 'gender': 1.0}), fake_source('b', 30, {'gender': 1.0})]
+  assert make_mixture('alternate', half, seed=0, batch_size=8).counts == {'gender': 64, 'smile': 16}
+
+
+@pytest.mark.parametrize('kind', ['proportional', 'alternate'])
+def test_other_mixtures_hide_nothing_and_draw_no_unlabelled_faces(kind):
+  sources = [fake_source('a', 40, {'smile': 0.5, 'gender': 0.7}), fake_source('b', 24, {'gender': 0.5})]
+  mixture = make_mixture(kind, sources, seed=0, batch_size=4)
+  drawn = [mixture.epoch(number) for number in range(2)]
+  assert all(not np.any(list(d.hidden.values())) for d in drawn)
+  for index, labelled in enumerate((28, 12)):  # the first ones
+    assert set(np.concatenate([d.row[d.source == index] for d in drawn])) == set(range(labelled))
+
+
+def test_partly_labelled_faces_are_of_use():
+  source = fake_source('units', 12, {'action_units': 1.0, 'smile': 0.5})
+  source.mask['action_units'][:] = np.arange(12)[:, None] % 3 == np.arange(11) % 3  # each face has some of the units
+  source.mask['action_units'][9:] = False
+  found = {pattern.tasks: pattern.rows.tolist() for pattern in find_patterns([source])}
+  assert found == {frozenset({'action_units', 'smile'}): [*range(6)], frozenset({'action_units'}): [6, 7, 8]}
+
+
 def test_any_slice_of_the_stream_is_the_same_whoever_asks():
   sources = three_sources()
   whole = make_mixture('equal', sources, seed=3, batch_size=16).at(0, 2500)
@@ -119,6 +202,18 @@ def test_any_slice_of_the_stream_is_the_same_whoever_asks():
     part = again.at(start, stop)
     assert part.row.tolist() == whole.row[start:stop].tolist()
     assert part.source.tolist() == whole.source[start:stop].tolist()
+
+
+def test_what_is_hidden_is_the_same_whoever_asks():
+  sources = [fake_source('a', 20, {'smile': 1.0}), fake_source('b', 50, {'gender': 1.0, 'age_group': 0.9})]
+  mixture = make_mixture('equal', sources, seed=3, batch_size=16)
+  size = mixture.epoch_size
+  epochs = [mixture.epoch(number) for number in range(3)]
+  whole = {task: np.concatenate([e.hidden[task] for e in epochs]) for task in epochs[0].hidden}
+  for start, stop in [(2 * size - 9, 2 * size + 9), (3, 40), (size - 1, 2 * size + 1)]:
+    part = mixture.at(start, stop)
+    assert part.hidden.keys() == whole.keys() == {'gender'}
+    np.testing.assert_array_equal(part.hidden['gender'], whole['gender'][start:stop])
 
 
 def test_unlabelled_samples_are_left_out():

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 
 import numpy as np
@@ -203,6 +204,111 @@ def test_ranges_of_labels_and_attributes(described):
   assert ids('frame=0-14,fold=1/3') == [i for i in ids('fold=1/3') if i in ids('frame=0-14')]
   drawn = load_source('faces/gray16:train[frame=4-11,take=8]', described)
   assert drawn.attributes['frame'].tolist() == list(range(4, 12))
+
+
+def test_folds_hold_whole_clips_though_people_are_in_several(described):
+  # Three clips of ten frames, in each of which all ten people are.
+  clips = [
+    load_source(f'faces/gray16:train[fold={fold}/3]', described).attributes['clip'].tolist() for fold in range(3)
+  ]
+  assert sorted(clips) == [[f'clip {i} ä'] * 10 for i in range(3)]
+
+
+def test_a_range_before_a_fold_leaves_out_faces_of_every_fold(described):
+  whole = load_source('faces/gray16:train', described)
+  small = set(whole.image_ids[np.isin(whole.attributes['frame'], (3, 4, 5, 12, 13, 27))])
+  for op in ('=', '!='):
+    seen = []
+    for fold in range(3):
+      name = 'faces/gray16:train[frame={}fold{}{}/3]'
+      before = set(load_source(name.format('0-99,', op, fold), described).image_ids)
+      assert before == set(load_source(f'faces/gray16:train[fold{op}{fold}/3]', described).image_ids)
+      ids = {
+        i for few in ('3-5,', '12-13,', '27,') for i in load_source(name.format(few, op, fold), described).image_ids
+      }
+      assert ids == before & small
+      assert len(ids) < len(before), 'some are left out of each'
+      seen += ids
+    assert sorted(seen) == sorted([*small] * (1 if op == '=' else 2))
+
+
+def test_subjects_attributes_and_labels_are_those_of_the_rows(described):
+  whole = load_source('faces/gray16:train', described)
+  place = {image_id: i for i, image_id in enumerate(whole.image_ids)}
+  for part in (
+    'fold=1/3',
+    'fold!=2/3',
+    'fold=0/5,by=image',
+    'take=8,seed=3',
+    'take=3,after=4',
+    'frame=7-19',
+    'frame=2-25,take=5',
+  ):
+    source = load_source(f'faces/gray16:train[{part}]', described)
+    at = np.array([place[image_id] for image_id in source.image_ids])
+    assert 0 < len(source) < 30
+    assert source.subjects.tolist() == whole.subjects[at].tolist()
+    np.testing.assert_array_equal(source.gather(np.arange(len(source))), whole.gather(at))
+    for of in ('labels', 'mask', 'attributes'):
+      assert getattr(source, of).keys() == getattr(whole, of).keys()
+      for name, values in getattr(source, of).items():
+        np.testing.assert_array_equal(values, getattr(whole, of)[name][at], err_msg=f'{part} {of} {name}')
+
+
+def drawn_as(change):
+  """A `draw` of write_prepared, with its samples changed by a function."""
+
+  def draw(split, size):
+    source = fake_source(split, size, {'smile': 1.0, 'gender': 1.0, 'age_years': 1.0, 'action_units': 1.0})
+    change(source)
+    return source
+
+  return draw
+
+
+def test_folds_share_out_the_labels_and_the_unlabelled_faces(tmp_path):
+  def change(source):
+    number = np.arange(120)
+    source.labels['smile'][:], source.mask['smile'][:] = number % 2, number % 4 < 3
+    source.labels['gender'][:] = number // 60
+    source.labels['age_years'][:] = number % 90  # which are no strata: nearly every face would be one
+
+  tasks = {'smile': 1.0, 'gender': 1.0, 'age_years': 1.0, 'action_units': 1.0}
+  write_prepared(tmp_path, 'faces/gray16', {'train': 120}, tasks, draw=drawn_as(change))
+  for of in (4, 5):
+    found = []
+    for fold in range(of):
+      source = load_source(f'faces/gray16:train[fold={fold}/{of}]', tmp_path)
+      smile = np.where(source.mask['smile'], source.labels['smile'], 2)  # three strata of each gender
+      found.append(np.bincount(source.labels['gender'] * 3 + smile, minlength=6))
+    spread = np.ptp(found, axis=0)
+    assert np.sum(found, axis=0).tolist() == [30, 15, 15] * 2
+    assert spread.max() <= 1, spread.tolist()
+
+
+def test_folds_are_those_of_the_first_release(tmp_path):
+  # Published figures name folds. A stratum's faces are dealt in the order of a hash of their ids, computed here by hashlib alone.
+  def change(source):
+    source.labels['smile'][:] = np.arange(40) % 2
+
+  write_prepared(tmp_path, 'faces/gray16', {'train': 40}, {'smile': 1.0}, draw=drawn_as(change))
+  ids = [f'train_{i:05d}' for i in range(40)]
+  expected = {}
+  for stratum in (ids[::2], ids[1::2]):
+    by_hash = sorted(stratum, key=lambda i: hashlib.blake2b(f'0:{i}'.encode(), digest_size=16).digest())
+    expected |= {image_id: place // 5 for place, image_id in enumerate(by_hash)}  # 20 faces in four folds
+  for fold in range(4):
+    source = load_source(f'faces/gray16:train[fold={fold}/4]', tmp_path)
+    assert set(source.image_ids) == {image_id for image_id, of in expected.items() if of == fold}
+
+
+def test_a_face_is_labelled_if_anything_is_known_of_it():
+  source = fake_source('a', 12, {'action_units': 1.0, 'smile': 0.5})
+  source.mask['action_units'][:] = (
+    np.arange(12)[:, None] % 4 > np.arange(11) % 4
+  )  # of every fourth one nothing, of none all
+  np.testing.assert_array_equal(source.labelled('action_units'), np.arange(12) % 4 > 0)
+  np.testing.assert_array_equal(source.labelled('smile'), np.arange(12) < 6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Whole networks, in evaluation and in training, against the same in NumPy (tests/models/reference.py)."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mtface.models import bknet, efficientnet, mobile, mobilenet, rexnet
+from tests.models import reference
+from tests.models.networks import images, random_network
+
+# A block of each kind; the published networks have more of the same.
+STAGES = {
+  'mobilenet': (mobilenet, {'STAGES': ((64, 1, 1), (128, 2, 2))}),
+  'efficientnet': (efficientnet, {'STAGES': ((1, 16, 1, 1, 3), (6, 24, 2, 2, 5))}),
+  'rexnet': (rexnet, {'BLOCKS': (1, 2, 2), 'STRIDES': (1, 2, 1)}),
+}
+NETWORKS = {
+  'bknet': ('bknet', (17, 33, 1), {'width': 1 / 32}, {}),
+  'bknet joined': ('bknet', (33, 17, 1), {'width': 1 / 32, 'join': True}, {'join': True}),
+  'mobilenet': ('mobilenet', (33, 36, 3), {'width': 0.1, 'age_hidden': (5, 4)}, {'strides': (1, 2)}),
+  'efficientnet': ('efficientnet', (32, 35, 3), {'width': 0.1, 'drop_path': 0.0}, {'strides': (1, 2)}),
+  'rexnet': ('rexnet', (34, 33, 1), {'width': 0.1}, {'strides': (1, 2, 1, 1, 1)}),
+}
+
+
+def as_float64(tree):
+  return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+
+
+def assert_close(found, expected, tolerance):
+  """Equal to `tolerance` of an array's largest value; in training, a batch norm of few samples makes a rounding larger."""
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max()), found, expected)
+
+
+@pytest.mark.parametrize('kind', NETWORKS)
+def test_a_whole_network_is_the_papers(kind, monkeypatch):
+  name, shape, fields, more = NETWORKS[kind]
+  module, parts = STAGES.get(name, (bknet, {}))
+  for constant, value in parts.items():
+    monkeypatch.setattr(module, constant, value)
+  tasks = ['smile', 'emotion7'] if name == 'bknet' else ['smile', 'age_years']
+  network, params, stats = random_network(name, tasks, shape, dropout=0.0, **fields)
+  x = images(8, *shape)
+  compute = getattr(reference, name)
+  wide = as_float64(params)
+
+  found = jax.jit(network.scores)(params, stats, x)
+  kept = as_float64(stats)
+  expected = compute(wide, kept, np.asarray(x, np.float64), reference.Norms(False, name != 'bknet'), **more)
+  assert_close(found, expected, 1e-4)
+  jax.tree.map(np.testing.assert_array_equal, kept, as_float64(stats))
+
+  found, new = jax.jit(network.train_scores)(params, stats, x, jax.random.key(0))
+  kept = copy.deepcopy(kept)
+  expected = compute(wide, kept, np.asarray(x, np.float64), reference.Norms(True, name != 'bknet'), **more)
+  assert_close(found, expected, 5e-3)
+  assert_close(new, kept, 1e-3)
+
+
+@pytest.mark.parametrize('rate', [0.25, 0.6])
+@pytest.mark.parametrize('kind', ['head', 'branch'])
+def test_dropout_leaves_out_what_its_rate_says_and_only_in_training(kind, rate):
+  # Inputs of 1, and for the last layer an identity: its scores are what dropout has left.
+  if kind == 'head':
+    layer = mobile.Head(256, 256, mobile.Make(nnx.Rngs(0)), hidden=(), dropout=rate)
+  else:
+    made = {'kernel_init': nnx.initializers.normal(1.0), 'dtype': None, 'rngs': nnx.Rngs(0)}
+    layer = bknet.Branch(3, 256, width=1.0, dropout=rate, **made)
+    for norm in layer.norms:
+      norm.scale[...], norm.bias[...] = jnp.zeros(256), jnp.ones(256)
+  layer.scores.kernel[...] = jnp.eye(256)
+  x = jnp.ones((40, 256 if kind == 'head' else 3))
+  train = np.asarray(layer(x, True, nnx.Rngs(dropout=1)))
+  np.testing.assert_allclose(np.unique(train), [0, 1 / (1 - rate)], rtol=1e-6)
+  assert np.mean(train == 0) == pytest.approx(rate, abs=0.02)  # of 10,240: four standard deviations
+  assert (np.asarray(layer(x, False, None)) == 1).all()
+
+
+def test_a_branch_has_dropout_behind_its_first_hidden_layer_too():
+  made = {'kernel_init': nnx.initializers.normal(1.0), 'dtype': None, 'rngs': nnx.Rngs(0)}
+  branch = bknet.Branch(3, 2, width=1 / 8, dropout=0.5, **made)
+  branch.norms[0].scale[...], branch.norms[0].bias[...] = jnp.zeros(32), jnp.ones(32)
+  # All samples are alike before that dropout; if they still were behind it, the second normalisation would leave nothing of them.
+  assert np.asarray(branch(jnp.ones((20, 3)), True, nnx.Rngs(dropout=1))).std(0).min() > 0.1
