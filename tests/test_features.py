@@ -1,5 +1,6 @@
 """Features against the network run on all faces at once; what lies in the .npz files."""
 
+import dataclasses
 import json
 import shutil
 import types
@@ -13,9 +14,9 @@ from mtface.config import source as source_entry
 from mtface.data.augment import scale_images
 from mtface.errors import UserError
 from mtface.evaluate import Evaluator, Selection
-from mtface.features import FeatureNetwork, any_source, features, l2_normalized, write_features
+from mtface.features import FeatureNetwork, _write, any_source, features, l2_normalized, write_features
 from mtface.results import file_name
-from tests.fakes import write_prepared
+from tests.fakes import fake_source, write_prepared
 from tests.tiny import get_config
 
 
@@ -104,6 +105,19 @@ def test_bad_input_is_one_line(mtface, tiny_run, tiny_data, flags, expected):
   result = mtface('features', f'--workdir={tiny_run}', f'--data_dir={tiny_data}', *flags)
   assert expected in result.error
   assert not (tiny_run / 'features').exists()
+
+
+def test_a_file_has_all_that_a_source_knows(tmp_path):
+  who = np.array(['ann', '', 'bob'])
+  faces = dataclasses.replace(
+    fake_source('faces', 3, {'smile': 2 / 3}), subjects=who, attributes={'ytf': np.array([1, 0, 1])}
+  )
+  network = types.SimpleNamespace(size=2, of=lambda source, show: np.ones((3, 2), np.float32))
+  with np.load(_write(tmp_path, faces, network)) as found:
+    assert set(found) == {'features', 'image_ids', 'subjects', 'labels/smile', 'mask/smile', 'attributes/ytf'}
+    assert found['subjects'].tolist() == ['ann', '', 'bob']
+    assert found['image_ids'].tolist() == faces.image_ids.tolist()
+    assert (found['mask/smile'].tolist(), found['attributes/ytf'].tolist()) == ([True, True, False], [1, 0, 1])
 
 
 def test_a_source_has_all_its_labels_and_the_networks_size(tmp_path):
