@@ -31,6 +31,7 @@ from mtface.models.network import Network, by_path, check_patterns, make_network
 from mtface.optim import make_optimizer, make_schedule, rate_factors
 from mtface.run_config import write_config
 from mtface.scoring import Scorer, mean_losses, measure
+from mtface.selfcheck import known_bad
 from mtface.sharding import everywhere, make_mesh, place, shared, state_shardings
 from mtface.stages import MAIN, stage_folder, stages_of
 from mtface.start import start_weights
@@ -52,6 +53,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
     Preempted: a process was asked to stop (SIGTERM, SIGUSR1); all have saved the same step.
   """
   workdir = pathlib.Path(workdir).expanduser()
+  if bad := known_bad():
+    process.say(bad)
   stages = stages_of(config)
   for name, stage in stages.items():
     with naming_stage(name):
