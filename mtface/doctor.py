@@ -1,11 +1,12 @@
 """`mtface doctor`: what to run first on a new machine or cluster. All processes run it; the first one prints.
 
-Devices and mesh, versions, how fast the devices add up arrays together (what a training step waits for), how fast the workdir's file system
-takes a checkpoint, and whether all hosts see the same files there.
+Devices and mesh, versions, whether known answers come out right, how fast the devices add up arrays together (what a training step waits
+for), how fast the workdir's file system takes a checkpoint, and whether all hosts see the same files there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import socket
@@ -22,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from mtface import process
 from mtface.errors import UserError
 from mtface.run_config import versions
+from mtface.selfcheck import Answer, known_bad, selfcheck
 from mtface.sharding import make_mesh
 
 _MEGABYTES = (1, 8, 64)  # of the arrays that are added up
@@ -41,6 +43,9 @@ def doctor(workdir: pathlib.Path | None, fsdp: int = 1) -> list[str]:
   mesh = make_mesh(fsdp)
   lines = [f'versions: {", ".join(f"{name} {version}" for name, version in versions().items())}']
   lines += _hosts()
+  if bad := known_bad():
+    lines.append(bad)
+  lines += [str(answer) for answer in _answers()]
   lines.append(f'mesh: {" x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())}, {mesh.size} devices')
   lines += [f'all-reduce of {size} MB: {_all_reduce(mesh, size)}' for size in _MEGABYTES]
   if workdir is not None:
@@ -56,6 +61,15 @@ def _hosts() -> list[str]:
     return [text]
   padded = np.frombuffer(text.encode()[:256].ljust(256), np.uint8)
   return [bytes(row).decode(errors='replace').rstrip() for row in np.asarray(multihost_utils.process_allgather(padded))]
+
+
+def _answers() -> list[Answer]:
+  """The known answers of all processes: each check with the largest error of any."""
+  found = selfcheck()
+  if process.count == 1:
+    return found
+  errors = np.asarray(multihost_utils.process_allgather(np.float32([answer.error for answer in found]))).max(0)
+  return [dataclasses.replace(answer, error=float(error)) for answer, error in zip(found, errors, strict=True)]
 
 
 def _all_reduce(mesh: jax.sharding.Mesh, megabytes: int) -> str:

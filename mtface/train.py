@@ -31,6 +31,7 @@ from mtface.optim import make_optimizer, make_schedule
 from mtface.run import Run, class_weights, with_weights
 from mtface.run_config import Data, check_config, fingerprints, write_config
 from mtface.scoring import Meter, Scorer
+from mtface.selfcheck import known_bad
 from mtface.sharding import everywhere, make_mesh, place, shared, state_shardings
 from mtface.stages import naming_stage, stage_folder
 from mtface.start import start_weights
@@ -51,6 +52,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
     Preempted: a process was asked to stop (SIGTERM, SIGUSR1); all have saved the same step.
   """
   workdir = local_path(workdir)
+  if bad := known_bad():
+    process.say(bad)
   runs = check_experiment(config, data_dir, workdir)
   data = {name: fingerprints(run, data_dir) for name, run in runs.items()}
   with Lock(workdir):

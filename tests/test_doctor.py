@@ -18,6 +18,9 @@ def test_two_processes_report_as_one(tmp_path):
   assert re.match(r'versions: mtface [\d.]+, jax [\d.]+', lines[0])
   assert [re.sub(r': .*', '', line) for line in lines[1:3]] == ['process 0 of 2', 'process 1 of 2']
   assert all(', 2 x cpu, ' in line for line in lines[1:3])
+  answers = [re.fullmatch(r'known answer, [a-z ]+: right to \de[+-]\d\d', line) for line in lines[3:9]]
+  assert all(answers), lines
+  del lines[3:9]
   assert lines[3] == 'mesh: data 2 x fsdp 2, 4 devices'
   sums = [re.fullmatch(r'all-reduce of (\d+) MB: ([\d,.]+) ms, ([\d,.]+) GB/s at each device', x) for x in lines[4:7]]
   for match, size in zip(sums, (1, 8, 64), strict=True):

@@ -37,7 +37,7 @@ class Block(nnx.Module):
 
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-      x = norm(convolution(x), train, relu=True)
+      x = norm(convolution.without_bias(x), train, relu=True, shift=convolution.bias[...])
     return max_pool_2x2(x)
 
 

@@ -3,7 +3,7 @@
 XLA has them as grouped convolutions, which it computes on a CPU ten times slower than the machine could, and their gradients up to seventy
 times (benchmarks/README.md). There, the result is a sum of k*k shifted images, each times its weights: one fused loop over channels. So is
 the gradient by the image. The gradient by the kernel is k*k sums over all pixels; XLA's own sums are slow too, so that running totals are
-kept, row by row. GPUs and TPUs use XLA's operator.
+kept, row by row. GPUs and TPUs use XLA's operator (`platforms.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Elements of a row of images whose running totals stay in a CPU's cache.
-_ROW_ELEMENTS = 1 << 15
+from mtface.models.platforms import by_platform, images_at_a_time
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -23,9 +22,8 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Arra
 
   k // 2 zeros on each side, as PyTorch pads (XLA's SAME would pad an even image with stride 2 on one side only).
   """
-  if jax.default_backend() == 'cpu':
-    return _shifted_conv(x, kernel, stride)
-  return xla_depthwise_conv(x, kernel, stride)
+  ours = lambda x, kernel: _shifted_conv(x, kernel, stride)  # noqa: E731
+  return by_platform(ours, functools.partial(xla_depthwise_conv, stride=stride))(x, kernel)
 
 
 def xla_depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -74,7 +72,7 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Ar
   """The gradient by the kernel, float32 [k, k, 1, C]: for each of its k*k places the sum of shifted x times dy."""
   batch, h, w, c = dy.shape
   padded = jnp.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
-  images = _images_at_a_time(batch, w * c)
+  images = images_at_a_time(batch, w * c)
 
   def add_row(step: jax.Array, totals: list[jax.Array], i: jax.Array) -> list[jax.Array]:
     first: jax.Array | int = step // h * images if images < batch else 0  # a sharded axis is not to be sliced
@@ -90,10 +88,3 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Ar
     return jnp.stack([jnp.sum(t, (0, 1)) for t in totals])
 
   return lax.map(kernel_row, jnp.arange(k))[:, :, None]
-
-
-def _images_at_a_time(batch: int, row: int) -> int:
-  """A divisor of the batch. On several devices all of it: a loop over a sharded batch would move it between them."""
-  if jax.device_count() > 1:
-    return batch
-  return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= _ROW_ELEMENTS))

@@ -1,8 +1,8 @@
 """The layers of BKNet-like networks, written so that XLA is fast on a CPU too.
 
 Parameters and results are those of `nnx.Conv`, `nnx.BatchNorm` and `nnx.max_pool`; only the way they are computed differs. On a CPU, XLA
-is good at matrix products and at elementwise loops over channels, and bad at the gradients of a kernel and of a max pool.
-GPUs and TPUs keep XLA's own operators.
+is good at matrix products and at elementwise loops over channels, and bad at the gradients of a kernel and of a max pool, and at sums.
+GPUs and TPUs keep XLA's own operators (`platforms.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from flax import nnx
 from jax import lax
 
 from mtface.models import winograd
+from mtface.models.platforms import by_platform, channel_sums
 
 MOMENTUM = 0.9  # of the running statistics of every batch normalisation
 
@@ -43,9 +44,13 @@ class Conv3x3(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Convolves and adds the bias, in `dtype` (None: that of the arguments)."""
+    y = self.without_bias(x)
+    return y + self.bias[...].astype(y.dtype)
+
+  def without_bias(self, x: jax.Array) -> jax.Array:
+    """Only convolves: a batch normalisation behind it takes the bias as its `shift`."""
     dtype = self.dtype or jnp.result_type(x, self.kernel[...])
-    x, kernel, bias = (a.astype(dtype) for a in (x, self.kernel[...], self.bias[...]))
-    return conv3x3(x, kernel) + bias
+    return conv3x3(x.astype(dtype), self.kernel[...].astype(dtype))
 
 
 class BatchNorm(nnx.Module):
@@ -78,13 +83,19 @@ class BatchNorm(nnx.Module):
     self.momentum, self.epsilon, self.unbiased, self.dtype = momentum, epsilon, unbiased, dtype
     self.frozen = False
 
-  def __call__(self, x: jax.Array, train: bool, *, relu: bool = False) -> jax.Array:
-    """Normalises x, and applies ReLU if asked to: one pass less over memory than a ReLU of its own."""
+  def __call__(self, x: jax.Array, train: bool, *, relu: bool = False, shift: jax.Array | None = None) -> jax.Array:
+    """Normalises x + shift, and applies ReLU if asked to: a pass less over memory for each than one of its own.
+
+    A shift [features] is the bias of the layer before. It moves the mean and nothing else, so that with the batch's statistics the result
+    does not depend on it, and its gradient is zero.
+    """
     x = x.astype(self.dtype or jnp.result_type(x, jnp.bfloat16))
     scale, bias = self.scale[...], self.bias[...]
+    moved = jnp.zeros((), jnp.float32) if shift is None else shift
     if self.frozen or not train:
-      return _normalise(x, self.mean[...], self.var[...], scale, bias, self.epsilon, relu)
+      return _normalise(x, self.mean[...] - moved, self.var[...], scale, bias, self.epsilon, relu)
     y, mean, var = batch_norm(x, scale, bias, self.epsilon, relu)
+    mean += moved
     if self.unbiased:
       n = x.size // x.shape[-1]
       var *= n / max(n - 1, 1)
@@ -98,12 +109,49 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
 
   On a CPU the gradient of a tie is shared among the equal pixels; elsewhere the first of them gets it. After a ReLU it is the same.
   """
-  if jax.default_backend() != 'cpu':
-    return nnx.max_pool(x, (2, 2), (2, 2))
+  return _max_pool(x)
+
+
+@jax.custom_vjp
+def _max_pool(x: jax.Array) -> jax.Array:
+  return lax.platform_dependent(x, cpu=lambda x: functools.reduce(jnp.maximum, _corners(x)), default=_window_max)
+
+
+def _window_max(x: jax.Array) -> jax.Array:
+  return nnx.max_pool(x, (2, 2), (2, 2))
+
+
+def _corners(x: jax.Array) -> list[jax.Array]:
+  """The four pixels of each square, [B, H // 2, W // 2, C] each."""
+  squares = _squares(x)
+  return [squares[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
+
+
+def _squares(x: jax.Array) -> jax.Array:
   b, h, w, c = x.shape
-  x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
-  top, bottom = (jnp.maximum(x[:, :, i, :, 0], x[:, :, i, :, 1]) for i in (0, 1))
-  return jnp.maximum(top, bottom)
+  return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
+
+
+def _shared_gradient(x: jax.Array, y: jax.Array, dy: jax.Array) -> jax.Array:
+  """Each square's gradient, shared by the pixels that are its maximum; in one pass, where JAX's own may write four images and add them."""
+  share = dy / functools.reduce(jnp.add, [(corner == y).astype(dy.dtype) for corner in _corners(x)])
+  y, share = (a[:, :, None, :, None] for a in (y, share))
+  dx = jnp.where(_squares(x) == y, share, 0)
+  b, h, _, w, _, c = dx.shape
+  return jnp.pad(dx.reshape(b, 2 * h, 2 * w, c), ((0, 0), (0, x.shape[1] - 2 * h), (0, x.shape[2] - 2 * w), (0, 0)))
+
+
+def _max_pool_forward(x):
+  y = _max_pool(x)
+  return y, (x, y)
+
+
+def _max_pool_backward(saved, dy):
+  first = lambda x, y, dy: jax.vjp(_window_max, x)[1](dy)[0]  # noqa: E731
+  return (lax.platform_dependent(*saved, dy, cpu=_shared_gradient, default=first),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -113,9 +161,13 @@ def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, 
 
 
 def _batch_norm_forward(x, scale, bias, epsilon, relu):
-  axes, x32 = tuple(range(x.ndim - 1)), x.astype(jnp.float32)
-  mean = jnp.mean(x32, axes)
-  var = jnp.maximum(jnp.mean(x32 * x32, axes) - mean * mean, 0)  # rounding may make it negative
+  def powers(x):
+    x = x.astype(jnp.float32)
+    return x, x * x
+
+  n = x.size // x.shape[-1]
+  mean, square = (total / n for total in channel_sums(powers, x))
+  var = jnp.maximum(square - mean * mean, 0)  # rounding may make it negative
   y = _normalise(x, mean, var, scale, bias, epsilon, relu)
   return (y, mean, var), (x, mean, lax.rsqrt(var + epsilon), scale, bias)
 
@@ -124,12 +176,18 @@ def _batch_norm_backward(epsilon, relu, saved, cotangents):
   """The gradient as in section 3 of the paper, simplified: two sums, then one pass; only x is saved."""
   del epsilon
   x, mean, inverse_std, scale, bias = saved
-  axes, n = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-  standard = (x.astype(jnp.float32) - mean) * inverse_std
-  dy = cotangents[0].astype(jnp.float32)
-  if relu:
-    dy = jnp.where(standard * scale + bias > 0, dy, 0)
-  dbias, dscale = jnp.sum(dy, axes), jnp.sum(dy * standard, axes)
+
+  def standard_and_gradient(x, dy):
+    standard, dy = (x.astype(jnp.float32) - mean) * inverse_std, dy.astype(jnp.float32)
+    return standard, jnp.where(standard * scale + bias > 0, dy, 0) if relu else dy
+
+  def terms(x, dy):
+    standard, dy = standard_and_gradient(x, dy)
+    return dy, dy * standard
+
+  n = x.size // x.shape[-1]
+  dbias, dscale = channel_sums(terms, x, cotangents[0])
+  standard, dy = standard_and_gradient(x, cotangents[0])
   dx = (scale * inverse_std) * (dy - dbias / n - standard * (dscale / n))
   return dx.astype(x.dtype), dscale, dbias
 
@@ -144,6 +202,9 @@ def _normalise(x, mean, var, scale, bias, epsilon, relu):
 
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolves x [B, H, W, C] with kernel [3, 3, C, D], stride 1, SAME padding."""
-  if jax.default_backend() == 'cpu' and x.dtype == kernel.dtype == jnp.float32:
-    return winograd.conv3x3(x, kernel)
+  if x.dtype == kernel.dtype == jnp.float32:
+    return _conv3x3(x, kernel)
   return winograd.xla_conv3x3(x, kernel)
+
+
+_conv3x3 = by_platform(winograd.conv3x3, winograd.xla_conv3x3)

@@ -18,6 +18,7 @@ from jax import lax
 from mtface.errors import UserError
 from mtface.models.depthwise import depthwise_conv
 from mtface.models.layers import BatchNorm
+from mtface.models.platforms import by_platform
 from mtface.tasks import Task
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -81,10 +82,15 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   size = kernel.shape[0]
   if size == 1 and stride == 1:
     return x @ kernel[0, 0]
-  if jax.default_backend() != 'cpu':
+
+  def product(x, kernel):
+    return _patches(x, size, stride) @ kernel.reshape(-1, kernel.shape[-1])
+
+  def xla(x, kernel):
     padding, layout = [(size // 2, size // 2)] * 2, ('NHWC', 'HWIO', 'NHWC')
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=layout)
-  return _patches(x, size, stride) @ kernel.reshape(-1, kernel.shape[-1])
+
+  return by_platform(product, xla)(x, kernel)
 
 
 def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:

@@ -144,11 +144,11 @@ def _combine(matrix: np.ndarray, terms: Sequence[jax.Array], barrier: bool = Tru
 
 
 def _patches_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
-  """The kernel's gradient as one product with the nine shifted images side by side: best for an image of 1 or 3 channels."""
+  """The kernel's gradient as one product with the nine shifted images: best for an image of 1 or 3 channels, each a plane of its own."""
   _, h, w, c = x.shape
-  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  patches = jnp.concatenate([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], -1)
-  return (patches.reshape(-1, 9 * c).T @ dy.reshape(-1, dy.shape[-1])).reshape(3, 3, c, -1)
+  padded = jnp.pad(jnp.moveaxis(x, -1, 0), ((0, 0), (0, 0), (1, 1), (1, 1)))
+  patches = jnp.stack([padded[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3)])
+  return (patches.reshape(9 * c, -1) @ dy.reshape(-1, dy.shape[-1])).reshape(3, 3, c, -1)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from mtface.models import depthwise
+from mtface.models import depthwise, platforms
 
 
 def _normal(seed, *shape):
@@ -37,6 +37,6 @@ def test_gradients_are_xlas(shape, size, stride):
 
 
 def test_running_totals_of_a_large_batch_stay_in_the_cache():
-  assert depthwise._images_at_a_time(64, 56 * 144) == 4
-  assert depthwise._images_at_a_time(7, 112 * 96) == 1
-  assert depthwise._images_at_a_time(8, 1 << 20) == 1
+  assert platforms.images_at_a_time(64, 56 * 144) == 4
+  assert platforms.images_at_a_time(7, 112 * 96) == 1
+  assert platforms.images_at_a_time(8, 1 << 20) == 1

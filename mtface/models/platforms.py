@@ -1,0 +1,74 @@
+"""Two ways to compute the same: one for CPUs, XLA's own for everything else.
+
+The platform that a program is lowered for decides, not the machine that traces it: what is lowered or exported on a laptop for a TPU is the
+TPU's program.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Elements of a row of images whose running totals stay in a CPU's cache.
+_ROW_ELEMENTS = 1 << 15
+
+
+def by_platform(cpu: Callable, other: Callable) -> Callable:
+  """A function of arrays that is `cpu` on CPUs and `other` elsewhere, and whose gradient is that of the one or of the other.
+
+  Both take the same arrays and return one of the same shape. Only the arguments are kept for the gradient.
+  """
+
+  @jax.custom_vjp
+  def chosen(*args):
+    return lax.platform_dependent(*args, cpu=cpu, default=other)
+
+  def pull(function: Callable) -> Callable:
+    return lambda args, dy: jax.vjp(function, *args)[1](dy)
+
+  def backward(args, dy):
+    return lax.platform_dependent(args, dy, cpu=pull(cpu), default=pull(other))
+
+  chosen.defvjp(lambda *args: (chosen(*args), args), backward)
+  return chosen
+
+
+def channel_sums(terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """Sums over all axes but the last, float32 [C] each, of what `terms` makes of arrays [B, H, W, C] or [B, C], element by element.
+
+  On CPUs in one pass over the arrays, without writing the terms to memory: XLA's own sums read what was written, and those of some versions
+  cost ten times as much.
+  """
+
+  def plain(*arrays):
+    return tuple(jnp.sum(term, tuple(range(term.ndim - 1))) for term in terms(*arrays))
+
+  if arrays[0].ndim != 4:
+    return plain(*arrays)
+  return lax.platform_dependent(*arrays, cpu=functools.partial(_running_totals, terms), default=plain)
+
+
+def _running_totals(terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """The same by totals of one row of some images: each takes batch * H / images terms, in float32 too few for their rounding to show."""
+  batch, h, w, c = arrays[0].shape
+  images = images_at_a_time(batch, w * c)
+
+  def add_row(step, totals):
+    first = step // h * images if images < batch else 0  # a sharded axis is not to be sliced
+    rows = [lax.dynamic_slice(a, (first, step % h, 0, 0), (images, 1, w, c))[:, 0] for a in arrays]
+    return [total + term for total, term in zip(totals, terms(*rows), strict=True)]
+
+  shapes = jax.eval_shape(terms, *(a[:images, 0] for a in arrays))
+  zeros = [jnp.zeros(shape.shape, jnp.float32) for shape in shapes]
+  return tuple(jnp.sum(t, (0, 1)) for t in lax.fori_loop(0, batch // images * h, add_row, zeros))
+
+
+def images_at_a_time(batch: int, row: int) -> int:
+  """A divisor of the batch, for totals of a row of `row` elements. On several devices all of it: a loop would move a sharded batch."""
+  if jax.device_count() > 1:
+    return batch
+  return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= _ROW_ELEMENTS))

@@ -1,0 +1,99 @@
+"""Which program is made: that of the platform it is lowered for, whatever machine lowers it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtface.config import tasks_of
+from mtface.models import depthwise, layers, mobile, platforms
+from mtface.models.network import make_network
+from mtface.optim import make_optimizer
+from mtface.step import make_step, new_state, new_tally
+from tests.tiny import get_config
+
+
+def _shape(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _gradients(layer):
+  return jax.jit(jax.value_and_grad(lambda *args: layer(*args).sum(), argnums=tuple(range(2))))
+
+
+IMAGES, PLATFORMS = _shape(4, 16, 16, 32), ('tpu', 'cuda', 'rocm')
+LAYERS = {
+  'conv3x3': (layers.conv3x3, _shape(3, 3, 32, 32)),
+  'depthwise': (lambda x, k: depthwise.depthwise_conv(x, k, 2), _shape(5, 5, 1, 32)),
+  'conv': (lambda x, k: mobile.conv(x, k, 2), _shape(3, 3, 32, 8)),
+}
+
+
+def _program(function, platform, *args):
+  return function.trace(*args).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize('layer', LAYERS)
+def test_convolutions_are_xlas_but_on_cpus(layer):
+  function, kernel = LAYERS[layer]
+  for platform in PLATFORMS:
+    text = _program(_gradients(function), platform, IMAGES, kernel)
+    assert text.count('stablehlo.convolution(') >= 2
+    assert 'stablehlo.dot_general' not in text
+  text = _program(_gradients(function), 'cpu', IMAGES, kernel)
+  assert 'stablehlo.convolution' not in text
+
+
+def test_pools_are_xlas_but_on_cpus():
+  pool = jax.jit(jax.grad(lambda x: layers.max_pool_2x2(x).sum()))
+  for platform in PLATFORMS:
+    assert 'stablehlo.select_and_scatter' in _program(pool, platform, IMAGES)
+  assert 'stablehlo.select_and_scatter' not in _program(pool, 'cpu', IMAGES)
+
+
+def test_sums_are_xlas_but_on_cpus():
+  norm = jax.jit(lambda x, s: layers.batch_norm(x, s, s, 1e-5, True)[0])
+  for platform in PLATFORMS:
+    assert 'stablehlo.while' not in _program(norm, platform, IMAGES, _shape(32))
+  assert 'stablehlo.while' in _program(norm, 'cpu', IMAGES, _shape(32))
+
+
+def test_sums_are_numpys():
+  x, y = (np.random.default_rng(seed).normal(size=(6, 5, 3, 4)).astype(np.float32) for seed in (0, 1))
+  found = jax.jit(lambda x, y: platforms.channel_sums(lambda a, b: (a, a * b), x, y))(x, y)
+  for total, expected in zip(found, (x, x * y), strict=True):
+    np.testing.assert_allclose(total, expected.astype(np.float64).sum((0, 1, 2)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_choice_can_be_mapped_and_has_the_gradient_of_what_was_chosen():
+  chosen = platforms.by_platform(lambda a, b: a * b, lambda a, b: a + b)
+  a, b = jnp.arange(3.0), jnp.arange(3.0) + 5
+  np.testing.assert_array_equal(jax.vmap(chosen)(a, b), [0, 6, 14])
+  np.testing.assert_array_equal(jax.vmap(jax.grad(chosen))(a, b), b)
+
+
+@pytest.mark.parametrize('platform', ['tpu', 'cpu'])
+def test_the_step_is_that_of_its_platform(platform):
+  """The training step of a BKNet of full width: nine convolutions, each with two gradients, but the first one's by the image."""
+  config = get_config()
+  config.model.width = 1.0
+  config.image_shape = (32, 32, 1)
+  tasks = tasks_of(config)
+  network, params, stats = make_network(config.model, list(tasks.values()), config.image_shape, 0)
+  optimizer = make_optimizer(config.optimizer, 10)
+  step = jax.jit(make_step(network, optimizer, tasks, config, {}))
+  state = new_state(params, stats, optimizer)
+  text = _program(step, platform, state, new_tally(tasks), _batch(tasks, config.image_shape))
+  assert text.count('stablehlo.convolution(') == (
+    1 if platform == 'cpu' else 26
+  )  # an image has too few channels for Winograd
+
+
+def _batch(tasks, shape, size=64):
+  of_tasks = {'labels': np.int32, 'mask': bool}
+  return {
+    'image': jax.ShapeDtypeStruct((size, *shape), np.uint8),
+    **{kind: {task: jax.ShapeDtypeStruct((size,), dtype) for task in tasks} for kind, dtype in of_tasks.items()},
+    **{name: jax.ShapeDtypeStruct((size,), dtype) for name, dtype in (('source', np.int32), ('position', np.uint32))},
+    'stop': jax.ShapeDtypeStruct((size,), np.int32),
+  }
