@@ -68,7 +68,9 @@ def _answers() -> list[Answer]:
   found = selfcheck()
   if process.count == 1:
     return found
-  errors = np.asarray(multihost_utils.process_allgather(np.float32([answer.error for answer in found]))).max(0)
+  errors = np.asarray(multihost_utils.process_allgather(np.array([answer.error for answer in found], np.float32))).max(
+    0
+  )
   return [dataclasses.replace(answer, error=float(error)) for answer, error in zip(found, errors, strict=True)]
 
 

@@ -68,7 +68,7 @@ def selfcheck() -> list[Answer]:
 
 def sums_of_products() -> float:
   """Jax issue 39103: the last of 32,769 rows had the sum of another one."""
-  rows = np.arange(32769, dtype=np.float32)[:, None] * np.float32([1, 0, 0])
+  rows = np.arange(32769, dtype=np.float32)[:, None] * np.array([1, 0, 0], np.float32)
   identity = jnp.eye(3, dtype=jnp.float32)
   found = jax.jit(jax.vmap(lambda row: jnp.sum((identity @ row) ** 2)))(rows)
   return _error([found], [rows[:, 0].astype(np.float64) ** 2])
@@ -138,7 +138,7 @@ def training_step() -> float:
 
   def loss(weights):
     kernel, scale, bias, dense = weights
-    y, _, _ = layers.batch_norm(layers.conv3x3(x, kernel), scale, bias, 1e-5, True)
+    y, _, _ = layers.batch_norm(layers.conv3x3(jnp.asarray(x), kernel), scale, bias, 1e-5, True)
     scores = jax.nn.log_softmax(layers.max_pool_2x2(y).reshape(len(x), -1) @ dense)
     return -jnp.mean(scores[jnp.arange(len(x)), labels])
 
