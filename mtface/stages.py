@@ -22,7 +22,6 @@ MAIN = 'main'
 EARLIER = 'stage:'  # in `start.weights`
 _WHOLE = ('tasks', 'sources', 'evaluation.sets')  # a stage that names any has only those
 _NAME = re.compile(r'^[\w\-]+$')  # folders are called so
-_SELECTION = re.compile(r'@(last|best|\d+)$')
 _SHARED = ('name', 'arguments', 'seed', 'stages', 'stage', 'mesh', 'distributed')
 
 

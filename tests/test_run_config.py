@@ -204,6 +204,7 @@ FREE = (
   'name',
   'duration',
   'log_every',
+  'store',
   'mesh.fsdp',
   'mesh.shard_from',
   'distributed.start_timeout',

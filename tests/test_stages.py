@@ -4,7 +4,7 @@ import pytest
 
 from mtface.config import check_fields
 from mtface.errors import UserError
-from mtface.stages import MAIN, split_selection, stage, stage_folder, stage_of, stages_of
+from mtface.stages import MAIN, stage, stage_folder, stage_of, stages_of
 from tests.tiny import get_config as get_tiny
 from tests.tiny_stages import get_config
 
@@ -44,21 +44,6 @@ def test_the_last_stage_is_meant_where_none_is_named():
   assert stage_of(get_tiny())[0] == MAIN
   with pytest.raises(UserError, match=r'^--stage=other: the run has smiles, genders, both$'):
     stage_of(get_config(), 'other')
-
-
-@pytest.mark.parametrize(
-  ('text', 'parts'),
-  [
-    ('smiles', ('smiles', 'last')),
-    ('runs/a2@best', ('runs/a2', 'best')),
-    ('runs/a2@1200', ('runs/a2', '1200')),
-    ('me@host/a2', ('me@host/a2', 'last')),
-    ('me@host/a@2b@last', ('me@host/a@2b', 'last')),
-    ('runs/a2@first', ('runs/a2@first', 'last')),
-  ],
-)
-def test_only_a_trailing_selection_is_one(text, parts):
-  assert split_selection(text) == parts
 
 
 def test_where_a_stage_logs():
