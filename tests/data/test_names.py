@@ -76,6 +76,8 @@ def test_a_name_is_written_as_it_was_read(text):
     ('a/b:train[fold!=0/4]', 'a/b:train[fold!=2/3]'),
     ('a/b:train[take=5,after=9]', 'a/b:train[take=5,after=9,seed=2]'),
     ('a/b:train[age=1-2,fold=0/4]', 'a/b:train[age=1-2,fold=2/3]'),
+    ('a/b:train[age=1-2,take=5,after=9]', 'a/b:train[age=1-2,take=5,after=9,seed=2]'),
+    ('a/b:train[upto=5,seed=7]', 'a/b:train[upto=5,seed=2]'),
   ],
 )
 def test_another_round_of_a_cross_validation(text, expected):

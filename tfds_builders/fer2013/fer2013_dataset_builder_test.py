@@ -30,6 +30,15 @@ def add_votes(folder, votes=None, usages=USAGES):
   (folder / 'fer2013new.csv').write_text('\r\n'.join([HEADER, *lines]) + '\r\n')
 
 
+def test_the_last_line_needs_no_newline(tmp_path):
+  raw = make_fer2013(tmp_path / 'raw', rows()[:3])
+  text = (raw / 'fer2013.csv').read_text()
+  (raw / 'fer2013.csv').write_text(text.rstrip('\n'))
+  ((image_id, record),) = by_id(build_set('fer2013', raw, tmp_path / 'data'), 'private_test').items()
+  assert image_id == 'fer2013_00002'
+  np.testing.assert_array_equal(record['image'][:, :, 0], rows()[2][1])
+
+
 @pytest.fixture(scope='module')
 def with_votes(tmp_path_factory):
   raw = make_fer2013(tmp_path_factory.mktemp('raw') / 'fer2013', rows())
