@@ -14,6 +14,7 @@ more, page cache included, which it gives back first. What is printed at the end
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -53,8 +54,12 @@ class Group:
     return int(dict(line.split() for line in (self._folder / 'memory.events').read_text().splitlines())['max'])
 
   def remove(self) -> None:
-    """Removes the group, whose processes have ended."""
-    self._folder.rmdir()
+    """Removes the group, whose processes end by now."""
+    for _ in range(50):
+      with contextlib.suppress(OSError):
+        self._folder.rmdir()
+        return
+      time.sleep(_EVERY)
 
 
 def main() -> None:
@@ -70,8 +75,8 @@ def main() -> None:
       time.sleep(_EVERY)
   found = {'seconds': round(time.monotonic() - start, 1), 'exit': command.returncode}
   found |= {'anonymous': round(peak / 1e6), 'limit_hits': group.limit_hits()}
+  print(json.dumps(found), flush=True)
   group.remove()
-  print(json.dumps(found))
   sys.exit(command.returncode)
 
 
