@@ -112,9 +112,14 @@ def test_a_file_has_all_that_a_source_knows(tmp_path):
   faces = dataclasses.replace(
     fake_source('faces', 3, {'smile': 2 / 3}), subjects=who, attributes={'ytf': np.array([1, 0, 1])}
   )
-  network = types.SimpleNamespace(size=2, of=lambda source, show: np.ones((3, 2), np.float32))
+
+  def into(vectors, source, show):
+    vectors[:] = [[1, 2], [3, 4], [5, 6]]
+
+  network = types.SimpleNamespace(size=2, into=into)
   with np.load(_write(tmp_path, faces, network)) as found:
     assert set(found) == {'features', 'image_ids', 'subjects', 'labels/smile', 'mask/smile', 'attributes/ytf'}
+    assert found['features'].tolist() == [[1, 2], [3, 4], [5, 6]]
     assert found['subjects'].tolist() == ['ann', '', 'bob']
     assert found['image_ids'].tolist() == faces.image_ids.tolist()
     assert (found['mask/smile'].tolist(), found['attributes/ytf'].tolist()) == ([True, True, False], [1, 0, 1])
