@@ -65,8 +65,13 @@ def _records(builder, split, count):
   face = Face('id', image, labels=labels, subject='nobody', attributes=attributes)
   example = tf_example_pb2.Example.FromString(features.serialize_example(features.encode_example(form.record(face))))
   fields = example.features.feature
+  stored, encoded = fields['image'].bytes_list.value[0], builder.builder_config.encoded
   for i in progress(range(count), f'{builder.name} {split}', total=count):
-    fields['image_id'].bytes_list.value[0] = f'{split}/{i:07d}'.encode()
+    image_id = f'{split}/{i:07d}'.encode()
+    fields['image_id'].bytes_list.value[0] = image_id
+    fields['image'].bytes_list.value[0] = (
+      stored + image_id * encoded
+    )  # behind the end of the JPEG: copies would stay together
     if builder.HAS_SUBJECT:
       fields['subject'].bytes_list.value[0] = f'{split} {i % 9131:05d}'.encode()
     for task in tasks:

@@ -285,10 +285,18 @@ def checksum(state: Any) -> int:
   can be added up in any order: so arrays of the devices are summed where they are, however they are spread. CRC-32 joins the arrays' sums.
   """
   leaves = jax.tree.leaves(state)
-  on_devices = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+  on_devices = [i for i, leaf in enumerate(leaves) if _is_elsewhere(leaf)]
   sums = dict(zip(on_devices, jax.device_get(_sums([leaves[i] for i in on_devices])), strict=True))
   found = [sums[i] if i in sums else _weighted_sum(np, np.asarray(leaf)) for i, leaf in enumerate(leaves)]
   return zlib.crc32(np.asarray(found, np.uint32).tobytes())
+
+
+def _is_elsewhere(leaf: Any) -> bool:
+  """Whether an array is not in this host's own memory, where NumPy adds it up twice as fast as XLA does."""
+  if not isinstance(leaf, jax.Array):
+    return False
+  spread = not (leaf.is_fully_addressable or leaf.is_fully_replicated)
+  return spread or any(device.platform != 'cpu' for device in leaf.devices())
 
 
 @jax.jit

@@ -20,6 +20,8 @@ def pytest_configure(config):
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', config.xla_cache)
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+  # What is loaded from that cache makes XLA's CPU compiler say on stderr that this machine lacks its own tuning flags.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   # Tests compile much and run little. What a program computes does not depend on it, but for rounding.
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1'.strip()
 
