@@ -58,7 +58,7 @@ def test_a_file_of_weights_is_read_and_fits(tiny_run, tiny_data, tmp_path):
     check_experiment(config, tiny_data)
   (tmp_path / 'tiny.h5').write_text('')
   config.start.weights = f'{tmp_path}/tiny.h5'
-  with pytest.raises(UserError, match=r'tiny.h5: weights are read from .safetensors'):
+  with pytest.raises(UserError, match=r'tiny.h5: is of another kind; weights are read from .safetensors'):
     check_experiment(config, tiny_data)
 
 

@@ -59,6 +59,7 @@ def test_what_changes_numbers_is_recorded_and_a_change_said(tmp_path, monkeypatc
   with pytest.MonkeyPatch.context() as patched:
     patched.setattr(type(jax.config), 'values', values)
     write_config(get_config(), tmp_path)
+  (tmp_path / 'checkpoints/main/000000004').mkdir(parents=True)  # the run has begun
   found = json.loads((tmp_path / 'config.json').read_text())['jax_settings']
   assert found == {
     'jax_enable_x64': True,

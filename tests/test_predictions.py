@@ -65,7 +65,7 @@ def test_what_a_line_says_of_an_image(tmp_path):
   source.labels['smile'][:] = [1, 0, 1]  # the last one is unknown
   scores = {'smile': np.array([[0.2, 0.8], [0.3, 0.7], [0.9, 0.1]]), 'gender': np.array([[0.6, 0.4]] * 3)}
   tasks = {name: get_task(name) for name in scores}
-  lines = read(write_predictions(tmp_path, 'ensemble:2', 'faces', tasks, source, scores))
+  lines = read(write_predictions(tmp_path, 'ensemble:2', 'faces', tasks, source, [(scores, np.arange(3))]))
   assert (tmp_path / 'predictions/ensemble_2/faces.csv').exists()
   no, yes = get_task('smile').classes
   assert [(line['smile'], line['smile predicted'], line[f'smile/{yes}']) for line in lines] == [

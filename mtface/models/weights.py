@@ -162,8 +162,9 @@ def trained_input(path: str | os.PathLike) -> str | None:
     KeyError,
     ValueError,
     OSError,
+    UserError,
     safetensors.SafetensorError,
-  ):  # what is wrong with a file is said where it is read
+  ):  # what is wrong is said where it is read
     return None
 
 
