@@ -110,7 +110,9 @@ def torch(options: Any) -> Iterator[int]:
   from torch.utils.data import DataLoader
 
   workers = options.cores if options.cores > 1 else 0
-  yield from _counted(batch['position'] for batch in DataLoader(Records(options), options.batch, num_workers=workers))
+  start = 'spawn' if workers else None  # array_record's threads do not survive a fork
+  loader = DataLoader(Records(options), options.batch, num_workers=workers, multiprocessing_context=start)
+  yield from _counted(batch['position'] for batch in loader)
 
 
 def _counted(positions: Iterator[Any]) -> Iterator[int]:

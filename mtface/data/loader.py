@@ -80,7 +80,7 @@ class BatchSource:
     images = np.empty((len(row), *self._sources[0].image_shape), np.uint8)
     for index in np.unique(source):
       here = np.flatnonzero(source == index)
-      images[here] = self._sources[index].gather(row[here])
+      self._sources[index].gather_into(images, here, row[here])
     return images
 
 

@@ -72,6 +72,13 @@ class Source:
     """uint8 [len(indices), H, W, C]."""
     return self.images[self.rows[indices]]
 
+  def gather_into(self, images: np.ndarray, places: np.ndarray, indices: np.ndarray) -> None:
+    """Writes the images of `indices` to `images[places]`, uint8 [B, H, W, C]."""
+    if isinstance(self.images, Images):
+      self.images.read_into(images, places, self.rows[indices])
+    else:
+      images[places] = self.images[self.rows[indices]]
+
   def take(self, indices: np.ndarray) -> Source:
     """The source of these samples alone; the images are not copied."""
     fields = ('labels', 'mask', 'attributes')

@@ -57,6 +57,13 @@ class Images:
   def __getitem__(self, rows: np.ndarray) -> np.ndarray:
     return self._opened[rows]
 
+  def read_into(self, images: np.ndarray, places: np.ndarray, rows: np.ndarray) -> None:
+    """Writes the images of `rows` to `images[places]`; what has to be decoded is decoded there."""
+    if isinstance(self._opened, EncodedImages):
+      self._opened.read_into(images, places, rows)
+    else:
+      images[places] = self._opened[rows]
+
   def open(self) -> None:
     """Decodes the images, where they are to be in memory and are not yet."""
     _ = self._opened
@@ -88,18 +95,22 @@ class EncodedImages:
     self._decode = _decode_jpeg if index.encoded else _as_it_is
 
   def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-    positions = self._positions[rows]
-    images = np.empty((len(positions), *self._index.image_shape), np.uint8)
-    starts = range(0, len(positions), _TOGETHER)
-    done = [_pool().submit(self._fill, images, positions, start) for start in starts]
-    for part in done:
-      part.result()
+    images = np.empty((len(rows), *self._index.image_shape), np.uint8)
+    self.read_into(images, np.arange(len(rows)), rows)
     return images
 
-  def _fill(self, images: np.ndarray, positions: np.ndarray, start: int) -> None:
-    for i in range(start, min(start + _TOGETHER, len(images))):
+  def read_into(self, images: np.ndarray, places: np.ndarray, rows: np.ndarray) -> None:
+    """Decodes the images of `rows` into `images[places]`, some of them at a time in each thread."""
+    positions = self._positions[rows]
+    starts = range(0, len(positions), _TOGETHER)
+    parts = [(positions[start : start + _TOGETHER], places[start : start + _TOGETHER]) for start in starts]
+    for done in [_pool().submit(self._fill, images, *part) for part in parts]:
+      done.result()
+
+  def _fill(self, images: np.ndarray, positions: np.ndarray, places: np.ndarray) -> None:
+    for position, place in zip(positions.tolist(), places.tolist(), strict=True):
       try:
-        self._decode(image_bytes(self._records[positions[i]]), images[i])
+        self._decode(image_bytes(self._records[position]), images[place])
       except Exception as error:  # array_record and OpenCV raise many types
         set_name = self._index.name.partition(':')[0]
         raise damaged(self._index.folder, set_name, error) from error
