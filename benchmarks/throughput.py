@@ -54,18 +54,19 @@ def loader_rate(batches, batch_size: int, seconds: float) -> float:
   return done / (time.perf_counter() - start)
 
 
-def step_rate(step, state, tally, batch, batch_size: int, seconds: float) -> tuple[float, float]:
-  """(median images/s of a step, seconds of the first step, which compiles)."""
+def step_rate(step, state, tally, batch, batch_size: int, seconds: float) -> tuple[float, float, float]:
+  """(median images/s of a step, of the processor time that it takes, seconds of the first step, which compiles)."""
   start = time.perf_counter()
   state, tally = step(state, tally, batch)
   jax.block_until_ready(tally)
-  compiling, times = time.perf_counter() - start, []
+  compiling, times, cpu = time.perf_counter() - start, [], []
   while sum(times) < seconds or len(times) < 3:
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     state, tally = step(state, tally, batch)
     jax.block_until_ready(tally)
     times.append(time.perf_counter() - start)
-  return batch_size / statistics.median(times), compiling
+    cpu.append(time.process_time() - cpu_start)
+  return batch_size / statistics.median(times), batch_size / statistics.median(cpu), compiling
 
 
 def main() -> None:
@@ -85,8 +86,10 @@ def main() -> None:
   optimizer, mesh = make_optimizer(config.optimizer, 1000), make_mesh()
   kind = jax.devices()[0].device_kind
   print(f'{kind} x {mesh.size}, {platform.machine()}, jax {jax.__version__}, {args.config}, {args.dtype}\n')
-  print('| batch | gather images/s | loader images/s | train step images/s | loader / step | compile s |')
-  print('|---' * 6 + '|')
+  print(
+    '| batch | gather images/s | loader images/s | train step images/s | of processor time | loader / step | compile s |'
+  )
+  print('|---' * 7 + '|')
   for batch_size in map(int, args.batch_sizes.split(',')):
     source = BatchSource(sources, make_mixture(config.mixture, sources, seed=0, batch_size=batch_size), batch_size)
     gather = loader_rate((source[k] for k in range(10**9)), batch_size, args.seconds / 2)
@@ -95,9 +98,9 @@ def main() -> None:
     step = jit_state_step(make_step(network, optimizer, tasks, config, {}), mesh, everywhere(mesh))
     state = place(new_state(params, stats, optimizer), everywhere(mesh))
     tally = place(new_tally(tasks), everywhere(mesh))
-    trained, compiling = step_rate(step, state, tally, next(loaded), batch_size, args.seconds)
+    trained, of_cpu, compiling = step_rate(step, state, tally, next(loaded), batch_size, args.seconds)
     print(
-      f'| {batch_size} | {gather:,.0f} | {loader:,.0f} | {trained:,.0f} | {loader / trained:,.0f} | {compiling:.0f} |',
+      f'| {batch_size} | {gather:,.0f} | {loader:,.0f} | {trained:,.0f} | {of_cpu:,.0f} | {loader / trained:,.0f} | {compiling:.0f} |',
       flush=True,
     )
 
