@@ -191,6 +191,8 @@ class TrainProgress:
     loss = (
       [f'loss {values["train/loss"]:.3f}'] if 'train/loss' in values else []
     )  # not where a log interval is under way
+    if not loss + accuracies:  # a checkpoint in between
+      return
     self._shown = '  '.join(loss + accuracies)
     if self._bar is None:
       print(f'step {step:,}/{self._steps:,}  {self._rate_text()}  {self._shown}', file=sys.stderr, flush=True)
