@@ -45,8 +45,8 @@ test: setup lint  ## lint, types and all tests
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 # Python 3.11 has an older JAX than newer Pythons: what is computed is tested on both.
-NUMERIC := tests/models tests/test_selfcheck.py tests/test_losses.py tests/test_metrics.py tests/test_step.py tests/test_optim.py tests/test_train.py \
-	tests/test_checkpoints.py tests/end_to_end/test_devices.py tests/end_to_end/test_resume.py
+NUMERIC := tests/models tests/models/test_selfcheck.py tests/test_losses.py tests/test_metrics.py tests/training/test_step.py tests/training/test_optim.py tests/training/test_loop.py \
+	tests/training/test_checkpoints.py tests/end_to_end/test_devices.py tests/end_to_end/test_resume.py
 test-py:  ## the tests of what is computed on another Python, in an environment of its own: make test-py PYTHON=python3.11
 	$(MAKE) setup VENV=.venv-py$(VERSION) PYTHON='$(PYTHON)'
 	.venv-py$(VERSION)/bin/python -m pytest --numprocesses=2 --dist=loadfile $(NUMERIC)

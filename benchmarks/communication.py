@@ -16,16 +16,19 @@ import re
 import jax
 
 from benchmarks.throughput import stand_ins
-from mtface.config_files import load_config
-from mtface.data.loader import BatchSource, load_batches, to_devices
+from mtface.config.files import load_config
+from mtface.data.loader import BatchSource, load_batches
 from mtface.data.mixing import make_mixture
 from mtface.models import winograd
 from mtface.models.network import make_network
-from mtface.optim import make_optimizer
-from mtface.sharding import everywhere, make_mesh, place
-from mtface.step import make_step, new_state, new_tally
+from mtface.parallel.feed import to_devices
+from mtface.parallel.sharding import everywhere, make_mesh, place
 from mtface.tasks import get_task
-from mtface.train import jit_state_step
+from mtface.training.loop import jit_state_step
+from mtface.training.optim import make_optimizer
+from mtface.training.state import new_state
+from mtface.training.step import make_step
+from mtface.training.tally import new_tally
 
 _BYTES = {'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2, 'f16': 2, 'pred': 1, 's8': 1, 'u8': 1, 'f64': 8, 's64': 8, 'u64': 8}
 COLLECTIVE = re.compile(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtface.config import model
+from mtface.config.schema import model
 from mtface.models import depthwise, mobile
 from mtface.models.network import abstract_network
 from mtface.tasks import get_task

@@ -3,7 +3,7 @@
 For what grows with the size of a set: memory, the time to the first step, the loader. The network is small, so that the loader shows.
 """
 
-from mtface.config import experiment, model, source, task
+from mtface.config.schema import experiment, model, source, task
 
 
 def get_config(faces='300000'):

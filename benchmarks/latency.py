@@ -40,7 +40,7 @@ def random_network(name, shape):
   """(config.model, network, parameters, statistics), parameters from the network's own initialisation."""
   import jax
 
-  from mtface.config import model
+  from mtface.config.schema import model
   from mtface.models.network import make_network
   from mtface.tasks import get_task
 
@@ -161,9 +161,10 @@ def measure_rohani(runs: int) -> None:
   import jax
   import numpy as np
 
-  from mtface.config import tasks_of
-  from mtface.config_files import load_config
-  from mtface.models.network import is_batch_norm, make_network, parameter_table
+  from mtface.config.files import load_config
+  from mtface.config.schema import tasks_of
+  from mtface.models.network import make_network
+  from mtface.models.paths import is_batch_norm, parameter_table
 
   images = np.random.default_rng(0).uniform(-1, 1, (BATCH, 48, 48, 1)).astype(np.float32)
   calls, counts = {}, {}

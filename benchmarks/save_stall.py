@@ -21,16 +21,19 @@ from collections.abc import Iterator
 import jax
 
 from benchmarks.throughput import stand_ins
-from mtface.checkpoints import Checkpoints
-from mtface.config_files import load_config
-from mtface.data.loader import BatchSource, load_batches, to_devices
+from mtface.config.files import load_config
+from mtface.data.loader import BatchSource, load_batches
 from mtface.data.mixing import make_mixture
 from mtface.models.network import make_network
-from mtface.optim import make_optimizer
-from mtface.sharding import everywhere, make_mesh, place
-from mtface.step import make_step, new_state, new_tally
+from mtface.parallel.feed import to_devices
+from mtface.parallel.sharding import everywhere, make_mesh, place
 from mtface.tasks import get_task
-from mtface.train import check_finite, jit_state_step
+from mtface.training.checkpoints import Checkpoints
+from mtface.training.loop import jit_state_step
+from mtface.training.optim import make_optimizer
+from mtface.training.state import new_state
+from mtface.training.step import make_step
+from mtface.training.tally import check_finite, new_tally
 
 Times = dict[str, list[float]]
 

@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 
-from mtface.evaluate import Evaluator, Selection
+from mtface.evaluation.evaluator import Evaluator
+from mtface.training.selection import Selection
 
 
 def seconds_of_images(workdir: pathlib.Path, data_dir: str, on: list[str]) -> tuple[float, int]:

@@ -15,7 +15,7 @@ import pathlib
 import cv2
 import numpy as np
 
-from mtface.build import find_builder
+from mtface.data.build import find_builder
 from mtface.progress import progress
 from mtface.tasks import get_task
 from tfds_builders.records import RecordForm, encode_jpeg

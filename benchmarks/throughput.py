@@ -17,17 +17,20 @@ import time
 import jax
 import numpy as np
 
-from mtface.config_files import find_config, load_config_file
-from mtface.data.loader import BatchSource, load_batches, to_devices
+from mtface.config.files import find_config, load_config_file
+from mtface.data.loader import BatchSource, load_batches
 from mtface.data.mixing import make_mixture
 from mtface.data.sources import Source
 from mtface.models.network import make_network
-from mtface.optim import make_optimizer
-from mtface.run import prepare
-from mtface.sharding import everywhere, make_mesh, place
-from mtface.step import make_step, new_state, new_tally
+from mtface.parallel.feed import to_devices
+from mtface.parallel.sharding import everywhere, make_mesh, place
 from mtface.tasks import get_task
-from mtface.train import jit_state_step
+from mtface.training.loop import jit_state_step
+from mtface.training.optim import make_optimizer
+from mtface.training.run import prepare
+from mtface.training.state import new_state
+from mtface.training.step import make_step
+from mtface.training.tally import new_tally
 
 STAND_IN_SIZES = {'genki4k': 3000, 'fer2013': 28709, 'utkface': 17780}
 

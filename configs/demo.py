@@ -7,7 +7,8 @@
 Test accuracies and times of a run are in docs/results.md.
 """
 
-from mtface.config import experiment, source, task, use_fast_recipe
+from mtface.config.arguments import use_fast_recipe
+from mtface.config.schema import experiment, source, task
 
 SETS = {'smile': ('smile',), 'emotion': ('emotion7',), 'people': ('gender', 'age_group')}
 

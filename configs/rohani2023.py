@@ -34,18 +34,9 @@ Where the paper contradicts itself or leaves room (docs/papers.md has all of it,
 - length: 0.8^(step/2000) leaves a rate of 2e-8 after 50 epochs of equal mixing: of the 500 epochs 450 change nothing.
 """
 
-from mtface.config import (
-  Option,
-  contradiction,
-  experiment,
-  given_arguments,
-  parse_arg,
-  source,
-  task,
-  use_fast_recipe,
-  use_size,
-)
-from mtface.papers import Column, PaperRow, PaperTable, others
+from mtface.config.arguments import Option, contradiction, given_arguments, parse_arg, use_fast_recipe, use_size
+from mtface.config.schema import experiment, source, task
+from mtface.report.papers import Column, PaperRow, PaperTable, others
 
 FOLDS = 4  # 3000 / 1000 of GENKI-4K
 PEOPLE = ('gender', 'age_group')

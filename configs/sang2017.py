@@ -19,7 +19,7 @@ Where the paper leaves room (docs/papers.md has all of it, row by row):
   are drawn anew for each fold (fold=k draws with seed k), no person on both sides; GENKI-4K's 3000 / 1000 are the four folds. A fold
   changes no other seed: the spread on FER-2013, whose split is fixed, comes from the other sets' folds alone.
 - ensemble: of "different checkpoints", and nothing on how they are put together: probabilities are averaged, and for the squared hinge
-  scores (mtface/evaluate.py).
+  scores (mtface/evaluation/evaluate.py).
 - dropout "for all fully connected layers" is after the two hidden ones: half of the scores set to zero would be no answer. A third one on
   what the branch gets is another reading.
 - eq. 4's rate falls continuously (`0.8^(m/10000)` as printed, not in steps).
@@ -27,18 +27,9 @@ Where the paper leaves room (docs/papers.md has all of it, row by row):
 - weight decay in eq. 3 is of "all network weights": of all kernels here, not of biases nor batch normalisation (`losses.l2_penalty`).
 """
 
-from mtface.config import (
-  Option,
-  contradiction,
-  experiment,
-  given_arguments,
-  parse_arg,
-  source,
-  task,
-  use_fast_recipe,
-  use_size,
-)
-from mtface.papers import Column, PaperRow, PaperTable, others
+from mtface.config.arguments import Option, contradiction, given_arguments, parse_arg, use_fast_recipe, use_size
+from mtface.config.schema import experiment, source, task
+from mtface.report.papers import Column, PaperRow, PaperTable, others
 
 FOLDS = 4  # 3000 / 1000 of GENKI-4K
 TASKS = {'smile': 'smile', 'emotion': 'emotion7', 'gender': 'gender'}

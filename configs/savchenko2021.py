@@ -43,10 +43,11 @@ Where the paper leaves room, or cannot be followed (docs/papers.md has all of it
 - clips: AFEW's main face is mostly, not always, the largest (`faces.video.follow`); VGAF is looked at in every fifth frame, not in all.
 """
 
-from mtface.config import Option, contradiction, experiment, given_arguments, model, parse_arg, source, task, use_size
+from mtface.config.arguments import Option, contradiction, given_arguments, parse_arg, use_size
+from mtface.config.schema import experiment, model, source, task
+from mtface.config.stages import stage
 from mtface.errors import UserError
-from mtface.papers import Column, PaperRow, PaperTable, others
-from mtface.stages import stage
+from mtface.report.papers import Column, PaperRow, PaperTable, others
 
 FILE = 'configs/savchenko2021.py'
 BACKBONES = {'mobilenet_v1': 'mobilenet', 'efficientnet_b0': 'efficientnet', 'rexnet_150': 'rexnet'}

@@ -13,8 +13,10 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict
 
-from mtface import commands, config_files, streams
-from mtface.config_checks import check_stages
+from mtface.cli import commands, streams
+from mtface.cli.flags import FLAGS, data_dir
+from mtface.config import files as config_files
+from mtface.config.checks import check_stages
 from mtface.errors import EXIT_BAD_INPUT, UserError
 from mtface.files import local_path
 
@@ -107,7 +109,7 @@ def run_launcher(
 
 def define_job_flags(args: Args) -> None:
   """The flags that say what to run."""
-  text = commands.FLAG_HELP
+  text = {name: flag.help for name, flag in FLAGS.items()}
   flags.DEFINE_string('config', None, text['config'], flag_values=args)
   flags.DEFINE_string('workdir', None, f'{text["workdir"]}; the logs of the launcher go there too', flag_values=args)
   flags.DEFINE_string('data_dir', None, text['data_dir'], flag_values=args)
@@ -158,7 +160,7 @@ def parse_job(args: Args, argv: Sequence[str], *, in_pods: bool = False) -> Job:
     file=args.config and own_file(args.config),
     overrides=overrides,
     workdir=_path_in_pod('workdir', args.workdir) if in_pods else _absolute(args.workdir),
-    data_dir=_path_in_pod('data_dir', args.data_dir) if in_pods else _absolute(commands.data_dir(args)),
+    data_dir=_path_in_pod('data_dir', args.data_dir) if in_pods else _absolute(data_dir(args)),
     more=tuple(more),
     settings=settings,
   )

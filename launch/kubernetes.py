@@ -17,8 +17,7 @@ from absl import flags
 
 from launch.job import Args, Job, check_processes, parse_variable, run_launcher
 from mtface.errors import EXIT_BAD_INPUT, EXIT_PEER_LOST, EXIT_PREEMPTED, UserError
-from mtface.files import local_path
-from mtface.results import write_text
+from mtface.files import local_path, write_text
 
 Manifest = dict[str, Any]
 KINDS = ('jobset', 'job')

@@ -22,11 +22,11 @@ from ml_collections import ConfigDict
 
 from launch import sbatch
 from launch.job import Args, Job, check_processes, job_config, parse_variable, run_launcher
-from mtface import config_files
-from mtface.config import flat
-from mtface.config_checks import check_stages
+from mtface.config import files as config_files
+from mtface.config.checks import check_stages
+from mtface.config.schema import flat
 from mtface.errors import UserError
-from mtface.results import file_name, write_text
+from mtface.files import file_name, write_text
 
 ENGINES = ('apptainer', 'pyxis')
 ABOUT = """Submits a job, or with --crossval or --configs a job array and a job that gathers its results. Scripts and logs: WORKDIR/slurm.
@@ -131,7 +131,7 @@ def plan(args: Args, job: Job) -> list[sbatch.Script]:
 
 
 def _plan_crossval(args: Args, job: Job) -> list[sbatch.Script]:
-  from mtface.crossval import round_config  # JAX comes with it
+  from mtface.evaluation.crossval import round_config  # JAX comes with it
 
   if job.settings is None or job.command not in ('train', 'crossval'):
     raise UserError('--crossval: trains and measures the folds of a config; name it with --config')
@@ -150,7 +150,7 @@ def _plan_crossval(args: Args, job: Job) -> list[sbatch.Script]:
 
 
 def _plan_sweep(args: Args, job: Job) -> list[sbatch.Script]:
-  from mtface.sweep import jobs  # JAX comes with it
+  from mtface.evaluation.sweep import jobs  # JAX comes with it
 
   if job.command != 'train':
     raise UserError(f'--command={job.command}: --configs are trained and measured; leave out --command')

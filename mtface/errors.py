@@ -8,7 +8,7 @@ EXIT_PEER_LOST = 76  # another process of the run is gone: start all again
 class UserError(Exception):
   """Bad input. The message is one line: which file or field, what was found, what was expected, what to do.
 
-  `mtface.cli` prints it on stderr and exits with code 2; anything else that is raised is a bug and keeps its traceback.
+  `mtface.cli.main` prints it on stderr and exits with code 2; anything else that is raised is a bug and keeps its traceback.
   """
 
 

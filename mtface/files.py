@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import json
 import os
 import pathlib
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from mtface import process
 from mtface.errors import UserError
 
 _ADDRESS = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')  # pathlib makes gs:/bucket of gs://bucket; C:/ is a drive
@@ -37,3 +43,52 @@ def split_selection(text: str) -> tuple[str, str]:
   """
   found = _SELECTION.fullmatch(text)
   return (found[1], found[2]) if found else (text, '')
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes a JSON file whole or not at all."""
+  write_text(path, json.dumps(content, indent=1))
+
+
+def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+  """Writes a CSV file with a head, whole or not at all."""
+  with replaced(path) as partial, partial.open('w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file whole or not at all.
+
+  Raises:
+    UserError: it cannot be written, or the disk is full (as from the functions above).
+  """
+  with replaced(path) as partial:
+    partial.write_text(text)
+
+
+@contextlib.contextmanager
+def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary name to write to, and renames it to `path` when that went well.
+
+  Raises:
+    UserError: it cannot be written, or the disk is full.
+  """
+  if not process.is_first():  # which writes for all; what the others have is the same
+    yield pathlib.Path(os.devnull)
+    return
+  partial = path.with_name(f'{path.name}.part')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield partial
+    partial.rename(path)
+  except OSError as error:
+    raise UserError(
+      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir writable'
+    ) from error
+
+
+def file_name(text: str) -> str:
+  """A selection's or a source's name as that of a file; a fold and its rest, [fold=0/4] and [fold!=0/4], have two."""
+  return re.sub(r'[^\w.\-]+', '_', text.replace('!=', '_not_'))

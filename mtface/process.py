@@ -10,7 +10,7 @@ count = 1
 
 
 def be(number: int, of: int) -> None:
-  """Says that this is process `number` of `of`. Called once, by `mtface.distributed`."""
+  """Says that this is process `number` of `of`. Called once, by `mtface.parallel.distributed`."""
   global index, count
   index, count = number, of
 

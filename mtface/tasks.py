@@ -160,9 +160,6 @@ _ALL = (
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
-# Tasks that another one answers too, with the scores of these of its classes (Savchenko 2021, section 2.2: 8 emotions scored on 7).
-VIEWS: dict[str, tuple[str, tuple[int, ...]]] = {'emotion7': ('emotion8', tuple(range(len(_EMOTION7))))}
-
 
 def identity_task(num_subjects: int) -> Task:
   """Returns the single-label task identity:N of telling `num_subjects` people apart; its classes are '0', '1', ..."""

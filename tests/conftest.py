@@ -35,7 +35,7 @@ def mtface(capfd):
   """Runs one command line through the entry point, in this process: the imports of JAX take longer than most commands."""
   from absl import logging
 
-  from mtface import cli
+  from mtface.cli import main as cli
 
   def run(*argv: str) -> Result:
     logging.get_absl_handler().python_handler.stream = sys.stderr
@@ -59,7 +59,7 @@ def tiny_data(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope='session')
 def _trained(tiny_data, tmp_path_factory):
   """(workdir, the compiled training step) of tests/tiny.py."""
-  from mtface import train
+  from mtface.training import loop as train
   from tests.tiny import get_config
 
   workdir, steps = tmp_path_factory.mktemp('tiny_run') / 'run', []

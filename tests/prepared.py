@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mtface.build import build
+from mtface.data.build import build
 
 
 def build_set(name: str, manual_dir: pathlib.Path, data_dir: pathlib.Path, **kwargs: Any) -> pathlib.Path:

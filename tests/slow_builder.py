@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from mtface.build import build
+from mtface.data.build import build
 from tfds_builders.utkface import utkface_dataset_builder as utkface
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from mtface.build import build
+from mtface.data.build import build
 from tfds_builders import imdb_wiki
 from tfds_builders.wiki import wiki_dataset_builder as wiki
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 
-from mtface.evaluate import Evaluator
+from mtface.evaluation.evaluator import Evaluator
 from mtface.models.network import abstract_network
-from mtface.optim import make_optimizer
-from mtface.sharding import state_shardings
-from mtface.step import new_state
+from mtface.parallel.sharding import state_shardings
+from mtface.training.optim import make_optimizer
+from mtface.training.state import new_state
 
 
 def saved_state(evaluator: Evaluator, step: int) -> Any:

@@ -2,13 +2,14 @@ import pathlib
 
 import pytest
 
-from mtface import build, train
-from mtface.crossval import compare
+from mtface.config.saved import read_config
+from mtface.data import build
 from mtface.errors import UserError
+from mtface.evaluation.compare import compare
+from mtface.evaluation.sweep import sweep_configs
 from mtface.files import local_path, split_selection
-from mtface.run_config import read_config
-from mtface.start import saved_weights
-from mtface.sweep import sweep_configs
+from mtface.training import loop as train
+from mtface.training.start import saved_weights
 from tests.tiny import get_config
 
 

@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from mtface import build as build_lib
+from mtface.data import build as build_lib
 from mtface.errors import UserError
 from mtface.faces import crop, folders
 from tests.cartoons import make_fer2013, make_genki4k, make_imdb_wiki, make_lfw, save

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtface import errors, tasks
+from mtface import errors, outputs, tasks
 
 
 def test_sizes_are_those_of_the_papers():
@@ -65,8 +65,8 @@ def test_every_order_stays_as_it_is():
 
 
 def test_a_view_has_the_names_of_the_columns_that_it_takes():
-  assert set(tasks.VIEWS) == {'emotion7'}
-  for view, (base, columns) in tasks.VIEWS.items():
+  assert set(outputs.VIEWS) == {'emotion7'}
+  for view, (base, columns) in outputs.VIEWS.items():
     assert tuple(tasks.TASKS[base].classes[i] for i in columns) == tasks.TASKS[view].classes
 
 

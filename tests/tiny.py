@@ -3,7 +3,7 @@
 `tests.fakes.write_tiny` makes its sets. On the command line it is --config=tests/tiny.py.
 """
 
-from mtface.config import experiment, source, task
+from mtface.config.schema import experiment, source, task
 
 
 def get_config():

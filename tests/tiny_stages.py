@@ -1,7 +1,7 @@
 """tests/tiny.py in three stages: smiles; a head for gender on the frozen rest, under SAM and Adam; both, the first block slower."""
 
-from mtface.config import source, task
-from mtface.stages import stage
+from mtface.config.schema import source, task
+from mtface.config.stages import stage
 from tests.tiny import get_config as tiny
 
 

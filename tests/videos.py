@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from mtface.video import STATISTICS, ClipMoments, GroupMoments
+from mtface.features.descriptors import STATISTICS, ClipMoments, GroupMoments
 
 CODECS = {'.avi': 'MJPG', '.mp4': 'mp4v', '.mkv': 'FFV1'}
 

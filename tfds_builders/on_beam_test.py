@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mtface import build as build_lib
+from mtface.data import build as build_lib
 from mtface.errors import UserError
 
 

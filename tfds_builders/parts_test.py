@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from mtface import build as build_lib
+from mtface.data import build as build_lib
 from mtface.errors import UserError
 from tests import slow_parts
 from tests.cartoons import make_imdb_wiki

@@ -69,11 +69,6 @@ def warp(images: jax.Array, parameters: Parameters) -> jax.Array:
   return jax.vmap(_warp_one)(images, parameters)
 
 
-def scale_images(images: jax.Array) -> jax.Array:
-  """Returns images of 0..255, uint8 or float, as float32 in [-1, 1]: what the networks take."""
-  return images.astype(jnp.float32) / 127.5 - 1.0
-
-
 def _warp_one(image: jax.Array, parameters: Parameters) -> jax.Array:
   height, width, channels = image.shape
   y, x = _source_coordinates(height, width, parameters)

@@ -8,19 +8,15 @@ step, and the number of hosts does not matter.
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
-import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from mtface.data.mixing import Mixture
 from mtface.data.sources import Source
 from mtface.errors import UserError
-from mtface.sharding import shared
 from mtface.tasks import get_task
 
 Batch = dict[str, Any]
@@ -105,20 +101,3 @@ def load_batches(
   threads = threads or (2 if source.decodes else 1)
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffered)
   return iter(grain.MapDataset.source(source)[start:stop].to_iter_dataset(options))
-
-
-def to_devices(
-  batches: Iterator[Batch], mesh: Mesh, *, stop: Callable[[], bool] = lambda: False, ahead: int = 2
-) -> Iterator[Batch]:
-  """Makes global arrays of all processes' shares, sharded over the mesh, and keeps `ahead` of them in flight to the devices.
-
-  To each batch comes `stop` int32 [B]: 1 in the share of a process for which `stop()` holds, which the step passes on to all.
-  """
-  sharding = shared(mesh)
-  queue: collections.deque[Batch] = collections.deque()
-  for batch in batches:
-    batch['stop'] = np.full(len(batch['position']), stop(), np.int32)
-    queue.append(jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch))
-    if len(queue) >= ahead:
-      yield queue.popleft()
-  yield from queue

@@ -173,7 +173,7 @@ def _rows_of(name: SourceName, index: Index) -> np.ndarray:
     # Only faces with all labels of the set, so that every task's runs draw the same ones.
     labelled = [columns[f'mask.{t}'].reshape(len(everyone), -1).any(axis=1) for t in index.tasks]
     usable = np.all([inside, *labelled], axis=0)
-    how = {'after': part.after, 'seed': part.seed, 'usable': usable, 'at_most': part.at_most}
+    how: dict[str, Any] = {'after': part.after, 'seed': part.seed, 'usable': usable, 'at_most': part.at_most}
     return draw(columns['image_ids'], columns['groups'], part.take, **how)
   if not inside.any():
     raise UserError('no face is in this range')

@@ -29,7 +29,8 @@ from ml_collections import ConfigDict
 
 from mtface.errors import UserError
 from mtface.files import local_path
-from mtface.models.network import Params, Stats, abstract_network, by_path, head_of
+from mtface.models.network import abstract_network
+from mtface.models.paths import Params, Stats, by_path, head_of
 from mtface.models.timm_names import CLASSIFIERS, IGNORED, classifier_names, from_torch, timm_name, to_torch
 from mtface.tasks import Task
 

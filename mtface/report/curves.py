@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtface.config.saved import read_config
+from mtface.config.stages import stage_folder, stage_of
 from mtface.errors import UserError
+from mtface.evaluation.results import Row
 from mtface.files import local_path
-from mtface.logs import METRICS_FILE, read_metrics
-from mtface.results import Row
-from mtface.run_config import read_config
-from mtface.stages import stage_folder, stage_of
+from mtface.training.logs import METRICS_FILE, read_metrics
 
 _PARTS = ('accuracy', 'loss')
 

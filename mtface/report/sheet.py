@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mtface.config.stages import stage_folder
 from mtface.data.sources import Source
-from mtface.evaluate import Evaluator, Selection
-from mtface.results import file_name
-from mtface.scoring import Scores
-from mtface.stages import stage_folder
+from mtface.evaluation.evaluator import Evaluator
+from mtface.files import file_name
+from mtface.outputs import Scores
 from mtface.tasks import Task
+from mtface.training.selection import Selection
 
 ROWS, COLUMNS = 4, 8
 _RIGHT, _WRONG = '#1a7f37', '#cf222e'
@@ -34,7 +35,7 @@ def write_sheets(
   Args:
     workdir: of a run.
     data_dir: of the prepared sets.
-    checkpoint: a selection, see `mtface.evaluate`.
+    checkpoint: a selection, see `mtface.evaluation.evaluate`.
     on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
     stage: of the run; '' is the last one.
   """

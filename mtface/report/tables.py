@@ -12,15 +12,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtface.classify import CLASSIFY_FILE
-from mtface.classify_clips import VIDEO_FILE
-from mtface.crossval import CROSSVAL_FILE, read_crossval
+from mtface.config.saved import read_config
 from mtface.errors import UserError
+from mtface.evaluation.crossval import CROSSVAL_FILE, read_crossval
+from mtface.evaluation.results import Row, markdown_table, read_results, read_rows
+from mtface.features.classify import CLASSIFY_FILE
+from mtface.features.classify_clips import VIDEO_FILE
+from mtface.features.identify import IDENTIFY_FILE
 from mtface.files import local_path
-from mtface.identify import IDENTIFY_FILE
-from mtface.papers import Column, PaperRow, PaperTable
-from mtface.results import Row, markdown_table, read_results, read_rows
-from mtface.run_config import read_config
+from mtface.report.papers import Column, PaperRow, PaperTable
 
 # Of each command: its file, the field that names what was measured, and the field that counts it.
 _FILES = {

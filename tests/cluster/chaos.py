@@ -28,9 +28,9 @@ import jax
 import numpy as np
 from absl import logging
 
-from mtface.checkpoints import Checkpoints
 from mtface.errors import EXIT_PEER_LOST
-from mtface.evaluate import Evaluator
+from mtface.evaluation.evaluator import Evaluator
+from mtface.training.checkpoints import Checkpoints
 from tests.command import ROOT, free_port
 from tests.fakes import write_tiny
 from tests.states import saved_state

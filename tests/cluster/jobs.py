@@ -136,7 +136,7 @@ def checksum(workdir: pathlib.Path, data_dir: pathlib.Path) -> str:
   """Of all bits of the checkpoint after the last step: parameters, statistics, state of the optimiser."""
   import jax
 
-  from mtface.evaluate import Evaluator
+  from mtface.evaluation.evaluator import Evaluator
 
   found = hashlib.sha256()
   for leaf in jax.tree.leaves(saved_state(Evaluator(workdir, data_dir), MTFACE_STEPS)):

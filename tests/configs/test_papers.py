@@ -5,11 +5,11 @@ import itertools
 
 import pytest
 
-from mtface.config_files import config_folder, load_config_file
+from mtface.config.files import config_folder, load_config_file
 from mtface.data.names import Draw, SourceName
-from mtface.describe import describe
 from mtface.errors import UserError
-from mtface.train import train
+from mtface.report.describe import describe
+from mtface.training.loop import train
 from tests.fakes import write_prepared
 
 

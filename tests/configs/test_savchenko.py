@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mtface.checkpoints import Checkpoints
-from mtface.config import model
-from mtface.config_files import config_folder, load_config_file
+from mtface.config.files import config_folder, load_config_file
+from mtface.config.schema import model
+from mtface.config.stages import stages_of
 from mtface.data.names import Draw, SourceName
 from mtface.errors import UserError
-from mtface.evaluate import evaluate
+from mtface.evaluation.evaluate import evaluate
 from mtface.models.mobile import INPUTS
 from mtface.models.network import abstract_network
-from mtface.stages import stages_of
-from mtface.train import train
+from mtface.training.checkpoints import Checkpoints
+from mtface.training.loop import train
 from tests.fakes import write_prepared
 
 BACKBONES = ('mobilenet_v1', 'efficientnet_b0', 'rexnet_150')

@@ -3,10 +3,11 @@ import collections
 import numpy as np
 import pytest
 
-from mtface.data.loader import BatchSource, load_batches, to_devices
+from mtface.data.loader import BatchSource, load_batches
 from mtface.data.mixing import MIXTURES, make_mixture
 from mtface.errors import UserError
-from mtface.sharding import make_mesh
+from mtface.parallel.feed import to_devices
+from mtface.parallel.sharding import make_mesh
 from tests.fakes import fake_source
 
 

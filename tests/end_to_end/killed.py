@@ -23,7 +23,7 @@ def kill_once_committed(step):
 
 def at_step(number, committed):
   """Dies when the batch of step `number` is asked for."""
-  from mtface import train
+  from mtface.training import loop as train
 
   to_devices = train.to_devices
 
@@ -55,7 +55,7 @@ def around_commit(step, before):
 
 def while_saving(step):
   """Dies when the writing of a checkpoint has begun, in its own thread."""
-  from mtface.checkpoints import Checkpoints
+  from mtface.training.checkpoints import Checkpoints
 
   save = Checkpoints.save
 
@@ -69,7 +69,7 @@ def while_saving(step):
 
 def while_logging(step, committed):
   """Dies in the middle of a line of metrics.jsonl."""
-  from mtface.logs import MetricsLog
+  from mtface.training.logs import MetricsLog
 
   write = MetricsLog.write
 
@@ -85,7 +85,7 @@ def while_logging(step, committed):
 
 def while_measuring():
   """Dies when the first set of a run was measured and written down."""
-  from mtface import evaluate
+  from mtface.evaluation import evaluate
 
   write_results = evaluate.write_results
 
@@ -116,7 +116,7 @@ STAGE_MOMENTS = {  # of stages of 6, 8 and 6 steps
 }
 
 if __name__ == '__main__':
-  from mtface import cli
+  from mtface.cli import main as cli
 
   (MOMENTS | CROSSVAL_MOMENTS | STAGE_MOMENTS)[sys.argv[1]]()
   cli.main(sys.argv[2:])

@@ -7,15 +7,17 @@ import sys
 import jax
 import numpy as np
 
-from mtface import train
-from mtface.checkpoints import Checkpoints
-from mtface.data.loader import BatchSource, load_batches, to_devices
-from mtface.logs import read_metrics
+from mtface.data.loader import BatchSource, load_batches
 from mtface.models import winograd
-from mtface.optim import make_optimizer
-from mtface.run import prepare
-from mtface.sharding import everywhere, make_mesh, place
-from mtface.step import new_state, new_tally
+from mtface.parallel.feed import to_devices
+from mtface.parallel.sharding import everywhere, make_mesh, place
+from mtface.training import loop as train
+from mtface.training.checkpoints import Checkpoints
+from mtface.training.logs import read_metrics
+from mtface.training.optim import make_optimizer
+from mtface.training.run import prepare
+from mtface.training.state import new_state
+from mtface.training.tally import new_tally
 from tests.tiny import get_config
 
 

@@ -8,7 +8,9 @@ import pathlib
 import sys
 import zlib
 
-from mtface import cli, process, train
+from mtface import process
+from mtface.cli import main as cli
+from mtface.training import loop as train
 
 
 def samples(batch):

@@ -10,8 +10,8 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
-from mtface import optim
-from mtface.checkpoints import Checkpoints
+from mtface.training import optim
+from mtface.training.checkpoints import Checkpoints
 from tests.command import TINY
 from tests.fakes import flip_bytes, write_prepared
 
@@ -45,7 +45,7 @@ def test_flags(mtface, arguments, pieces):
   ('text', 'pieces'),
   [
     ('def get_config(:', ['mine.py:1: SyntaxError', 'correct the config file']),
-    ('x = 1\nfrom mtface.config import experimnt', ['mine.py:2: ImportError', 'experimnt']),
+    ('x = 1\nfrom mtface.config.schema import experimnt', ['mine.py:2: ImportError', 'experimnt']),
     ('config = 3', ['mine.py: has no function get_config', 'get_config(arg=None) -> ConfigDict']),
     ('def get_config():\n  return {}[5]', ['mine.py:2: KeyError: 5']),
     ('def get_config():\n  return {}', ['mine.py: get_config returned dict', 'experiment()']),
@@ -54,14 +54,14 @@ def test_flags(mtface, arguments, pieces):
       ['mine.py: the field', 'is missing', 'experiment()'],
     ),
     (
-      'from mtface.config import experiment\ndef get_config():\n  c = experiment()\n  c.batch_size = "many"\n  return c',
+      'from mtface.config.schema import experiment\ndef get_config():\n  c = experiment()\n  c.batch_size = "many"\n  return c',
       ['mine.py:4: TypeError', 'batch_size'],
     ),
     (
-      'from mtface.config import *\ndef get_config():\n  c = experiment()\n  c.tasks.smile = {"weight": 1.0}\n  return c',
+      'from mtface.config.schema import *\ndef get_config():\n  c = experiment()\n  c.tasks.smile = {"weight": 1.0}\n  return c',
       ['mine.py: the field tasks.smile.class_weights is missing', 'task()'],
     ),
-    ('from mtface.config import *\nget_config = experiment', ['config: no tasks or no sources']),
+    ('from mtface.config.schema import *\nget_config = experiment', ['config: no tasks or no sources']),
   ],
 )
 def test_config_files(mtface, tiny_data, tmp_path, text, pieces):

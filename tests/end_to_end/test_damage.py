@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from mtface.checkpoints import Checkpoints, DamagedCheckpointError
-from mtface.evaluate import Evaluator
-from mtface.logs import read_metrics
+from mtface.evaluation.evaluator import Evaluator
+from mtface.training.checkpoints import Checkpoints, DamagedCheckpointError
+from mtface.training.logs import read_metrics
 from tests.command import TINY, Result, python
 from tests.end_to_end.conftest import PAGE, pages
 from tests.fakes import flip_bytes
 from tests.states import saved_state
-from tests.test_checkpoints import assert_equal, state, write
+from tests.training.test_checkpoints import assert_equal, state, write
 
 NEWEST = 'checkpoints/main/000000012'
 

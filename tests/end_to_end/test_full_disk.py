@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from mtface.checkpoints import Checkpoints
+from mtface.training.checkpoints import Checkpoints
 from tests.cartoons import make_fer2013
 from tests.command import TINY
 from tests.end_to_end.conftest import PAGE

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from mtface.checkpoints import Checkpoints
-from mtface.evaluate import Evaluator
-from mtface.logs import read_metrics
+from mtface.evaluation.evaluator import Evaluator
+from mtface.training.checkpoints import Checkpoints
+from mtface.training.logs import read_metrics
 from tests.command import ROOT, free_port, start
 from tests.states import saved_state
 

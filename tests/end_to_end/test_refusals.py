@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from mtface import config_files
-from mtface.checkpoints import Checkpoints
-from mtface.config import source, task
-from mtface.run_config import read_config
-from mtface.stages import stage
+from mtface.config import files as config_files
+from mtface.config.saved import read_config
+from mtface.config.schema import source, task
+from mtface.config.stages import stage
+from mtface.training.checkpoints import Checkpoints
 from tests import tiny_stages
 from tests.command import ROOT, TINY
 from tests.fakes import write_prepared, write_tiny
-from tests.test_lock import HOLD
+from tests.training.test_lock import HOLD
 
 CONFIG = f'{ROOT}/tests/tiny_stages.py'
 
@@ -164,7 +164,7 @@ def test_a_run_that_never_began_does_not_stand_in_the_way(mtface, tiny_data, tmp
   def no_step(*_, **__):
     raise RuntimeError('out of memory')
 
-  monkeypatch.setattr('mtface.train.to_devices', no_step)
+  monkeypatch.setattr('mtface.training.loop.to_devices', no_step)
   command = ['train', f'--config={TINY}', f'--workdir={tmp_path}/run', f'--data_dir={tiny_data}']
   for size in (8, 4):
     with pytest.raises(RuntimeError):

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from mtface.checkpoints import Checkpoints
-from mtface.evaluate import Evaluator
-from mtface.logs import read_metrics
+from mtface.evaluation.evaluator import Evaluator
+from mtface.training.checkpoints import Checkpoints
+from mtface.training.logs import read_metrics
 from tests.command import TINY, python
 from tests.end_to_end.killed import MOMENTS
 from tests.fakes import write_tiny

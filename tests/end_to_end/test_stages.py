@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from mtface.checkpoints import Checkpoints
-from mtface.logs import read_metrics
-from mtface.models.network import by_path
-from mtface.start import saved_weights
+from mtface.models.paths import by_path
+from mtface.training.checkpoints import Checkpoints
+from mtface.training.logs import read_metrics
+from mtface.training.start import saved_weights
 from tests.command import ROOT, python
 from tests.end_to_end.killed import STAGE_MOMENTS
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtface.clips import Reading, describe, file_faces, load_clips
-from mtface.config import experiment, source, task
-from mtface.data.augment import scale_images
-from mtface.evaluate import Evaluator, Selection
+from mtface.config.schema import experiment, source, task
+from mtface.data.inputs import scale_images
+from mtface.evaluation.evaluator import Evaluator
 from mtface.faces import crop, video
-from mtface.features import FeatureNetwork
-from mtface.train import train
+from mtface.features.clips import Reading, describe, file_faces, load_clips
+from mtface.features.extract import FeatureNetwork
+from mtface.training.loop import train
+from mtface.training.selection import Selection
 from tests.fakes import write_prepared
 from tests.moving_faces import EMOTIONS, in_a_scene, moving_face, stills
 from tests.videos import set_durations, write_video

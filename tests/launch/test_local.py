@@ -299,6 +299,6 @@ def bits(workdir, data_dir):
   import jax
   import numpy as np
 
-  from mtface.evaluate import Evaluator
+  from mtface.evaluation.evaluator import Evaluator
 
   return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(saved_state(Evaluator(workdir, data_dir), 120))]

@@ -15,8 +15,8 @@ import pytest
 
 from launch import slurm
 from launch.job import checked_config
-from mtface import config_files
-from mtface.sweep import jobs
+from mtface.config import files as config_files
+from mtface.evaluation.sweep import jobs
 from tests.command import ROOT, TINY
 
 TINY_FOLDS = f'{ROOT}/tests/tiny_folds.py'

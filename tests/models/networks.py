@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtface.config import model
-from mtface.models.network import abstract_network, parameter_table
+from mtface.config.schema import model
+from mtface.models.network import abstract_network
+from mtface.models.paths import parameter_table
 from mtface.tasks import get_task
 
 

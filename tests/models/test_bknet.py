@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtface.config import experiment
+from mtface.config.schema import experiment
 from mtface.errors import UserError
 from mtface.models.bknet import INITS
-from mtface.models.network import abstract_network, is_batch_norm, make_network, parameter_table
+from mtface.models.network import abstract_network, make_network
+from mtface.models.paths import is_batch_norm, parameter_table
 from mtface.tasks import get_task
 
 SANG = ['smile', 'emotion7', 'gender']

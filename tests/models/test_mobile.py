@@ -10,7 +10,7 @@ from scipy import signal, special
 from mtface.errors import UserError
 from mtface.models import mobile
 from mtface.models.layers import BatchNorm
-from mtface.models.network import is_batch_norm
+from mtface.models.paths import is_batch_norm
 from tests.models.networks import images, shapes
 
 MAKE = mobile.Make(nnx.Rngs(0))

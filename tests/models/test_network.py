@@ -5,19 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtface.config import model
+from mtface.config.schema import model
 from mtface.errors import UserError
 from mtface.models import efficientnet, mobilenet
-from mtface.models.network import (
-  MODELS,
-  Network,
-  abstract_network,
-  by_path,
-  check_patterns,
-  head_of,
-  make_network,
-  matches,
-)
+from mtface.models.network import MODELS, Network, abstract_network, make_network
+from mtface.models.paths import by_path, check_patterns, head_of, matches
 from mtface.tasks import get_task
 from tests.models.networks import images, random_network
 
@@ -126,6 +118,6 @@ def test_the_type_of_the_computation():
 
 
 def test_every_network_of_the_config_is_there():
-  from mtface import config
+  from mtface.config import schema as config
 
   assert MODELS.keys() == config.MODELS.keys()

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtface.config import tasks_of
+from mtface.config.schema import tasks_of
 from mtface.models import depthwise, layers, mobile, platforms
 from mtface.models.network import make_network
-from mtface.optim import make_optimizer
-from mtface.step import make_step, new_state, new_tally
+from mtface.training.optim import make_optimizer
+from mtface.training.state import new_state
+from mtface.training.step import make_step
+from mtface.training.tally import new_tally
 from tests.tiny import get_config
 
 

@@ -8,7 +8,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from mtface.config import model
+from mtface.config.schema import model
 from mtface.errors import UserError
 from mtface.models import weights
 from mtface.models.timm_names import timm_name

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtface.config import model
+from mtface.config.schema import model
 from mtface.models.network import abstract_network
 from mtface.models.weights import export_weights, import_weights, overlaid, read_torch
 from mtface.tasks import get_task

@@ -8,7 +8,7 @@ import pytest
 from mtface.errors import UserError
 from mtface.report import curves
 from mtface.report.curves import draw_curves, draw_sweep, read_curves
-from mtface.run_config import write_config
+from mtface.training.workdir import write_config
 from tests.tiny import get_config
 from tests.tiny_stages import get_config as get_stages
 

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from mtface.config_files import config_folder, load_config_file, load_module
+from mtface.config.files import config_folder, load_config_file, load_module
 from mtface.errors import UserError
-from mtface.papers import Column, PaperRow, PaperTable
+from mtface.files import write_json
+from mtface.report.papers import Column, PaperRow, PaperTable
 from mtface.report.tables import fill, paper_table, read_measured, tables_of
-from mtface.results import write_json
 
 MODULE = load_module(config_folder() / 'savchenko2021.py')
 TABLES = tables_of(MODULE)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from mtface.config import experiment
-from mtface.config_files import config_folder, load_module
+from mtface.config.files import config_folder, load_module
+from mtface.config.schema import experiment
 from mtface.errors import UserError
-from mtface.papers import Column, PaperRow, PaperTable
+from mtface.files import write_json
+from mtface.report.papers import Column, PaperRow, PaperTable
 from mtface.report.tables import fill, paper_table, read_measured
-from mtface.results import write_json
 
 TABLE = PaperTable(
   'Somebody 2020, Table 1',

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mtface.build import find_builder
+from mtface.data.build import find_builder
 from tests.prepared import by_id, read_summary
 from tfds_builders.synthetic_faces import population, render
 from tfds_builders.synthetic_faces.draws import Draws

@@ -1,0 +1,245 @@
+"""The commands of `mtface`: each calls the library with its flags, and says where the result is. `mtface/cli/main.py` runs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+from mtface import process
+from mtface.cli import feature_commands
+from mtface.cli.flags import Args, config_of, data_dir, join, workdir_flag
+from mtface.config import files as config_files
+from mtface.errors import UserError
+from mtface.files import local_path
+
+
+def build(args: Args, names: Sequence[str]) -> None:
+  """Prepares data sets: raw download -> array_record.   mtface build genki4k/gray48 --manual_dir=..."""
+  from mtface.data.build import build as build_set
+
+  if not names:
+    raise UserError('build: name a set, e.g. `mtface build synthetic_faces/smile_gray48`; docs/datasets.md lists them')
+  for name in names:
+    build_set(
+      name,
+      data_dir=data_dir(args),
+      manual_dir=args.manual_dir,
+      overwrite=args.overwrite,
+      beam_options=args.beam_options,
+    )
+
+
+def train(args: Args, _: Sequence[str]) -> None:
+  """Trains what a config describes; the same command continues an interrupted run."""
+  from mtface.training.loop import train as train_config
+
+  config, workdir = config_of(args), workdir_flag(args)
+  join(args, config)
+  process.say(f'training {config.name} in {workdir}')
+  train_config(config, workdir, data_dir(args))
+  process.say(f'done: checkpoints in {workdir}; next: mtface evaluate --workdir={workdir} --data_dir={data_dir(args)}')
+
+
+def evaluate(args: Args, _: Sequence[str]) -> None:
+  """Measures checkpoints of a run on sets: last, best, STEP, average:K, ensemble:K."""
+  from mtface.config.saved import read_config
+  from mtface.evaluation.evaluate import evaluate as evaluate_run
+  from mtface.evaluation.results import RESULTS_FILE, results_table
+
+  workdir = workdir_flag(args)
+  if args.sheet and (args.distributed or args.processes):
+    raise UserError('--sheet: one process draws; leave it out here, and run `mtface evaluate --sheet` once more alone')
+  join(args, read_config(workdir))
+  rows = evaluate_run(
+    workdir,
+    data_dir(args),
+    checkpoints=args.checkpoint,
+    on=args.on,
+    re_estimate=args.re_estimate_statistics,
+    predictions=args.predictions,
+    stage=args.stage,
+  )
+  process.say(results_table(rows))
+  if args.sheet:
+    from mtface.report.sheet import write_sheets
+
+    for path in write_sheets(workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on, args.stage):
+      print(f'picture: {path}')
+  process.say(f'results: {workdir / RESULTS_FILE}')
+
+
+def export(args: Args, _: Sequence[str]) -> None:
+  """Writes a network as safetensors: for timm (--format=timm), or all of it (mtface).   mtface export --workdir=... --to=FILE"""
+  from mtface.publish.weights import export_network
+
+  selection = args.checkpoint or ['last']
+  if len(selection) != 1 or not args.to:
+    raise UserError('export: takes one --checkpoint, and the file to write as --to=FILE.safetensors')
+  workdir = workdir_flag(args)
+  export_network(
+    workdir, data_dir(args), selection[0], args.to, format=args.format, classifier=args.classifier, stage=args.stage
+  )
+  print(f'weights: {args.to}')
+
+
+def params(args: Args, _: Sequence[str]) -> None:
+  """Prints a config's parameter table and count."""
+  from mtface.report.describe import parameter_report
+
+  print(parameter_report(config_of(args)))
+
+
+def describe(args: Args, _: Sequence[str]) -> None:
+  """Prints what a config is: sources, samples a task after mixing, steps; for each stage what trains, at what rate; memory."""
+  from mtface.report.describe import describe as describe_config
+
+  print(describe_config(config_of(args), data_dir(args)))
+
+
+def crossval(args: Args, _: Sequence[str]) -> None:
+  """Trains and measures a config once a fold: mean and spread, beside the paper's. The same command continues."""
+  from mtface.evaluation.crossval import CROSSVAL_FILE, crossval_table, gather, missing_folds
+  from mtface.evaluation.crossval import crossval as run_crossval
+  from mtface.evaluation.results import Row
+
+  workdir = workdir_flag(args)
+  rows: list[Row] | None
+  if args.gather:
+    rows = gather(workdir, args.folds)
+  else:
+    config = config_of(args)
+    join(args, config)
+    rows = run_crossval(config, workdir, data_dir(args), folds=args.folds, fold=args.fold, checkpoints=args.checkpoint)
+  if not process.is_first():
+    return
+  if rows is None:
+    missing = ', '.join(map(str, missing_folds(workdir, args.folds)))
+    print(
+      f'fold {missing} to be done; the last one gathers, or: mtface crossval --gather --folds={args.folds} --workdir={workdir}'
+    )
+    return
+  print(crossval_table(rows))
+  _print_paper_rows(workdir)
+  print(f'results: {workdir / CROSSVAL_FILE}')
+
+
+def _print_paper_rows(workdir: pathlib.Path) -> None:
+  """The rows of a shipped paper's tables that a workdir fills, if it is of one."""
+  from mtface.report.tables import paper_table, read_measured, tables_of
+
+  run = read_measured(workdir)
+  for table in tables_of(config_files.shipped_module(run.config.name.partition(':')[0])).values():
+    if text := paper_table(table, [run], only_filled=True):
+      print(f'\n{text}\n')
+
+
+def compare(args: Args, _: Sequence[str]) -> None:
+  """The difference between two cross-validations, paired by fold, with an interval where one is known."""
+  from mtface.evaluation.compare import compare as compare_runs
+  from mtface.evaluation.compare import comparison_table
+
+  if len(args.workdirs) != 2:
+    raise UserError('--workdirs: compare takes two, as in --workdirs=runs/a2@last,runs/a2@ensemble:10')
+  print(f'{args.workdirs[1]} minus {args.workdirs[0]}, in percentage points')
+  print(comparison_table(compare_runs(*args.workdirs)))
+
+
+def sweep(args: Args, _: Sequence[str]) -> None:
+  """Measures every checkpoint of a run on every set; or trains and measures a grid: --configs=demo --over='seed=0,1'."""
+  from mtface.config.saved import read_config
+  from mtface.config.stages import stage_folder, stage_of
+  from mtface.evaluation.results import results_table
+  from mtface.evaluation.sweep import sweep_checkpoints, sweep_configs
+  from mtface.report.curves import draw_sweep
+
+  workdir = workdir_flag(args)
+  if args.configs:
+    configs = [config_files.load_config(name) for name in config_files.split_names(args.configs)]
+    rows = sweep_configs(configs, args.over or '', workdir, data_dir(args))
+    print(results_table([row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'} for row in rows]))
+    print(f'results: {workdir}/sweep.csv, .json, .md')
+    return
+  if args.over:
+    raise UserError('--over: varies fields of configs; name them with --configs')
+  rows = sweep_checkpoints(workdir, data_dir(args), args.on, args.stage)
+  print(results_table(rows))
+  folder = stage_folder(workdir, stage_of(read_config(workdir), args.stage)[0]) / 'sweep'
+  draw_sweep(folder / 'sweep.png', rows)
+  print(f'results: {folder}/sweep.csv, .json, .md and .png')
+
+
+def table(args: Args, names: Sequence[str]) -> None:
+  """Prints a paper's tables with ours beside them.   mtface table sang2017 --workdirs=runs/a1,runs/a2"""
+  from mtface.report.tables import paper_table, read_measured, tables_of
+
+  if len(names) != 1:
+    raise UserError('table: name one paper, as in `mtface table sang2017 --workdirs=runs/a2`')
+  path = config_files.find_config(names[0])
+  tables = tables_of(config_files.load_module(path))
+  if not tables:
+    raise UserError(f'{path}: has no TABLES, which `mtface table` prints; the configs of papers have some')
+  if args.table and args.table not in tables:
+    raise UserError(f'--table={args.table}: {names[0]} has {", ".join(tables)}')
+  runs = [read_measured(workdir) for workdir in args.workdirs]
+  print('\n\n'.join(paper_table(tables[number], runs) for number in ([args.table] if args.table else tables)))
+
+
+def report(args: Args, _: Sequence[str]) -> None:
+  """Draws a run's curves over training, and galleries of its wrong predictions, into its workdir."""
+  from mtface.report.curves import draw_curves
+  from mtface.report.sheet import write_galleries
+
+  workdir = workdir_flag(args)
+  print(f'picture: {draw_curves(workdir, args.stage)}')
+  for path in write_galleries(workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on, args.stage):
+    print(f'picture: {path}')
+
+
+def doctor(args: Args, _: Sequence[str]) -> None:
+  """Examines a machine or a cluster: devices, mesh, speed of collectives and of the workdir's file system, versions."""
+  from mtface.config.schema import experiment
+  from mtface.parallel.doctor import doctor as examine
+
+  join(args, experiment())
+  for line in examine(local_path(args.workdir) if args.workdir else None, args.fsdp):
+    process.say(line)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A command: its function, the flags that it takes, and whether other words may stand beside them."""
+
+  run: Callable[[Args, Sequence[str]], None]
+  flags: tuple[str, ...]
+  takes_names: bool = False
+
+
+_PLACE = ('distributed', 'coordinator', 'processes', 'process')
+_RUN = ('workdir', 'data_dir', 'checkpoint', 'stage')
+COMMANDS: dict[str, Command] = {
+  'build': Command(build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True),
+  'describe': Command(describe, ('config', 'data_dir')),
+  'params': Command(params, ('config',)),
+  'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
+  'evaluate': Command(
+    evaluate,
+    ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', 'stage', *_PLACE),
+  ),
+  'export': Command(export, ('workdir', 'data_dir', 'checkpoint', 'stage', 'format', 'classifier', 'to')),
+  'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)),
+  'compare': Command(compare, ('workdirs',)),
+  'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),
+  'table': Command(table, ('workdirs', 'table'), takes_names=True),
+  'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
+  'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
+  'features': Command(feature_commands.features, (*_RUN, 'on')),
+  'classify': Command(
+    feature_commands.classify, (*_RUN, 'train', 'test', 'task', 'classifiers', 'l2', 'trees', 'seed')
+  ),
+  'identify': Command(feature_commands.identify, (*_RUN, 'on', 'repeats', 'seed')),
+  'video': Command(
+    feature_commands.video,
+    (*_RUN, 'train', 'test', 'level', 'boxes', 'every', 'task', 'classifiers', 'trees', 'seed'),
+  ),
+}

@@ -1,0 +1,122 @@
+"""What can be seen to be wrong in a config by itself, without data, devices or a network. `mtface/training/checks.py` looks at the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mtface.config.schema import check_fields, check_shareable, fields_of, flat, tasks_of
+from mtface.config.stages import naming_stage, stages_of
+from mtface.errors import UserError
+
+LOSS_OVER = ('all', 'labelled')  # see `losses.reduce_terms`
+CLASS_WEIGHTS = ('none', 'balanced')
+FROZEN_NORMS = ('running', 'batch')
+_FREE_FORM = ('arguments', 'stage')  # groups whose fields a config file chooses
+_OF_NUMBERS = ('image_shape', 'model.age_hidden')  # the other tuples are of text
+
+# What a number must be, in words and as a test that NaN fails too. What is not here is checked where it is used.
+_NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+  'seed': ('from 0 to 2^32 - 1', lambda x: 0 <= x < 2**32),
+  'batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
+  'evaluation.batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
+  'model.width': ('more than 0', lambda x: 0 < x < math.inf),
+  'model.dropout': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
+  'augment.pad': ('at least 0', lambda x: x >= 0),
+  'augment.rotate': ('from 0 to 180', lambda x: 0 <= x <= 180),
+  'loss.l2': ('at least 0', lambda x: 0 <= x < math.inf),
+  'optimizer.rate': ('more than 0', lambda x: 0 < x < math.inf),
+  'optimizer.momentum': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
+  'optimizer.beta2': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
+  'optimizer.sam': ('at least 0', lambda x: 0 <= x < math.inf),
+  'optimizer.clip': ('at least 0', lambda x: 0 <= x < math.inf),
+  'optimizer.decay': ('more than 0 and at most 1', lambda x: 0 < x <= 1),
+  'optimizer.decay_steps': ('at least 1', lambda x: x >= 1),
+  'optimizer.warmup': ('more than 0 and less than 1', lambda x: 0 < x < 1),
+  'mesh.fsdp': ('at least 1', lambda x: x >= 1),
+  'mesh.shard_from': ('at least 1', lambda x: x >= 1),
+  'distributed.start_timeout': ('at least 1', lambda x: x >= 1),
+  'distributed.heartbeat': ('at least 2', lambda x: x >= 2),
+  'checkpoint.keep_last': ('at least 1', lambda x: x >= 1),
+}
+
+
+def check_stages(config: ConfigDict, devices: int) -> dict[str, ConfigDict]:
+  """`stages.stages_of`, each of them checked; a `UserError` names the stage."""
+  stages = stages_of(config)
+  for name, stage in stages.items():
+    with naming_stage(name):
+      check(stage, devices)
+  return stages
+
+
+def check(config: ConfigDict, devices: int) -> None:
+  """Raises a `UserError` for what cannot work on so many devices, in an experiment of one stage."""
+  check_fields(config, 'config')
+  values = flat(config.to_dict())
+  _check_types(config, values)
+  if not config.tasks or not config.sources:
+    raise UserError('config: no tasks or no sources to train on')
+  for name, known in tasks_of(config).items():
+    _check_number(f'tasks.{name}.weight', values, 'at least 0', lambda x: 0 <= x < math.inf)
+    most = known.num_classes if known.values else 1
+    _check_number(f'tasks.{name}.top', values, f'from 1 to {most} for {name}', range(1, most + 1).__contains__)
+    _check_choice(f'tasks.{name}.class_weights', values, CLASS_WEIGHTS)
+  for field, (words, holds) in _NUMBERS.items():
+    _check_number(field, values, words, holds)
+  if len(config.image_shape) != 3 or min(config.image_shape) < 1:
+    raise UserError(f'config.image_shape: {config.image_shape}; it must be (height, width, channels)')
+  _check_choice('loss.over', values, LOSS_OVER)
+  _check_choice('freeze.norms', values, FROZEN_NORMS)
+  for field in ('batch_size', 'evaluation.batch_size'):
+    check_shareable(values[field], devices, field)
+  _check_evaluation(config)
+
+
+def _check_types(config: ConfigDict, values: dict[str, Any]) -> None:
+  """Fields are of the types of their defaults, and there are no others: stages, and ConfigDicts that are not locked, take anything."""
+  defaults = fields_of(config)
+  for field, value in values.items():
+    if field.partition('.')[0] in _FREE_FORM:
+      continue
+    if field not in defaults:
+      group = field.rpartition('.')[0]
+      there = ', '.join(sorted(name.rpartition('.')[2] for name in defaults if name.rpartition('.')[0] == group))
+      raise UserError(f'config.{field}: there is no such field; the fields here are: {there}')
+    default = defaults[field]
+    if isinstance(default, list):
+      kind = int if field in _OF_NUMBERS else str
+      good = isinstance(value, list) and all(isinstance(item, kind) for item in value)
+      words = 'numbers in brackets, such as (48, 48, 1)' if kind is int else "text in brackets, such as ('trunk',)"
+    else:
+      kinds: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
+      good = isinstance(value, kinds) and (isinstance(default, bool) or not isinstance(value, bool))
+      words = {bool: 'True or False', int: 'a whole number', float: 'a number'}.get(type(default), 'text')
+    if not good:
+      raise UserError(f'config.{field}: {value!r}; it must be {words}')
+
+
+def _check_number(field: str, values: dict[str, Any], words: str, holds: Callable[[Any], bool]) -> None:
+  if not holds(values[field]):
+    raise UserError(f'config.{field}: {values[field]!r} is out of range; it must be {words}')
+
+
+def _check_choice(field: str, values: dict[str, Any], choices: tuple[str, ...]) -> None:
+  if values[field] not in choices:
+    raise UserError(f'config.{field} {values[field]!r} is unknown; there are {", ".join(choices)}')
+
+
+def _check_evaluation(config: ConfigDict) -> None:
+  for field in ('during_training', 'best_on'):
+    for name in config.evaluation[field]:
+      if name not in config.evaluation.sets:
+        listed = ', '.join(config.evaluation.sets) or 'none'
+        raise UserError(f'config.evaluation.{field}: {name!r} is not among config.evaluation.sets ({listed})')
+  missing = set(config.evaluation.best_on) - set(config.evaluation.during_training)
+  if missing:
+    raise UserError(f'config.evaluation.best_on: {", ".join(missing)} must be in during_training too')
+  if 'best' in config.evaluation.checkpoints and not config.evaluation.best_on:
+    raise UserError('config.evaluation.checkpoints: best is asked for, and config.evaluation.best_on names no set')

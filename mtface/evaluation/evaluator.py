@@ -1,0 +1,149 @@
+"""A trained run, ready to be measured: its networks by selection, and what they say of sets."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mtface import losses, process
+from mtface.config.saved import read_config
+from mtface.config.schema import check_shareable, tasks_of
+from mtface.config.stages import MAIN, stage_of
+from mtface.data.augment import augment
+from mtface.data.inputs import scale_images
+from mtface.data.loader import BatchSource, load_batches
+from mtface.data.sources import Source, load_source
+from mtface.errors import UserError
+from mtface.evaluation.results import Row
+from mtface.files import local_path
+from mtface.inference.readout import comparable, concatenated
+from mtface.inference.runner import FeatureExtractor, Networks, Scorer
+from mtface.models.layers import MOMENTUM
+from mtface.models.network import abstract_network
+from mtface.models.paths import Params, Stats, matches, path_name
+from mtface.outputs import Scores, add_views, with_views
+from mtface.parallel.feed import to_devices
+from mtface.parallel.sharding import everywhere, make_mesh, state_shardings
+from mtface.progress import progress
+from mtface.training.checkpoints import Checkpoints, average
+from mtface.training.run import Run, prepare, still_parts
+from mtface.training.selection import Selection
+
+_RE_ESTIMATION_SAMPLES = 20_000
+
+
+class Evaluator:
+  """A trained run, ready to be measured: sources and networks are loaded once for any number of selections and sets."""
+
+  def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike, stage: str = ''):
+    """Opens a stage of the run in `workdir`; '' is the last one."""
+    self.workdir, self.data_dir = local_path(workdir), data_dir
+    self.stage, self.config = stage_of(read_config(self.workdir), stage)
+    # Perhaps on fewer devices than it was trained on.
+    self.mesh: Mesh = make_mesh(math.gcd(self.config.mesh.fsdp, jax.device_count()))
+    check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
+    self.heads = tasks_of(self.config)
+    self.tasks = with_views(self.heads)  # what its scores say something of
+    self.network, *self._shapes = abstract_network(
+      self.config.model, list(self.heads.values()), self.config.image_shape, still_parts(self.config)
+    )
+    self.checkpoints = Checkpoints(self.workdir, self.stage)
+    self.scorer = Scorer(self.network, self.mesh, self.config.evaluation.batch_size)
+    self.extractor = FeatureExtractor(self.network, self.mesh, self.config.evaluation.batch_size)
+    self._sets: dict[str, Source] = {}
+    self._margins = [task for task in self.heads if self.config.tasks[task].loss in losses.MARGINS]
+
+  @functools.cached_property
+  def run(self) -> Run:
+    """The run with its training data, which only a new estimate of batch-norm statistics needs."""
+    return prepare(self.config, self.data_dir)
+
+  def source(self, name: str) -> Source:
+    """A set by our name in `config.evaluation.sets`, or by a source's name."""
+    if name not in self._sets:
+      entry = self.config.evaluation.sets.get(name)
+      tasks = tuple(entry.tasks) or None if entry else None
+      self._sets[name] = load_source(entry.name if entry else name, self.data_dir, tasks, self.config.store)
+      if not set(self._sets[name].labels) & set(self.tasks):
+        raise UserError(
+          f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts {", ".join(self.tasks)}; '
+          'name a set with one of these'
+        )
+    return self._sets[name]
+
+  def networks(self, selection: Selection, *, re_estimate: bool = True) -> Networks:
+    """The parameters and statistics of the networks that a selection means: one, or K for an ensemble."""
+    found = [self._restore(step) for step in selection.steps(self.checkpoints)]
+    if selection.kind != 'average':
+      return found
+    params, stats = (average(list(trees)) for trees in zip(*found, strict=True))
+    if re_estimate:
+      stats = self._re_estimated(params, stats)
+    return [(params, stats)]
+
+  def stream(self, networks: Networks, source: Source, show: str = '') -> Iterator[tuple[Scores, np.ndarray]]:
+    """({task: [b, C]}, rows int [b]), batch by batch: what the networks say on average, see `scoring.comparable`."""
+    for of_each, rows in self.scorer.stream(networks, source, show=show):
+      total: Scores = {}
+      for scores in of_each:
+        found = comparable(self.tasks, add_views(scores, self.tasks), self._margins)
+        total = {task: total.get(task, 0.0) + values for task, values in found.items()}
+      yield {task: values / len(networks) for task, values in total.items()}, rows
+
+  def predictions(self, networks: Networks, source: Source) -> Scores:
+    """{task: [N, C]}: the same of all of a source's samples at once, for small sources."""
+    return concatenated(scores for scores, _ in self.stream(networks, source))
+
+  def head(self, text: str, selection: Selection, re_estimate: bool = True) -> Row:
+    """What a row of results says of a selection: its name, steps, and checksums of these steps' checkpoints."""
+    label = text if re_estimate or selection.kind != 'average' else f'{text} (statistics averaged)'
+    steps = selection.steps(self.checkpoints)
+    head = {'checkpoint': label, 'steps': steps, 'checksums': [self.checkpoints.checksum(step) for step in steps]}
+    return head if self.stage == MAIN else head | {'stage': self.stage}
+
+  def _restore(self, step: int) -> tuple[Params, Stats]:
+    shardings = state_shardings(self._shapes, self.mesh, self.config.mesh.shard_from)
+    like = jax.tree.map(
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), self._shapes, shardings
+    )
+    return self.checkpoints.restore_weights(step, *like)
+
+  def _re_estimated(self, params: Params, stats: Stats) -> Stats:
+    """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training samples, augmented as in training.
+
+    A batch norm's update is new = m * old + (1 - m) * batch. Started from zeros, and again for each batch, new / (1 - m) is the
+    batch's own statistic. One that is frozen keeps its old one.
+    """
+    config, run = self.config, self.run
+    check_shareable(config.batch_size, self.mesh.size, 'batch_size')
+    key = jax.random.key(config.seed)
+
+    def for_each(
+      function: Callable[[jax.Array, bool], Any], tree: Stats
+    ) -> Stats:  # of a statistic, and whether it is frozen
+      still = still_parts(config)
+      return jax.tree_util.tree_map_with_path(lambda path, x: function(x, matches(still, path_name(path))), tree)
+
+    start = for_each(lambda x, still: x if still else np.zeros_like(x), stats)
+
+    def batch_statistics(params: Params, start: Stats, batch: dict[str, Any]) -> Stats:
+      images = scale_images(augment(batch['image'], batch['position'], key, **config.augment))
+      _, new = run.network.train_scores(params, start, images, key)
+      return for_each(lambda x, still: x if still else x / (1 - MOMENTUM), new)
+
+    compiled = jax.jit(batch_statistics, out_shardings=everywhere(self.mesh))
+    steps = max(1, min(_RE_ESTIMATION_SAMPLES, run.mixture.epoch_size) // config.batch_size)
+    total: Any = jax.tree.map(np.zeros_like, jax.device_get(stats))
+    source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
+    batches = to_devices(load_batches(source, 0, steps), self.mesh)
+    for batch in progress(batches, 're-estimating batch norm', total=steps):
+      arrays = {k: batch[k] for k in ('image', 'position')}
+      total = jax.tree.map(np.add, total, jax.device_get(compiled(params, start, arrays)))
+    return jax.tree.map(lambda x: (x / steps).astype(np.float32), total)

@@ -1,0 +1,117 @@
+"""Descriptors of clips: statistics of the features of their faces (Savchenko 2021, section 2.2). Pure functions of NumPy arrays.
+
+A clip of one person: mean, maximum, minimum and standard deviation over its frames, concatenated, [4D]. A clip of a group: mean and
+standard deviation over the faces of a frame, concatenated, and of these again mean and standard deviation over the frames, [4D].
+Standard deviations are those of the frames there are (divisor F), so that of one frame is 0.
+
+Frames count the same however long they are shown. `mtface.features.clips` gets the faces.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+STATISTICS = ('mean', 'max', 'min', 'std')  # of clips; the paper's order
+GROUP_STATISTICS = ('mean', 'std')  # of the faces of a frame, and of the frames
+LEVELS = ('clip', 'group')
+
+
+class StreamingMoments:
+  """Mean, maximum, minimum and standard deviation of any number of vectors, in one pass and bounded memory.
+
+  Batches are joined by the update of Chan, Golub & LeVeque 1979 in float64, whatever their sizes: sums of squares, of which a small
+  deviation around a large mean would be the difference, are never taken.
+  """
+
+  def __init__(self) -> None:
+    self.count = 0
+
+  def add(self, vectors: np.ndarray) -> None:
+    """Adds vectors, [B, D]; B may be 0."""
+    wide = np.asarray(vectors, np.float64)
+    if not len(wide):
+      return
+    n, mean = len(wide), wide.mean(axis=0)
+    squares = np.square(wide - mean).sum(axis=0)
+    if not self.count:
+      self._mean, self._squares, self._max, self._min = mean, squares, wide.max(axis=0), wide.min(axis=0)
+    else:  # nothing is changed in place, so a shallow copy is a copy
+      total, delta = self.count + n, mean - self._mean
+      self._mean = self._mean + delta * (n / total)
+      self._squares = self._squares + squares + np.square(delta) * (self.count * n / total)
+      self._max, self._min = np.maximum(self._max, wide.max(axis=0)), np.minimum(self._min, wide.min(axis=0))
+    self.count += n
+
+  def values(self, statistics: Sequence[str] = STATISTICS) -> np.ndarray:
+    """float64 [len(statistics) * D]: these statistics (of mean, max, min, std), one after the other.
+
+    Raises:
+      ValueError: nothing was added, or a statistic is unknown.
+    """
+    if not self.count:
+      raise ValueError('statistics of no vectors')
+    known = {'mean': self._mean, 'max': self._max, 'min': self._min, 'std': np.sqrt(self._squares / self.count)}
+    unknown = sorted(set(statistics) - set(known))
+    if unknown or not statistics:
+      raise ValueError(f'statistics {unknown or "are empty"}; there are {", ".join(known)}')
+    return np.concatenate([known[name] for name in statistics])
+
+
+class Moments(Protocol):
+  """What a descriptor is made by, while the faces of a clip come in."""
+
+  def add(self, features: np.ndarray, frames: np.ndarray) -> None:
+    """Adds faces: features [B, D], and int [B], which frames they are in; frames come in order."""
+
+  def descriptor(self) -> np.ndarray:
+    """float64 [4D], of the faces so far, of which there must be one."""
+
+
+class ClipMoments:
+  """A clip's descriptor; every face is a frame."""
+
+  def __init__(self, statistics: Sequence[str] = STATISTICS):
+    self._moments, self._statistics = StreamingMoments(), statistics
+
+  def add(self, features: np.ndarray, frames: np.ndarray) -> None:
+    """See `Moments`; which frames they are makes no difference."""
+    self._moments.add(features)
+
+  def descriptor(self) -> np.ndarray:
+    """float64 [len(statistics) * D]."""
+    return self._moments.values(self._statistics)
+
+
+class GroupMoments:
+  """A group's descriptor. The faces of a frame may come in several batches."""
+
+  def __init__(self) -> None:
+    self._frames, self._frame = StreamingMoments(), StreamingMoments()
+    self._index: int | None = None
+
+  def add(self, features: np.ndarray, frames: np.ndarray) -> None:
+    """See `Moments`."""
+    for index in np.unique(frames):
+      if index != self._index:
+        self._frames, self._frame, self._index = self._closed(), StreamingMoments(), index
+      self._frame.add(features[frames == index])
+
+  def descriptor(self) -> np.ndarray:
+    """float64 [4D]."""
+    return self._closed().values(GROUP_STATISTICS)
+
+  def _closed(self) -> StreamingMoments:
+    """The moments over the frames, with the last one."""
+    closed = copy.copy(self._frames)
+    if self._frame.count:
+      closed.add(self._frame.values(GROUP_STATISTICS)[None])
+    return closed
+
+
+def new_moments(level: str) -> Moments:
+  """What makes the descriptor of a level of LEVELS."""
+  return GroupMoments() if level == 'group' else ClipMoments()

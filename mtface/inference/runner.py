@@ -1,0 +1,100 @@
+"""Networks over sources, batch by batch, and the metrics that follow. Nothing grows with the number of faces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mtface.data.inputs import scale_images
+from mtface.data.sources import Source
+from mtface.inference.readout import concatenated
+from mtface.models.network import Network
+from mtface.models.paths import Params, Stats
+from mtface.outputs import Scores
+from mtface.parallel.sharding import everywhere, shared
+from mtface.progress import progress
+
+Networks: TypeAlias = Sequence[tuple[Params, Stats]]
+T = TypeVar('T')
+
+
+class _Runner:
+  """Runs a function of (parameters, statistics, images) over batches of one shape: one compilation serves all networks and sets."""
+
+  def __init__(self, function: Callable[[Params, Stats, jax.Array], Any], mesh: Mesh, batch_size: int):
+    self.batch_size = batch_size
+    self._sharding = shared(mesh)
+    # Parameters are used where they lie.
+    self._run = jax.jit(lambda p, s, images: function(p, s, scale_images(images)), out_shardings=everywhere(mesh))
+
+  def over(self, networks: Networks, batches: Iterable[tuple[np.ndarray, T]]) -> Iterator[tuple[list[Any], T]]:
+    """([what each network makes of them], tag) for each (images uint8 [b, H, W, C], tag), in order; b is at most the batch size.
+
+    It holds two batches: while one runs on the devices, the next one is read.
+    """
+    pending: tuple[list[Any], int, T] | None = None
+    for images, tag in batches:
+      short = np.zeros((self.batch_size - len(images), *images.shape[1:]), np.uint8)
+      filled = np.concatenate([images, short]) if len(short) else images
+      placed = jax.make_array_from_callback(filled.shape, self._sharding, filled.__getitem__)
+      running = [self._run(params, stats, placed) for params, stats in networks]
+      if pending is not None:
+        yield _cut(pending[0], pending[1]), pending[2]
+      pending = running, len(images), tag
+    if pending is not None:
+      yield _cut(pending[0], pending[1]), pending[2]
+
+
+def _cut(found: list[Any], count: int) -> list[Any]:
+  """On the host, without what filled the batch up."""
+  return jax.tree.map(lambda x: np.asarray(x)[:count], found)
+
+
+def batches_of(source: Source, batch_size: int, show: str = '') -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """(images, rows int [b]) of a source once, in order. `show` names the progress bar; empty shows none."""
+  starts: Iterable[int] = range(0, len(source), batch_size)
+  for first in progress(starts, show, total=len(range(0, len(source), batch_size))) if show else starts:
+    rows = np.arange(first, min(first + batch_size, len(source)))
+    yield source.gather(rows), rows
+
+
+class Scorer:
+  """Runs networks over sources up to their scores."""
+
+  def __init__(self, network: Network, mesh: Mesh, batch_size: int):
+    self._runner = _Runner(network.scores, mesh, batch_size)
+
+  def stream(self, networks: Networks, source: Source, *, show: str = '') -> Iterator[tuple[list[Scores], np.ndarray]]:
+    """([{task: float32 [b, C]} of each network], rows int [b]) of a source's samples, in order. `show` names the progress bar."""
+    yield from self._runner.over(networks, batches_of(source, self._runner.batch_size, show))
+
+  def scores(self, params: Params, stats: Stats, source: Source) -> Scores:
+    """{task: float32 [N, C]} of all of a source's samples at once: for small sources, or tasks of few classes."""
+    return concatenated(found for (found,), _ in self.stream([(params, stats)], source))
+
+
+class FeatureExtractor:
+  """Runs a network up to what its heads see."""
+
+  def __init__(self, network: Network, mesh: Mesh, batch_size: int):
+    def features(params: Params, stats: Stats, images: jax.Array) -> jax.Array:
+      return network.features(params, stats, images).astype(jax.numpy.float32)
+
+    self.batch_size = batch_size
+    self._features, self._runner = features, _Runner(features, mesh, batch_size)
+
+  def size(self, params: Params, stats: Stats, image_shape: Sequence[int]) -> int:
+    """D, the length of a feature vector; nothing is computed."""
+    images = jax.ShapeDtypeStruct((self.batch_size, *image_shape), np.float32)
+    return jax.eval_shape(self._features, params, stats, images).shape[1]
+
+  def stream(
+    self, params: Params, stats: Stats, batches: Iterable[tuple[np.ndarray, T]]
+  ) -> Iterator[tuple[np.ndarray, T]]:
+    """(features float32 [b, D], tag) for each (images uint8 [b, H, W, C], tag), in order; b is at most the batch size."""
+    for (found,), tag in self._runner.over([(params, stats)], batches):
+      yield found, tag

@@ -1,0 +1,193 @@
+"""Training, top to bottom: `train` is the loop; what it calls stands below it or in the module that is named."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mtface import losses, metrics, process
+from mtface.config.stages import naming_stage, stage_folder
+from mtface.data.loader import BatchSource, load_batches
+from mtface.data.sources import load_source
+from mtface.data.store import open_all
+from mtface.errors import Preempted
+from mtface.files import local_path
+from mtface.inference.meter import Meter
+from mtface.inference.runner import Scorer
+from mtface.models.selfcheck import known_bad
+from mtface.parallel.distributed import StopRequest
+from mtface.parallel.feed import to_devices
+from mtface.parallel.sharding import everywhere, make_mesh, place, shared, state_shardings
+from mtface.training.checkpoints import Checkpoints, steps_of
+from mtface.training.checks import check_experiment
+from mtface.training.health import Health
+from mtface.training.lock import Lock
+from mtface.training.logs import MetricsLog, TrainProgress, open_log, open_progress
+from mtface.training.optim import make_optimizer
+from mtface.training.run import Run, class_weights, with_weights
+from mtface.training.start import start_weights
+from mtface.training.state import TrainState, new_state
+from mtface.training.step import StepFunction, make_step
+from mtface.training.tally import Tally, check_finite, check_loss, new_tally, read_tally
+from mtface.training.workdir import Data, check_config, fingerprints, write_config
+
+
+def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike) -> TrainState:
+  """Trains what `config` describes, stage by stage, or continues it where the workdir's newest checkpoint left it.
+
+  Leaves in workdir: config.json, checkpoints/STAGE, metrics.jsonl and TensorBoard files. Running it again after any interruption gives the
+  same parameters, bit for bit on the same devices, as a run that nothing disturbed.
+
+  Returns:
+    The state at the end of the last stage.
+
+  Raises:
+    UserError: bad input, or a loss that is not finite (the step is named).
+    Preempted: a process was asked to stop (SIGTERM, SIGUSR1); all have saved the same step.
+  """
+  workdir = local_path(workdir)
+  if bad := known_bad():
+    process.say(bad)
+  runs = check_experiment(config, data_dir, workdir)
+  data = {name: fingerprints(run, data_dir) for name, run in runs.items()}
+  with Lock(workdir):
+    check_config(config, workdir, data)
+    for name, run in runs.items():
+      if len(runs) > 1:
+        process.say(f'stage {name}')
+      with naming_stage(name):
+        state = train_stage(config, name, run, workdir, data_dir, data)
+  return state
+
+
+def train_stage(
+  whole: ConfigDict, name: str, run: Run, workdir: pathlib.Path, data_dir: str | os.PathLike, data: Data
+) -> TrainState:
+  """The loop: trains one stage of the experiment `whole`, or continues it. `run` is planned; `data` are what the stages read."""
+  config, mesh = run.config, make_mesh(run.config.mesh.fsdp)
+  run = with_weights(run)
+  params, stats = run.params, run.stats
+  if not steps_of(workdir, name):
+    params, stats = start_weights(config, workdir, params, stats)
+  optimizer = make_optimizer(config.optimizer, run.steps, config.freeze.params)
+  state = new_state(params, stats, optimizer)
+  shardings = state_shardings(state, mesh, config.mesh.shard_from)
+  train_step = jit_step(run, optimizer, mesh, shardings)
+  evaluate = _evaluation(config, run, mesh, data_dir)
+  log_every, save_every = min(run.duration('log_every'), run.steps), run.duration('checkpoint.every')
+
+  # Bad input has shown itself by now: from here on the workdir is this run's.
+  write_config(whole, workdir, data)
+  with StopRequest() as stop, Checkpoints(workdir, name, keep_last=config.checkpoint.keep_last) as checkpoints:
+    state = place(state, shardings)
+    start, state = checkpoints.restore_latest(state) or (0, state)
+    if start >= run.steps:
+      process.say(f'{workdir}: already trained to step {start:,}')
+      return state
+
+    for line in open_all(run.sources):
+      process.say(line)
+    source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
+    batches = to_devices(load_batches(source, start, run.steps), mesh, stop=stop)
+    health = Health()
+    with open_log(stage_folder(workdir, name), start) as log, open_progress(start, run.steps, config.batch_size) as bar:
+      empty = place(new_tally(run.tasks), everywhere(mesh))
+      tally = after = empty
+      unread: Tally | None = None
+      for step, batch in enumerate(health.waiting(batches), start + 1):
+        before = after
+        state, after = train_step(state, tally, batch)
+        tally = after
+        before.steps.block_until_ready()  # one step runs, one waits: enough to keep the device busy, and memory bounded
+        stopping = bool(before.stop) and step < run.steps
+        bar.advance(step)
+        if unread is not None:  # sums up to the step before, read now that this one is under way
+          _log_line(log, bar, step - 1, read_tally(run, step - 1, unread) | health.read())
+          unread = None
+        # A line is of log_every steps, whatever else there is between: that of an interval in which the run was stopped is left out.
+        ends, whole = step % log_every == 0, step - log_every >= start
+        if step % save_every == 0 or step == run.steps:
+          check_loss(step, tally)
+          check_finite(step, state)  # a diverged run is not saved
+          values = read_tally(run, step, tally) | health.read() if ends and whole else {}
+          health.pause()
+          scores, best = evaluate(state)
+          _log_line(log, bar, step, values | scores)
+          checkpoints.save(step, state, scores, best)
+          bar.pause()
+        elif stopping:
+          check_loss(step, tally)
+          check_finite(step, state)
+          checkpoints.save(step, state, extra=True)
+        elif ends and whole:
+          unread = tally
+        if ends:
+          tally = empty
+        if stopping:
+          checkpoints.wait()
+          raise Preempted(f'{workdir}: stopped at step {step:,} of {run.steps:,}, which is saved')
+  return state
+
+
+def jit_step(run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any) -> StepFunction:
+  """The run's training step on a mesh, see `jit_state_step`."""
+  step = make_step(run.network, optimizer, run.tasks, run.config, class_weights(run.config, run))
+  return jit_state_step(step, mesh, shardings)
+
+
+def jit_state_step(step: StepFunction, mesh: Mesh, shardings: Any) -> StepFunction:
+  """A training step for a mesh: the state lies as `shardings` say, the batch is shared. The state that goes in is given up."""
+  return jax.jit(
+    step,
+    in_shardings=(shardings, everywhere(mesh), shared(mesh)),
+    out_shardings=(shardings, everywhere(mesh)),
+    donate_argnums=0,
+  )
+
+
+def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.PathLike) -> Callable[[TrainState], Any]:
+  """A function of the state that measures `evaluation.during_training`.
+
+  It returns {'eval/set/task/accuracy': ..., 'eval/set/task/loss': ...} and the score that ranks the best checkpoint, or None.
+  """
+  sets = {}
+  for name in config.evaluation.during_training:
+    entry = config.evaluation.sets[name]
+    sets[name] = load_source(entry.name, data_dir, entry.tasks or None, config.store)
+  scorer = Scorer(run.network, mesh, config.evaluation.batch_size)
+  terms = {
+    name: functools.partial(losses.TERMS[config.tasks[name].loss], class_weights=weights)
+    for name, weights in (dict.fromkeys(run.tasks) | class_weights(config, run)).items()
+  }
+
+  def evaluate(state: TrainState) -> tuple[dict[str, float], float | None]:
+    found: dict[str, float] = {}
+    best: list[float] = []
+    for name, source in sets.items():
+      meter = Meter(run.tasks, source, terms=terms)
+      for (scores,), rows in scorer.stream([(state.params, state.stats)], source):
+        meter.add(scores, rows)
+      summaries = meter.summaries()
+      found |= {f'eval/{name}/{task}/accuracy': of['accuracy'] for task, of in summaries.items()}
+      found |= {f'eval/{name}/{task}/mae': of['mae'] for task, of in summaries.items() if 'mae' in of}
+      found |= {f'eval/{name}/{task}/loss': loss for task, loss in meter.losses().items()}
+      if name in config.evaluation.best_on:
+        best += [metrics.ranking_score(run.tasks[task], of) for task, of in summaries.items()]
+
+    return found, float(np.mean(best)) if best else None
+
+  return evaluate
+
+
+def _log_line(log: MetricsLog, bar: TrainProgress, step: int, values: dict[str, float]) -> None:
+  log.write(step, values)
+  bar.show(step, values)

@@ -1,0 +1,173 @@
+"""Where a stage's weights come from: `config.start`.
+
+    ''                          they are drawn
+    stage:NAME[@last|best|STEP] a stage before, in the same workdir
+    WORKDIR[@last|best|STEP]    another run's last stage
+    FILE.safetensors, .pth ...  a file of weights (mtface/models/weights.py), whose classifier is left behind
+
+All parameters and statistics are taken over but those that match `start.fresh`, and the heads of tasks that the weights do not know, which
+are drawn. Heads of tasks that the stage does not train are left behind. Anything else that is on one side only is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mtface import process
+from mtface.config.saved import read_config
+from mtface.config.schema import tasks_of
+from mtface.config.stages import EARLIER, stage_of
+from mtface.errors import UserError
+from mtface.files import split_selection
+from mtface.models.network import abstract_network
+from mtface.models.paths import Params, Stats, by_path, head_of, matches, path_name
+from mtface.models.weights import Imported, import_weights, is_weights_file
+from mtface.parallel.sharding import everywhere, make_mesh
+from mtface.training.checkpoints import Checkpoints
+from mtface.training.run import Run
+
+
+def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats) -> tuple[Params, Stats]:
+  """The parameters and statistics that a stage begins with: `params` and `stats`, as drawn, or what `config.start` says.
+
+  Raises:
+    UserError: the weights cannot be found or read, or do not fit the network.
+  """
+  text = config.start.weights
+  if not text:
+    return params, stats
+  if is_weights_file(text):
+    imported = _read(config)
+    process.say(f'weights: {text}: {imported.summary()}')
+    return _imported(imported, params, stats, config.start.fresh)
+  of, step = split_selection(text)
+  if text.startswith(EARLIER):
+    found = saved_weights(workdir, of.removeprefix(EARLIER), step or 'last')
+  else:
+    found = saved_weights(of, '', step or 'last')
+  process.say(f'weights: {text}')
+  return _grafted(config, (params, stats), found)
+
+
+def check_start(run: Run, before: Mapping[str, Run]) -> None:
+  """Raises the `UserError` of `start_weights`, by shapes alone.
+
+  Args:
+    run: a stage, planned.
+    before: the stages before it, which need not be trained yet.
+  """
+  text = run.config.start.weights
+  if not text:
+    return
+  if is_weights_file(text):
+    _read(run.config)
+    return
+  of, step = split_selection(text)
+  if text.startswith(EARLIER):
+    there = before[of.removeprefix(EARLIER)]
+    _check_will_be_saved(there, step or 'last', text)
+    found = there.params, there.stats
+  else:
+    config, _, _ = _find(of, '', step or 'last')
+    found = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)[1:]
+  _grafted(run.config, (run.params, run.stats), found)
+
+
+def _check_will_be_saved(run: Run, step: str, what: str) -> None:
+  """Raises a `UserError` for a selection that the end of a stage will not have."""
+  if step == 'best' and not run.config.evaluation.best_on:
+    raise UserError(
+      f'config.start.weights={what}: that stage marks no checkpoint best; set its config.evaluation.best_on, or use @last'
+    )
+  if step.isdigit():
+    every, keep = run.duration('checkpoint.every'), run.config.checkpoint.keep_last
+    saved = sorted({*range(every, run.steps + 1, every)[-keep:], run.steps})[-keep:]
+    if int(step) not in saved:
+      raise UserError(
+        f'config.start.weights={what}: that stage will keep no checkpoint of step {step}; it keeps {", ".join(map(str, saved))}'
+      )
+
+
+def saved_weights(workdir: str | os.PathLike, stage: str = '', step: str = 'last') -> tuple[Params, Stats]:
+  """The parameters and statistics of one checkpoint, on the host.
+
+  Args:
+    workdir: of a run.
+    stage: one of its stages; '' is the last.
+    step: last, best, or a number.
+  """
+  config, checkpoints, number = _find(workdir, stage, step)
+  everyone = everywhere(make_mesh())
+  weights = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)[1:]
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everyone), weights)
+  return jax.device_get(checkpoints.restore_weights(number, *like))
+
+
+def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict, Checkpoints, int]:
+  """(config of the stage, its checkpoints, the number of the one that is meant)."""
+  stage, config = stage_of(read_config(workdir), stage)
+  checkpoints = Checkpoints(workdir, stage)
+  if not checkpoints.steps:
+    raise UserError(f'{checkpoints.folder}: holds no checkpoint yet; train it first')
+  if step not in ('last', 'best') and not step.isdigit():
+    raise UserError(f'config.start.weights: @{step}: expected last, best or a step')
+  number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(step, lambda: int(step))()
+  if number not in checkpoints.steps:
+    listed = ', '.join(map(str, checkpoints.steps))
+    raise UserError(f'{checkpoints.folder}: has no checkpoint of step {number}; there are {listed}')
+  return config, checkpoints, number
+
+
+def _read(config: ConfigDict) -> Imported:
+  """What the file `config.start.weights` gives to the network."""
+  return import_weights(
+    config.start.weights, config.model, list(tasks_of(config).values()), config.image_shape, classifier='leave'
+  )
+
+
+def _grafted(config: ConfigDict, own: Sequence[Any], there: Sequence[Any]) -> tuple[Params, Stats]:
+  """(params, stats) of `own` with what `there` has of them."""
+  what = f'config.start.weights={config.start.weights}'
+  params, stats = (graft(*trees, config.start.fresh, what) for trees in zip(own, there, strict=True))
+  return params, stats
+
+
+def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
+  """`own` with the arrays of `there` under the same names, see the module's docstring; `what` begins an error."""
+  mine, theirs = by_path(own), by_path(there)
+  heads = {head_of(name) for name in theirs}
+  drawn = {name for name in mine if matches(fresh, name) or (head_of(name) and head_of(name) not in heads)}
+  for name in [name for name in mine if name not in drawn]:
+    have = np.shape(theirs[name]) if name in theirs else 'not there'
+    if have != np.shape(mine[name]):
+      raise UserError(
+        f'{what}: {name} is {have}, the network wants {np.shape(mine[name])}; name it in config.start.fresh to draw it, or take '
+        'the same config.model'
+      )
+  left = [name for name in theirs if name not in mine and not matches(fresh, name) and not head_of(name)]
+  if left:
+    raise UserError(
+      f'{what}: {left[0]} (and {len(left) - 1} more) has no place in the network; take the same config.model'
+    )
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: x if path_name(path) in drawn else theirs[path_name(path)], own
+  )
+
+
+def _imported(imported: Imported, params: Params, stats: Stats, fresh: Sequence[str]) -> tuple[Params, Stats]:
+  """The drawn weights under those of a file, but for the parameters that are to be fresh."""
+
+  def chosen(own: Any, part: Any) -> Any:
+    there = by_path(part)
+    return jax.tree_util.tree_map_with_path(
+      lambda path, x: x if matches(fresh, path_name(path)) else there.get(path_name(path), x), own
+    )
+
+  return chosen(params, imported.params), chosen(stats, imported.stats)

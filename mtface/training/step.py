@@ -1,0 +1,106 @@
+"""One training step, and the state that it carries, as pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from mtface import losses, metrics
+from mtface.data.augment import augment
+from mtface.data.inputs import scale_images
+from mtface.data.loader import Batch
+from mtface.errors import UserError
+from mtface.models.network import Network
+from mtface.models.paths import Params, matches, path_name
+from mtface.tasks import Task
+from mtface.training.state import TrainState
+from mtface.training.tally import NEVER, Tally
+
+_AUGMENT_STREAM, _DROPOUT_STREAM = 0, 1
+
+
+StepFunction = Callable[[TrainState, Tally, Batch], tuple[TrainState, Tally]]
+
+
+def make_step(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  tasks: Mapping[str, Task],
+  config: ConfigDict,
+  class_weights: Mapping[str, np.ndarray],
+) -> StepFunction:
+  """The training step: (state, tally, batch) -> (state, tally). Pure; `train` jits it.
+
+  Total loss (Sang 2017, eq. 3): sum_t mu_t L_t + lambda ||W||^2, with L_t from `config.tasks[t].loss`, mu_t from its `weight`, lambda from
+  `config.loss.l2` (over the kernels only, see `losses.l2_penalty`). With `config.optimizer.sam` = rho the gradient is that at
+  w + rho g / ||g||, g being the gradient at w (Foret 2021, eq. 2 and 3); what is reported, and batch norm's statistics, are of w.
+  """
+  root = jax.random.key(config.seed)
+  augment_key, dropout_key = (jax.random.fold_in(root, stream) for stream in (_AUGMENT_STREAM, _DROPOUT_STREAM))
+  terms = {name: _term(config.tasks[name].loss, name) for name in tasks}
+
+  def total_loss(params: Params, state: TrainState, batch: Batch) -> tuple[jax.Array, tuple[Any, ...]]:
+    params = _hold(params, config.freeze.params)
+    images = scale_images(augment(batch['image'], batch['position'], augment_key, **config.augment))
+    key = jax.random.fold_in(dropout_key, state.step)
+    scores, stats = network.train_scores(params, state.stats, images, key)
+    total, sums = jnp.zeros(()), {}
+    for name, term in terms.items():
+      mask = batch['mask'][name]
+      values = term(scores[name], batch['labels'][name], mask, class_weights.get(name))
+      total += config.tasks[name].weight * losses.reduce_terms(values, mask, over=config.loss.over)
+      sums[name] = jnp.sum(values)
+    if config.loss.l2:
+      total += config.loss.l2 * losses.l2_penalty(params)
+    return total, (scores, stats, sums)
+
+  def step(state: TrainState, tally: Tally, batch: Batch) -> tuple[TrainState, Tally]:
+    gradient = jax.value_and_grad(total_loss, has_aux=True)
+    (loss, (scores, stats, sums)), grads = gradient(state.params, state, batch)
+    if config.optimizer.sam:
+      _, grads = gradient(_uphill(state.params, grads, config.optimizer.sam), state, batch)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    counts = {
+      name: metrics.add(
+        tally.counts[name], metrics.counts(task, scores[name], batch['labels'][name], batch['mask'][name])
+      )
+      for name, task in tasks.items()
+    }
+    tally = Tally(
+      tally.steps + 1,
+      tally.loss + loss,
+      {name: tally.task_losses[name] + value for name, value in sums.items()},
+      counts,
+      jnp.minimum(tally.first_bad_step, jnp.where(jnp.isfinite(loss), NEVER, state.step + 1)),
+      jnp.maximum(tally.stop, jnp.max(batch['stop'])),
+    )
+    return TrainState(state.step + 1, params, stats, opt_state), tally
+
+  return step
+
+
+def _hold(params: Params, frozen: Sequence[str]) -> Params:
+  """The parameters, through which no gradient flows to the frozen ones: what is below them is not computed backwards at all."""
+  if not frozen:
+    return params
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: jax.lax.stop_gradient(x) if matches(frozen, path_name(path)) else x, params
+  )
+
+
+def _uphill(params: Params, grads: Params, radius: float) -> Params:
+  scale = radius / jnp.maximum(optax.global_norm(grads), 1e-12)  # a gradient of 0 stays where it is
+  return jax.tree.map(lambda w, g: w + scale * g, params, grads)
+
+
+def _term(name: str, task: str) -> Callable[..., jax.Array]:
+  if name not in losses.TERMS:
+    raise UserError(f'config.tasks.{task}.loss {name!r} is unknown; there are {", ".join(losses.TERMS)}')
+  return losses.TERMS[name]

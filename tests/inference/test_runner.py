@@ -1,0 +1,101 @@
+"""Measuring batch by batch against NumPy and SciPy on the whole."""
+
+import numpy as np
+import pytest
+import scipy.special
+
+from mtface.inference.meter import Meter, measure
+from mtface.inference.readout import comparable
+from mtface.inference.runner import batches_of
+from mtface.losses import TERMS
+from mtface.tasks import get_task
+from tests.fakes import fake_source
+
+TASKS = {name: get_task(name) for name in ('smile', 'action_units', 'age_years')}
+PARTS = [np.arange(0, 16), np.arange(16, 32), np.arange(32, 37)]
+
+
+@pytest.fixture(scope='module')
+def source():
+  return fake_source('a', 37, {'smile': 0.9, 'action_units': 0.6, 'age_years': 0.7})
+
+
+@pytest.fixture(scope='module')
+def scores():
+  rng = np.random.default_rng(4)
+  return {name: rng.normal(size=(37, task.num_classes)).astype(np.float32) for name, task in TASKS.items()}
+
+
+def test_what_is_comparable_are_probabilities(scores):
+  found = comparable(TASKS, scores)
+  np.testing.assert_allclose(found['smile'], scipy.special.softmax(scores['smile'].astype(float), axis=1))
+  np.testing.assert_allclose(found['action_units'], scipy.special.expit(scores['action_units'].astype(float)))
+  kept = comparable(TASKS, scores, ['smile'])['smile']
+  np.testing.assert_array_equal(kept, scores['smile'])
+  assert {values.dtype for values in found.values()} == {np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize('threshold', [0.0, 0.5])
+def test_counts_of_probabilities_at_a_half_are_those_of_logits_at_zero(source, scores, threshold):
+  given = comparable(TASKS, scores) if threshold else scores
+  units = measure(TASKS, given, source, threshold=threshold)['action_units']
+  yes, known = scores['action_units'] > 0, source.mask['action_units']
+  labels = source.labels['action_units'] > 0
+  assert units['tp'] == (yes & labels & known).sum(axis=0).tolist()
+  assert units['fp'] == (yes & ~labels & known).sum(axis=0).tolist()
+  assert units['fn'] == (~yes & labels & known).sum(axis=0).tolist()
+  assert sum(units['fn']) > 0
+
+
+@pytest.mark.parametrize('top', [1, 3, 10])
+def test_both_errors_of_ages(source, scores, top):
+  found = comparable(TASKS, scores)
+  age = measure(TASKS, found, source, threshold=0.5, tops={'age_years': top})['age_years']
+  known, labels = np.flatnonzero(source.mask['age_years']), source.labels['age_years']
+  probabilities = scipy.special.softmax(scores['age_years'].astype(float), axis=1)
+  errors, first = [], []
+  for i in known:
+    best = sorted(range(probabilities.shape[1]), key=lambda c, i=i: -probabilities[i, c])[:top]
+    weights = probabilities[i, best] / probabilities[i, best].sum()
+    errors.append(abs((weights * np.asarray(TASKS['age_years'].values)[best]).sum() - labels[i]))
+    first.append(abs(best[0] - labels[i]))
+  assert age['mae'] == pytest.approx(np.mean(errors))
+  assert age['n'] == len(known) < 37
+  if top > 1:
+    assert age['mae_most_probable'] == pytest.approx(np.mean(first))
+
+
+def test_batches_add_up_to_the_whole(source, scores):
+  found = comparable(TASKS, scores)
+  how = {'threshold': 0.5, 'tops': {'age_years': 4}}
+  whole, parts = measure(TASKS, found, source, **how), Meter(TASKS, source, **how)
+  for rows in PARTS:
+    parts.add({task: values[rows] for task, values in found.items()}, rows)
+  summaries = parts.summaries()
+  assert summaries.keys() == whole.keys()
+  for task, summary in summaries.items():
+    for key, value in summary.items():
+      assert value == (pytest.approx(whole[task][key]) if isinstance(value, float) else whole[task][key]), (task, key)
+
+
+def test_losses_are_means_over_the_labelled(source, scores):
+  meter = Meter(
+    TASKS, source, terms={'smile': TERMS['softmax_cross_entropy'], 'gender': TERMS['softmax_cross_entropy']}
+  )
+  for rows in PARTS:
+    meter.add({task: values[rows] for task, values in scores.items()}, rows)
+  logs = scipy.special.log_softmax(scores['smile'].astype(float), axis=1)
+  known = source.mask['smile']
+  assert meter.losses() == {'smile': pytest.approx(-logs[np.arange(37), source.labels['smile']][known].mean())}
+  assert 0 < known.sum() < 37
+
+
+def test_tasks_without_a_label_are_not_measured(scores):
+  source = fake_source('a', 37, {'smile': 1.0, 'age_years': 0.0})
+  assert list(measure(TASKS, scores, source)) == ['smile']
+
+
+def test_batches_cover_a_source_once_in_order(source):
+  batches = list(batches_of(source, 16))
+  assert [rows.tolist() for _, rows in batches] == [rows.tolist() for rows in PARTS]
+  np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), source.images)

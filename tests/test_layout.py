@@ -1,0 +1,64 @@
+"""The order of the packages: nothing imports against it, there are no circles, and every package says what it is for."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+import mtface
+from tests import layout
+
+ORDER = (
+  '',  # the vocabulary: the modules beside the packages
+  'config',
+  'faces',
+  'data',
+  'models',
+  'parallel',
+  'inference',
+  'training',
+  'evaluation',
+  'features',
+  'publish',
+  'report',
+  'cli',
+)
+GRAPH = layout.imports()
+
+
+def package_of(module):
+  return module.partition('.')[0] if '.' in module or module in ORDER else ''
+
+
+def test_the_order_is_the_documented_one():
+  listed = re.search(r'only those before it: ([^.]*)\.', ' '.join(mtface.__doc__.split()))[1]
+  assert tuple(re.split(r', ', listed)) == ORDER[1:]
+  folders = {path.parent.name for path in pathlib.Path(mtface.__file__).parent.glob('*/__init__.py')}
+  assert folders == set(ORDER[1:])
+
+
+@pytest.mark.parametrize('module', [name for name in GRAPH if name != '__main__'])
+def test_no_import_against_the_order(module):
+  here = ORDER.index(package_of(module))
+  against = [other for other in GRAPH[module] if ORDER.index(package_of(other)) > here]
+  assert not against
+
+
+def test_there_is_no_circle():
+  assert layout.circles(GRAPH) == []
+  assert layout.circles({'a': {'b'}, 'b': {'c'}, 'c': {'a'}, 'd': {'a'}}) == [{'a', 'b', 'c'}]
+
+
+@pytest.mark.parametrize('package', ORDER)
+def test_a_package_says_what_it_is_for(package):
+  path = pathlib.Path(mtface.__file__).parent / package / '__init__.py'
+  body = ast.parse(path.read_text()).body
+  assert len(body) == 1, 'nothing but its docstring'
+  lines = [line for line in body[0].value.value.splitlines() if line.strip()]
+  assert 1 <= len(lines) <= 3
+
+
+def test_nothing_in_mtface_knows_where_it_runs():
+  for path in layout.modules().values():
+    assert not re.search(r'^\s*(from|import) launch\b', path.read_text(), re.MULTILINE), path
