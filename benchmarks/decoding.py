@@ -1,15 +1,21 @@
-"""Images a second of a large set that is decoded as it is used, beside the decoder alone and beside per-record loaders.
+"""Images a second of a large set that is decoded as it is used, beside the decoder alone and beside
+per-record loaders.
 
-    python -m benchmarks.decoding --data_dir=... --source=synthetic_faces/people_rgb224_10000:train --torch-python=.venv-parity/bin/python
+    python -m benchmarks.decoding --data_dir=... --source=synthetic_faces/people_rgb224_10000:train
+    --torch-python=.venv-parity/bin/python
 
-    decoder         OpenCV decodes images that are in memory already, in as many threads as there are cores
+    decoder         OpenCV decodes images that are in memory already, in as many threads as there
+                    are cores
     mtface          batches of the loader: read, parsed, decoded, labels and masks beside them
-    grain           grain's own way: a record at a time (read, parse, decode), batched; as many threads as cores, as it does by default more
+    grain           grain's own way: a record at a time (read, parse, decode), batched; as many
+                    threads as cores, as it does by default more
     grain_workers   the same in as many worker processes as cores
-    torch           PyTorch's DataLoader, a record at a time, as many workers as cores (0 for one core)
+    torch           PyTorch's DataLoader, a record at a time, as many workers as cores (0 for one
+                    core)
 
-Each figure is of a process of its own that may use so many cores; rounds alternate between the rows. Rates are of wall time, and of the
-processor time of the process and its children, which other work on the machine disturbs less.
+Each figure is of a process of its own that may use so many cores; rounds alternate between the
+rows. Rates are of wall time, and of the processor time of the process and its children, which other
+work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -78,7 +84,8 @@ def decoder(options: Any) -> Iterator[int]:
 
   with futures.ThreadPoolExecutor(options.cores) as pool:
     for _ in pool.map(
-      lambda part: [cv2.imdecode(x, cv2.IMREAD_COLOR_RGB) for x in part], np.array_split(np.array(encoded, object), 8)
+      lambda part: [cv2.imdecode(x, cv2.IMREAD_COLOR_RGB) for x in part],
+      np.array_split(np.array(encoded, object), 8),
     ):
       pass
   yield len(order)
@@ -91,7 +98,9 @@ def mtface(options: Any) -> Iterator[int]:
 
   source = load_source(options.source, options.data_dir, store='stream')
   mixture = make_mixture('proportional', [source], seed=0, batch_size=options.batch)
-  batches = load_batches(BatchSource([source], mixture, options.batch), 0, options.images // options.batch)
+  batches = load_batches(
+    BatchSource([source], mixture, options.batch), 0, options.images // options.batch
+  )
   yield from _counted(batch['position'] for batch in batches)
 
 
@@ -99,7 +108,9 @@ def grain(options: Any, workers: int = 0) -> Iterator[int]:
   import grain
 
   data = grain.MapDataset.source(Records(options)).batch(options.batch)
-  reading = grain.ReadOptions(num_threads=options.cores if not workers else 1, prefetch_buffer_size=4)
+  reading = grain.ReadOptions(
+    num_threads=options.cores if not workers else 1, prefetch_buffer_size=4
+  )
   stream = data.to_iter_dataset(reading)
   if workers:
     stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
@@ -111,7 +122,9 @@ def torch(options: Any) -> Iterator[int]:
 
   workers = options.cores if options.cores > 1 else 0
   start = 'spawn' if workers else None  # array_record's threads do not survive a fork
-  loader = DataLoader(Records(options), options.batch, num_workers=workers, multiprocessing_context=start)
+  loader = DataLoader(
+    Records(options), options.batch, num_workers=workers, multiprocessing_context=start
+  )
   yield from _counted(batch['position'] for batch in loader)
 
 
@@ -132,7 +145,9 @@ MEASURED: dict[str, Callable[..., Iterator[int]]] = {
 
 
 def measure(options: Any) -> None:
-  """In a process of its own: prints {'wall': images/s, 'cpu': images per second of processor time}."""
+  """In a process of its own: prints {'wall': images/s, 'cpu': images per second
+  of processor time}.
+  """
   from absl import flags
 
   flags.FLAGS.mark_as_parsed()  # grain's
@@ -145,7 +160,13 @@ def measure(options: Any) -> None:
   collected = list(counts)  # ends workers, whose time counts when they have ended
   assert not collected
   print(
-    json.dumps({'wall': images / seconds, 'cpu': images / max(_cpu() - cpu, 1e-9), 'threads': threading.active_count()})
+    json.dumps(
+      {
+        'wall': images / seconds,
+        'cpu': images / max(_cpu() - cpu, 1e-9),
+        'threads': threading.active_count(),
+      }
+    )
   )
 
 
@@ -155,7 +176,9 @@ def _cpu() -> float:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--data_dir', required=True)
   parser.add_argument('--source', default='synthetic_faces/people_rgb224_10000:train')
   parser.add_argument('--images', type=int, default=4096)
@@ -163,7 +186,11 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument('--cores', type=int, default=0, help='of --measure')
   parser.add_argument('--measure', choices=ROWS, help='one row, in this process')
-  parser.add_argument('--torch-python', default='', help='of an environment with PyTorch; without, its row is left out')
+  parser.add_argument(
+    '--torch-python',
+    default='',
+    help='of an environment with PyTorch; without, its row is left out',
+  )
   options = parser.parse_args()
   if options.measure:
     measure(options)
@@ -174,19 +201,35 @@ def main() -> None:
     for cores in (1, 2):
       for row in rows:
         python = options.torch_python if row == 'torch' else sys.executable
-        given = [f'--{key}={getattr(options, key)}' for key in ('data_dir', 'source', 'images', 'batch')]
-        command = [python, '-m', 'benchmarks.decoding', *given, f'--measure={row}', f'--cores={cores}']
-        line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        given = [
+          f'--{key}={getattr(options, key)}' for key in ('data_dir', 'source', 'images', 'batch')
+        ]
+        command = [
+          python,
+          '-m',
+          'benchmarks.decoding',
+          *given,
+          f'--measure={row}',
+          f'--cores={cores}',
+        ]
+        line = subprocess.run(
+          command, check=True, capture_output=True, text=True
+        ).stdout.splitlines()[-1]
         found.setdefault((row, cores), []).append(json.loads(line))
         print(f'{row} {cores}: {line}', file=sys.stderr, flush=True)
   print(
-    f'{platform.machine()}, {os.cpu_count()} cores, {options.source}, batches of {options.batch}, {options.images} images'
+    f'{platform.machine()}, {os.cpu_count()} cores, {options.source}, batches of {options.batch}, '
+    f'{options.images} images'
   )
-  print('\n| | cores | images/s, wall: median (min - max) | images/s of processor time |\n|---|---|---|---|')
+  print(
+    '\n| | cores | images/s, wall: median (min - max) | images/s of processor time '
+    '|\n|---|---|---|---|'
+  )
   for (row, cores), of_rounds in found.items():
     wall, cpu = ([x[key] for x in of_rounds] for key in ('wall', 'cpu'))
     print(
-      f'| {row} | {cores} | {statistics.median(wall):,.0f} ({min(wall):,.0f} - {max(wall):,.0f}) | {statistics.median(cpu):,.0f} |'
+      f'| {row} | {cores} | {statistics.median(wall):,.0f} ({min(wall):,.0f} - {max(wall):,.0f}) | '
+      f'{statistics.median(cpu):,.0f} |'
     )
 
 

@@ -1,8 +1,10 @@
-"""Depthwise convolutions on a CPU: XLA's operator against ours (mtface/models/depthwise.py), layer by layer and in a whole network.
+"""Depthwise convolutions on a CPU: XLA's operator against ours (mtface/models/depthwise.py), layer
+by layer and in a whole network.
 
     python benchmarks/depthwise.py [--network=efficientnet] [--size=64] [--batch=16] [--runs=5]
 
-CPU time of the process, the least of the runs: other work on the machine lengthens it little. Prints Markdown tables.
+CPU time of the process, the least of the runs: other work on the machine lengthens it little.
+Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -20,8 +22,15 @@ from mtface.models import depthwise, mobile
 from mtface.models.network import abstract_network
 from mtface.tasks import get_task
 
-# Batch, size, channels, kernel, stride: layers of EfficientNet-B0 at 224x224, and of MobileNet's first.
-LAYERS = ((4, 112, 32, 3, 1), (4, 112, 96, 3, 2), (4, 56, 144, 5, 2), (4, 28, 240, 5, 1), (4, 14, 672, 5, 1))
+# Batch, size, channels, kernel, stride: layers of EfficientNet-B0 at 224x224, and of MobileNet's
+# first.
+LAYERS = (
+  (4, 112, 32, 3, 1),
+  (4, 112, 96, 3, 2),
+  (4, 56, 144, 5, 2),
+  (4, 28, 240, 5, 1),
+  (4, 14, 672, 5, 1),
+)
 KINDS = {'XLA': depthwise.xla_depthwise_conv, 'ours': depthwise.depthwise_conv}
 
 
@@ -46,9 +55,13 @@ def layer_row(layer: tuple[int, ...], runs: int) -> str:
   for convolve in KINDS.values():
 
     def gradients(x, kernel, convolve=convolve):
-      return jax.grad(lambda x, kernel: jnp.sum(convolve(x, kernel, stride) ** 2), (0, 1))(x, kernel)
+      return jax.grad(lambda x, kernel: jnp.sum(convolve(x, kernel, stride) ** 2), (0, 1))(
+        x, kernel
+      )
 
-    forward = cpu_ms(lambda x, kernel, convolve=convolve: convolve(x, kernel, stride), x, kernel, runs=runs)[0]
+    forward = cpu_ms(
+      lambda x, kernel, convolve=convolve: convolve(x, kernel, stride), x, kernel, runs=runs
+    )[0]
     cells += [f'{forward:.1f}', f'{cpu_ms(gradients, x, kernel, runs=runs)[0]:.1f}']
   return f'| {batch}x{size}x{size}x{channels}, {k}x{k}, stride {stride} | {" | ".join(cells)} |'
 
@@ -69,20 +82,30 @@ def network_row(name: str, size: int, batch: int, runs: int, kind: str) -> str:
   with mock.patch.object(mobile, 'depthwise_conv', KINDS[kind]):
     forward, _ = cpu_ms(network.scores, params, stats, x, runs=runs)
     step, seconds = cpu_ms(jax.grad(loss, has_aux=True), params, x, runs=runs)
-  return f'| {name}, {batch}x{size}x{size}, {kind} | {forward / batch:.1f} | {step / batch:.1f} | {seconds:.0f} |'
+  return (
+    f'| {name}, {batch}x{size}x{size}, {kind} | {forward / batch:.1f} | {step / batch:.1f} | '
+    f'{seconds:.0f} |'
+  )
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--network', default='efficientnet')
   parser.add_argument('--size', type=int, default=64)
   parser.add_argument('--batch', type=int, default=16)
   parser.add_argument('--runs', type=int, default=5)
   args = parser.parse_args()
-  print('| layer | XLA forward, CPU ms | XLA gradients | ours forward | ours gradients |\n|---|---|---|---|---|')
+  print(
+    '| layer | XLA forward, CPU ms | XLA gradients | ours forward | ours gradients '
+    '|\n|---|---|---|---|---|'
+  )
   for layer in LAYERS:
     print(layer_row(layer, args.runs), flush=True)
-  print('\n| network | forward, CPU ms an image | forward and backward | compile s |\n|---|---|---|---|')
+  print(
+    '\n| network | forward, CPU ms an image | forward and backward | compile s |\n|---|---|---|---|'
+  )
   for kind in KINDS:
     print(network_row(args.network, args.size, args.batch, args.runs, kind), flush=True)
 

@@ -1,6 +1,8 @@
-"""A small network on as many synthetic faces of 224x224 as the argument says: `--config=benchmarks/large_config.py:300000`.
+"""A small network on as many synthetic faces of 224x224 as the argument says:
+`--config=benchmarks/large_config.py:300000`.
 
-For what grows with the size of a set: memory, the time to the first step, the loader. The network is small, so that the loader shows.
+For what grows with the size of a set: memory, the time to the first step, the loader. The network
+is small, so that the loader shows.
 """
 
 from mtface.config.schema import experiment, model, source, task
@@ -11,8 +13,12 @@ def get_config(faces='300000'):
   config.name = f'large:{faces}'
   config.tasks.gender = task()
   config.tasks.age_years = task()
-  config.sources.people = source(f'synthetic_faces/people_rgb224_{faces}:train', 'gender', 'age_years')
-  config.evaluation.sets.people = source(f'synthetic_faces/people_rgb224_{faces}:test', 'gender', 'age_years')
+  config.sources.people = source(
+    f'synthetic_faces/people_rgb224_{faces}:train', 'gender', 'age_years'
+  )
+  config.evaluation.sets.people = source(
+    f'synthetic_faces/people_rgb224_{faces}:test', 'gender', 'age_years'
+  )
   config.model = model('mobilenet', width=0.125)
   config.image_shape = (224, 224, 3)
   config.augment.rotate, config.augment.pad = 0.0, 14

@@ -1,13 +1,17 @@
-"""Milliseconds an image, as Savchenko 2021's Table 3 has them: one image at a time on one core; in JAX, and in onnxruntime.
+"""Milliseconds an image, as Savchenko 2021's Table 3 has them: one image at a time on one core; in
+JAX, and in onnxruntime.
 
-    make bench-latency      # in the environment of the parity tests, which has PyTorch and onnxruntime
+    make bench-latency      # in the parity tests' environment: it has PyTorch and onnxruntime
     .venv-parity/bin/python benchmarks/latency.py [--models=bknet,rexnet] [--runs=50] [--cores=1]
-    python benchmarks/latency.py --paper=rohani2023 [--runs=20]     # Rohani 2023's Table 3: A, B and C on batches of 128, JAX alone
+    # Rohani 2023's Table 3: A, B and C on batches of 128, JAX alone
+    python benchmarks/latency.py --paper=rohani2023 [--runs=20]
 
-A network gets its initial weights, is written by `export_weights`, loaded into timm's network (BKNet: into a small PyTorch module below),
-and exported to ONNX from there; scores of both sides must be equal to 1e-3 of the largest. JAX's and onnxruntime's runs alternate, so that
-other work on the machine falls on both. Times are CPU time of the process, which other work lengthens least, with the middle half of the
-runs in brackets; then the clock's. Prints a Markdown table of medians; benchmarks/README.md keeps results.
+A network gets its initial weights, is written by `export_weights`, loaded into timm's network
+(BKNet: into a small PyTorch module below), and exported to ONNX from there; scores of both sides
+must be equal to 1e-3 of the largest. JAX's and onnxruntime's runs alternate, so that other work on
+the machine falls on both. Times are CPU time of the process, which other work lengthens least, with
+the middle half of the runs in brackets; then the clock's. Prints a Markdown table of medians;
+benchmarks/README.md keeps results.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ import pathlib
 import tempfile
 import time
 
-# Name, image, timm's name, the paper's milliseconds (Table 3: one laptop CPU) and parameters in millions.
+# Name, image, timm's name, the paper's milliseconds (Table 3: one laptop CPU) and parameters in
+# millions.
 ROWS = {
   'bknet': ((48, 48, 1), None, None, None),
   'mobilenet': ((224, 224, 3), 'mobilenetv1_100', 40.6, 3.2),
@@ -26,7 +31,8 @@ ROWS = {
   'rexnet': ((224, 224, 3), 'rexnet_150', 104.0, 8.3),
 }
 TASK = 'emotion8'
-# Rohani 2023, Table 3: parameters, "execution time (s)", "Fps". Their product is 128: the time is of one batch.
+# Rohani 2023, Table 3: parameters, "execution time (s)", "Fps". Their product is 128: the time is
+# of one batch.
 ROHANI = {'A': (2418146, 6.23, 20.54), 'B': (3731946, 9.62, 13.30), 'C': (3953130, 10.19, 12.56)}
 BATCH = 128
 
@@ -37,7 +43,9 @@ def use_cores(number: int) -> None:
 
 
 def random_network(name, shape):
-  """(config.model, network, parameters, statistics), parameters from the network's own initialisation."""
+  """(config.model, network, parameters, statistics), parameters from the network's own
+  initialisation.
+  """
   import jax
 
   from mtface.config.schema import model
@@ -58,7 +66,12 @@ def torch_bknet(arrays):
     return torch.from_numpy(arrays[path])
 
   def norm(layer, prefix):
-    for ours, theirs in (('scale', 'weight'), ('bias', 'bias'), ('mean', 'running_mean'), ('var', 'running_var')):
+    for ours, theirs in (
+      ('scale', 'weight'),
+      ('bias', 'bias'),
+      ('mean', 'running_mean'),
+      ('var', 'running_var'),
+    ):
       getattr(layer, theirs).data.copy_(tensor(f'{prefix}/{ours}'))
     return layer
 
@@ -111,9 +124,13 @@ def onnx_session(name, config, params, stats, shape, folder):
   else:
     export_weights(params, stats, weights, config, classifier=TASK)
     module = timm.create_model(ROWS[name][1], num_classes=get_task(TASK).num_classes)
-    module.load_state_dict({key: torch.from_numpy(x) for key, x in read_torch(weights).items()}, strict=True)
+    module.load_state_dict(
+      {key: torch.from_numpy(x) for key, x in read_torch(weights).items()}, strict=True
+    )
   example = torch.zeros(1, shape[2], *shape[:2])
-  torch.onnx.export(module.eval(), (example,), path, input_names=['images'], output_names=['scores'], dynamo=False)
+  torch.onnx.export(
+    module.eval(), (example,), path, input_names=['images'], output_names=['scores'], dynamo=False
+  )
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = options.inter_op_num_threads = 1
   return onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
@@ -153,11 +170,16 @@ def measure(name: str, runs: int, folder: pathlib.Path) -> str:
   millions = sum(x.size for x in jax.tree.leaves(trunk)) / 1e6
   size = 'x'.join(map(str, shape))
   paper = f'{paper_ms} | {paper_millions}' if paper_ms else '- | -'
-  return f'| {name} | {size} | {millions:.3f} | {cells[0]} | {cells[1]} | {error:.0e} | {compiled:.0f} | {paper} |'
+  return (
+    f'| {name} | {size} | {millions:.3f} | {cells[0]} | {cells[1]} | {error:.0e} | '
+    f'{compiled:.0f} | {paper} |'
+  )
 
 
 def measure_rohani(runs: int) -> None:
-  """Prints the rows of Rohani 2023's Table 3; the three networks take turns, so that other work on the machine falls on all."""
+  """Prints the rows of Rohani 2023's Table 3; the three networks take turns, so that other work on
+  the machine falls on all.
+  """
   import jax
   import numpy as np
 
@@ -170,10 +192,16 @@ def measure_rohani(runs: int) -> None:
   calls, counts = {}, {}
   for letter in ROHANI:
     config = load_config(f'rohani2023:{letter}')
-    network, params, stats = make_network(config.model, list(tasks_of(config).values()), config.image_shape, 0)
-    counts[letter] = sum(size for path, _, size in parameter_table(params) if not is_batch_norm(path))
+    network, params, stats = make_network(
+      config.model, list(tasks_of(config).values()), config.image_shape, 0
+    )
+    counts[letter] = sum(
+      size for path, _, size in parameter_table(params) if not is_batch_norm(path)
+    )
     compiled = jax.jit(network.scores).lower(params, stats, images).compile()
-    calls[letter] = lambda compiled=compiled, held=(params, stats): jax.device_get(compiled(*held, images))
+    calls[letter] = lambda compiled=compiled, held=(params, stats): jax.device_get(
+      compiled(*held, images)
+    )
     calls[letter]()
   times: dict[str, list[list[float]]] = {letter: [] for letter in calls}
   for _ in range(runs):
@@ -183,13 +211,17 @@ def measure_rohani(runs: int) -> None:
       end = time.process_time(), time.perf_counter()
       times[letter].append([1000 * (b - a) for a, b in zip(begin, end, strict=True)])
   print(
-    f'| network | parameters | ms a batch of {BATCH}: CPU; clock | images a CPU second | paper: parameters | s | fps |'
+    f'| network | parameters | ms a batch of {BATCH}: CPU; clock | images a CPU second | paper: '
+    'parameters | s | fps |'
   )
   print('|---|---|---|---|---|---|---|')
   for letter, (paper_count, seconds, fps) in ROHANI.items():
     cell = _cell(np.percentile(times[letter], (50, 25, 75), axis=0))
     rate = 1000 * BATCH / np.median(times[letter], axis=0)[0]
-    print(f'| {letter} | {counts[letter]:,} | {cell} | {rate:.0f} | {paper_count:,} | {seconds:.2f} | {fps:.2f} |')
+    print(
+      f'| {letter} | {counts[letter]:,} | {cell} | {rate:.0f} | {paper_count:,} | {seconds:.2f} | '
+      f'{fps:.2f} |'
+    )
 
 
 def _cell(percentiles) -> str:
@@ -198,7 +230,9 @@ def _cell(percentiles) -> str:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--paper', default='savchenko2021', choices=('savchenko2021', 'rohani2023'))
   parser.add_argument('--models', default=','.join(ROWS))
   parser.add_argument('--runs', type=int, default=100)
@@ -209,7 +243,9 @@ def main() -> None:
     measure_rohani(args.runs)
     return
   times = 'JAX: CPU ms; clock | onnxruntime: CPU ms; clock'
-  print(f'| network | image | parameters, M | {times} | difference | compile s | paper: ms | paper: M |')
+  print(
+    f'| network | image | parameters, M | {times} | difference | compile s | paper: ms | paper: M |'
+  )
   print('|---|---|---|---|---|---|---|---|---|', flush=True)
   with tempfile.TemporaryDirectory() as folder:
     for name in args.models.split(','):

@@ -1,13 +1,16 @@
 """Runs a command with a limited amount of memory, and says how much it took.
 
-    python -m benchmarks.limited --gigabytes=4 -- mtface build synthetic_faces/people_rgb224_300000 --data_dir=...
+    python -m benchmarks.limited --gigabytes=4 -- mtface build synthetic_faces/people_rgb224_300000
+    --data_dir=...
 
-The command and all its children are put into a memory control group of their own (Linux, as root): the kernel ends them if they need
-more, page cache included, which it gives back first. What is printed at the end as one line of JSON:
+The command and all its children are put into a memory control group of their own (Linux, as root):
+the kernel ends them if they need more, page cache included, which it gives back first. What is
+printed at the end as one line of JSON:
 
     seconds     wall time
     exit        the command's exit code
-    anonymous   the most that all processes together held at a time of memory that cannot be read back from a file, in MB (sampled)
+    anonymous   the most that all processes together held at a time of memory that cannot be read
+                back from a file, in MB (sampled)
     limit_hits  how often the kernel had to give back page cache to stay within the limit
 """
 
@@ -34,9 +37,13 @@ class Group:
     self._folder = (_V1 if self._v1 else _V2) / f'limited-{os.getpid()}'
     try:
       self._folder.mkdir()
-      (self._folder / ('memory.limit_in_bytes' if self._v1 else 'memory.max')).write_text(str(limit))
+      (self._folder / ('memory.limit_in_bytes' if self._v1 else 'memory.max')).write_text(
+        str(limit)
+      )
     except OSError as error:
-      sys.exit(f'{self._folder}: no control group can be made ({error.strerror}); run as root, on Linux')
+      sys.exit(
+        f'{self._folder}: no control group can be made ({error.strerror}); run as root, on Linux'
+      )
 
   def enter(self) -> None:
     """Moves the calling process into the group."""
@@ -51,7 +58,11 @@ class Group:
     """How often an allocation met the limit."""
     if self._v1:
       return int((self._folder / 'memory.failcnt').read_text())
-    return int(dict(line.split() for line in (self._folder / 'memory.events').read_text().splitlines())['max'])
+    return int(
+      dict(line.split() for line in (self._folder / 'memory.events').read_text().splitlines())[
+        'max'
+      ]
+    )
 
   def remove(self) -> None:
     """Removes the group, whose processes end by now."""
@@ -63,7 +74,9 @@ class Group:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--gigabytes', type=float, default=4.0)
   parser.add_argument('command', nargs='+')
   options = parser.parse_args()

@@ -1,11 +1,14 @@
 """How long training waits for a checkpoint that is written while it goes on, as a share of a step.
 
-    python -m benchmarks.save_stall [--config=sang2017:A2,gender=utkface] [--batch_size=64] [--rounds=8] [--folder=...]
+    python -m benchmarks.save_stall [--config=sang2017:A2,gender=utkface] [--batch_size=64]
+    [--rounds=8] [--folder=...]
 
-Runs steps as the training loop does, one dispatched while another one runs. In every round one step is followed by the save that the loop
-makes there (a look for infinities, the checksum, the copy from the device; the writing goes on in threads), and so many are not that the
-writing has ended before the next save. Prints the seconds of a step without and with a save, of the parts of the save that hold the loop
-up, of the steps beside which the writing goes on, and of the writing. Sources are random pixels; the state is the real one.
+Runs steps as the training loop does, one dispatched while another one runs. In every round one step
+is followed by the save that the loop makes there (a look for infinities, the checksum, the copy
+from the device; the writing goes on in threads), and so many are not that the writing has ended
+before the next save. Prints the seconds of a step without and with a save, of the parts of the save
+that hold the loop up, of the steps beside which the writing goes on, and of the writing. Sources
+are random pixels; the state is the real one.
 """
 
 from __future__ import annotations
@@ -50,11 +53,17 @@ class Loop:
 
   def __init__(self, config, mesh):
     tasks, sources = {name: get_task(name) for name in config.tasks}, stand_ins(config)
-    network, params, stats = make_network(config.model, list(tasks.values()), config.image_shape, config.seed)
+    network, params, stats = make_network(
+      config.model, list(tasks.values()), config.image_shape, config.seed
+    )
     optimizer = make_optimizer(config.optimizer, 1000)
     mixture = make_mixture(config.mixture, sources, seed=0, batch_size=config.batch_size)
-    self._batches = to_devices(load_batches(BatchSource(sources, mixture, config.batch_size), 0, 10**9), mesh)
-    self._step = jit_state_step(make_step(network, optimizer, tasks, config, {}), mesh, everywhere(mesh))
+    self._batches = to_devices(
+      load_batches(BatchSource(sources, mixture, config.batch_size), 0, 10**9), mesh
+    )
+    self._step = jit_state_step(
+      make_step(network, optimizer, tasks, config, {}), mesh, everywhere(mesh)
+    )
     self.state = place(new_state(params, stats, optimizer), everywhere(mesh))
     self._tally = place(new_tally(tasks), everywhere(mesh))
     self.steps = 0
@@ -79,7 +88,9 @@ def save(loop: Loop, checkpoints: Checkpoints, times: Times) -> None:
 
 
 def round_of_steps(loop: Loop, checkpoints: Checkpoints, times: Times, steps: int) -> None:
-  """Steps without a save, a step with one, steps beside its writing, and the rest of the writing."""
+  """Steps without a save, a step with one, steps beside its writing, and the
+  rest of the writing.
+  """
   for kind, saves in [*[('step without', False)] * steps, ('step with a save', True)]:
     with timed(times, kind):
       loop.step()
@@ -92,7 +103,9 @@ def round_of_steps(loop: Loop, checkpoints: Checkpoints, times: Times, steps: in
     with timed(times, 'step beside the writing'):
       loop.step()
       loop.wait()
-  times.setdefault('writing', []).append(folder.stat().st_ctime - saved)  # when it got its final name
+  times.setdefault('writing', []).append(
+    folder.stat().st_ctime - saved
+  )  # when it got its final name
   checkpoints.wait()
 
 
@@ -104,12 +117,16 @@ def row(name: str, values: list[float], step: float) -> str:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--config', default='sang2017:A2,gender=utkface')
   parser.add_argument('--batch_size', type=int, default=64)
   parser.add_argument('--rounds', type=int, default=8)
   parser.add_argument('--steps', type=int, default=6, help='steps without a save, in each round')
-  parser.add_argument('--folder', default='', help='where checkpoints are written; default: a temporary one')
+  parser.add_argument(
+    '--folder', default='', help='where checkpoints are written; default: a temporary one'
+  )
   args = parser.parse_args()
   config, mesh = load_config(args.config), make_mesh()
   config.batch_size = args.batch_size
@@ -128,7 +145,10 @@ def main() -> None:
       size = sum(path.stat().st_size for path in last.rglob('*') if path.is_file())
   arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(loop.state))
   step = statistics.median(times['step without'])
-  print(f'{args.config}, batch {args.batch_size}, {jax.devices()[0].device_kind} x {mesh.size}, jax {jax.__version__}')
+  print(
+    f'{args.config}, batch {args.batch_size}, {jax.devices()[0].device_kind} x {mesh.size}, jax '
+    f'{jax.__version__}'
+  )
   print(f'state {arrays:,} bytes, checkpoint {size:,} bytes\n')
   print('| | times | median ms | spread ms | of a step |\n|---|---|---|---|---|')
   for name in (

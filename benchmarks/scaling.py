@@ -1,4 +1,5 @@
-"""Reckons how well data parallelism scales, from bytes (benchmarks/communication.py), FLOPs and published link speeds. Measures nothing.
+"""Reckons how well data parallelism scales, from bytes (benchmarks/communication.py), FLOPs and
+published link speeds. Measures nothing.
 
 python benchmarks/scaling.py
 """
@@ -12,8 +13,13 @@ MODELS = {
   'VGG-16, 224x224': (138_000_000, 31.0, 0.30),
 }
 PEAK = 989e12  # FLOP/s, bf16 dense, NVIDIA H100 SXM data sheet
-NVLINK, NETWORK = 450e9, 50e9  # bytes/s in one direction: NVLink 4, and a 400 Gb/s InfiniBand NDR port for each GPU
-LATENCY = 20e-6  # s for each all-reduce operation of XLA's combined gradients, of which there are this many in a step
+NVLINK, NETWORK = (
+  450e9,
+  50e9,
+)  # bytes/s in one direction: NVLink 4, and a 400 Gb/s InfiniBand NDR port for each GPU
+# s for each all-reduce operation of XLA's combined gradients, of which there are this many in a
+# step
+LATENCY = 20e-6
 OPERATIONS = 31
 NODE = 8
 
@@ -25,7 +31,9 @@ def step_seconds(model: str, per_device: int) -> float:
 
 
 def all_reduce_seconds(model: str, devices: int) -> float:
-  """Time of adding up float32 gradients by a ring, nothing of it hidden behind the backward pass."""
+  """Time of adding up float32 gradients by a ring, nothing of it hidden behind
+  the backward pass.
+  """
   parameters, _, _ = MODELS[model]
   link = NVLINK if devices <= NODE else NETWORK
   return 2 * (devices - 1) / devices * 4 * parameters / link + OPERATIONS * LATENCY
@@ -39,7 +47,8 @@ def efficiency(model: str, devices: int, per_device: int) -> float:
 
 def main() -> None:
   print(
-    '| model | images a device | 8 | 64 | 1024 | images a device for 90% at 8 / 64 / 1024 |\n|---|---|---|---|---|---|'
+    '| model | images a device | 8 | 64 | 1024 | images a device for 90% at 8 / 64 / 1024 '
+    '|\n|---|---|---|---|---|---|'
   )
   for model in MODELS:
     for per_device in (16, 128, 1024):

@@ -1,9 +1,12 @@
-"""What building, describing, training and evaluating take as a set grows: memory and time, in a limited amount of memory.
+"""What building, describing, training and evaluating take as a set grows: memory and time, in a
+limited amount of memory.
 
-    python -m benchmarks.set_sizes --data_dir=... --workdir=... --faces=10000,30000,100000,300000 --gigabytes=4
+    python -m benchmarks.set_sizes --data_dir=... --workdir=... --faces=10000,30000,100000,300000
+    --gigabytes=4
 
-Each command runs in a control group of its own (benchmarks/limited.py; Linux, as root). `first step` is a training of two steps: start,
-checks, compilation and the first batches. Sets that are built already are taken as they are, and their row says so.
+Each command runs in a control group of its own (benchmarks/limited.py; Linux, as root). `first
+step` is a training of two steps: start, checks, compilation and the first batches. Sets that are
+built already are taken as they are, and their row says so.
 """
 
 from __future__ import annotations
@@ -20,7 +23,16 @@ CONFIG = 'benchmarks/large_config.py'
 
 def limited(gigabytes: float, *command: str) -> dict[str, float]:
   """Runs `mtface COMMAND` with limited memory; what benchmarks/limited.py says of it."""
-  line = [sys.executable, '-m', 'benchmarks.limited', f'--gigabytes={gigabytes}', '--', sys.executable, '-m', 'mtface']
+  line = [
+    sys.executable,
+    '-m',
+    'benchmarks.limited',
+    f'--gigabytes={gigabytes}',
+    '--',
+    sys.executable,
+    '-m',
+    'mtface',
+  ]
   print('$ mtface', *command, file=sys.stderr, flush=True)
   done = subprocess.run([*line, *command], stdout=subprocess.PIPE, text=True)
   sys.stderr.write(done.stdout)
@@ -43,13 +55,22 @@ def measure(faces: int, options: argparse.Namespace) -> list[dict[str, object]]:
     add('build', 'build', name, data)
   add('describe', 'describe', config, data)
   add('first step', 'train', config, data, f'--workdir={run}/two', '--config.duration=2 steps')
-  add('train', 'train', config, data, f'--workdir={run}/run', f'--config.duration={options.steps} steps')
+  add(
+    'train',
+    'train',
+    config,
+    data,
+    f'--workdir={run}/run',
+    f'--config.duration={options.steps} steps',
+  )
   add('evaluate', 'evaluate', data, f'--workdir={run}/run', '--checkpoint=last', '--predictions')
   return rows
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--data_dir', required=True)
   parser.add_argument('--workdir', required=True)
   parser.add_argument('--faces', default='10000,30000')
@@ -60,7 +81,9 @@ def main() -> None:
   for faces in map(int, options.faces.split(',')):
     for row in measure(faces, options):
       print(
-        f'| {faces:,} | {row["what"]} | {row["seconds"]} | {row["anonymous"]:,} | {row["limit_hits"]:,} |', flush=True
+        f'| {faces:,} | {row["what"]} | {row["seconds"]} | {row["anonymous"]:,} | '
+        f'{row["limit_hits"]:,} |',
+        flush=True,
       )
 
 

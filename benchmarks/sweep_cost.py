@@ -1,10 +1,11 @@
 """What a sweep over checkpoints costs beside the evaluation of the images itself.
 
-    python benchmarks/sweep_cost.py --workdir=... --data_dir=... [--on=fer2013_public,fer2013_private,genki4k]
+    python benchmarks/sweep_cost.py --workdir=... --data_dir=...
+    [--on=fer2013_public,fer2013_private,genki4k]
 
-Times `mtface sweep` of a copy of the run that has measured nothing, as a whole process, and, before and after it, one compiled network
-over the same images in memory. The ratio of the first to (checkpoints * the second) is what starting, loading, compiling, restoring and
-writing add.
+Times `mtface sweep` of a copy of the run that has measured nothing, as a whole process, and, before
+and after it, one compiled network over the same images in memory. The ratio of the first to
+(checkpoints * the second) is what starting, loading, compiling, restoring and writing add.
 """
 
 from __future__ import annotations
@@ -34,14 +35,20 @@ def seconds_of_images(workdir: pathlib.Path, data_dir: str, on: list[str]) -> tu
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--workdir', required=True, help='of a trained run')
   parser.add_argument('--data_dir', required=True)
-  parser.add_argument('--on', default='fer2013_public,fer2013_private,genki4k', help='sets, with commas')
+  parser.add_argument(
+    '--on', default='fer2013_public,fer2013_private,genki4k', help='sets, with commas'
+  )
   args = parser.parse_args()
   on = args.on.split(',')
   workdir = pathlib.Path(tempfile.mkdtemp(prefix='mtface-sweep-')) / 'run'
-  shutil.copytree(args.workdir, workdir, ignore=shutil.ignore_patterns('results.json', 'sweep', 'predictions'))
+  shutil.copytree(
+    args.workdir, workdir, ignore=shutil.ignore_patterns('results.json', 'sweep', 'predictions')
+  )
 
   before, images = seconds_of_images(workdir, args.data_dir, on)
   command = ['sweep', f'--workdir={workdir}', f'--data_dir={args.data_dir}', f'--on={args.on}']
@@ -52,9 +59,13 @@ def main() -> None:
 
   checkpoints = len(list((workdir / 'checkpoints' / 'main').glob('[0-9]' * 9)))
   once = (before + after) / 2
-  print(f'{checkpoints} checkpoints x {len(on)} sets, {images:,} images: sweep {sweep:.1f} s as a whole process')
   print(
-    f'the images alone: {once:.2f} s a checkpoint ({before:.2f} before, {after:.2f} after), {images / once:,.0f} images/s'
+    f'{checkpoints} checkpoints x {len(on)} sets, {images:,} images: sweep {sweep:.1f} s as a '
+    'whole process'
+  )
+  print(
+    f'the images alone: {once:.2f} s a checkpoint ({before:.2f} before, {after:.2f} after), '
+    f'{images / once:,.0f} images/s'
   )
   print(f'ratio: {sweep / (checkpoints * once):.2f}')
   shutil.rmtree(workdir.parent)

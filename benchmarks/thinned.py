@@ -1,9 +1,10 @@
-"""Prepared sets of the papers' sizes whose pictures are all one small JPEG: for what grows with the number of faces, not with their pixels.
+"""Prepared sets of the papers' sizes whose pictures are all one small JPEG: for what grows with the
+number of faces, not with their pixels.
 
     python -m benchmarks.thinned --data_dir=... vggface2/rgb224 train=3067564 test=243722
 
-The records have the form that the set's builder declares, made-up labels, subjects and ids in equal shares, and a picture of a few hundred
-bytes. Nothing can be learnt from them.
+The records have the form that the set's builder declares, made-up labels, subjects and ids in equal
+shares, and a picture of a few hundred bytes. Nothing can be learnt from them.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ def write(name: str, splits: dict[str, int], data_dir: pathlib.Path) -> pathlib.
       writer.close()
     infos.append({'name': split, 'shardLengths': [str(n) for n in shards], 'numBytes': '0'})
   builder.info.features.save_config(str(folder))
-  head = {'name': builder.name, 'version': str(builder.version), 'configName': builder.builder_config.name}
-  (folder / 'dataset_info.json').write_text(json.dumps(head | {'fileFormat': 'array_record', 'splits': infos}))
+  head = {
+    'name': builder.name,
+    'version': str(builder.version),
+    'configName': builder.builder_config.name,
+  }
+  (folder / 'dataset_info.json').write_text(
+    json.dumps(head | {'fileFormat': 'array_record', 'splits': infos})
+  )
   return folder
 
 
@@ -60,10 +67,16 @@ def _records(builder, split, count):
   image = encode_jpeg(picture) if builder.builder_config.encoded else picture
   labels = {task.kind: np.zeros(task.label_shape, int) if task.multi_label else 0 for task in tasks}
   form = RecordForm(
-    builder.name, tuple(builder.task_names()), builder.HAS_SUBJECT, builder.HAS_LANDMARKS, tuple(attributes)
+    builder.name,
+    tuple(builder.task_names()),
+    builder.HAS_SUBJECT,
+    builder.HAS_LANDMARKS,
+    tuple(attributes),
   )
   face = Face('id', image, labels=labels, subject='nobody', attributes=attributes)
-  example = tf_example_pb2.Example.FromString(features.serialize_example(features.encode_example(form.record(face))))
+  example = tf_example_pb2.Example.FromString(
+    features.serialize_example(features.encode_example(form.record(face)))
+  )
   fields = example.features.feature
   stored, encoded = fields['image'].bytes_list.value[0], builder.builder_config.encoded
   for i in progress(range(count), f'{builder.name} {split}', total=count):
@@ -87,13 +100,17 @@ def _blank(feature):
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--data_dir', type=pathlib.Path, required=True)
   parser.add_argument('name', help='SET/CONFIG')
   parser.add_argument('splits', nargs='+', help='SPLIT=COUNT')
   options = parser.parse_args()
   cv2.setNumThreads(1)
-  splits = {split: int(count) for split, _, count in (item.partition('=') for item in options.splits)}
+  splits = {
+    split: int(count) for split, _, count in (item.partition('=') for item in options.splits)
+  }
   print(write(options.name, splits, options.data_dir))
 
 

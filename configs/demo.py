@@ -1,10 +1,12 @@
-"""The demo: smile, emotion, gender and age group from three partly labelled synthetic sources, in a few minutes on two cores.
+"""The demo: smile, emotion, gender and age group from three partly labelled synthetic sources, in a
+few minutes on two cores.
 
     mtface train --config=demo --data_dir=... --workdir=...
 
-`make demo` does everything: it builds the sets, trains, evaluates and draws. The network is BKNet at half width. The recipe is
-`use_fast_recipe`'s with a lower rate: up to 0.05, some runs never leave chance on these small and noisy sets.
-Test accuracies and times of a run are in docs/results.md.
+`make demo` does everything: it builds the sets, trains, evaluates and draws. The network is BKNet
+at half width. The recipe is `use_fast_recipe`'s with a lower rate: up to 0.05, some runs never
+leave chance on these small and noisy sets. Test accuracies and times of a run are in
+docs/results.md.
 """
 
 from mtface.config.arguments import use_fast_recipe

@@ -1,39 +1,55 @@
 """Sang, Cuong, Thieu 2017: smile, emotion and gender in one network (MTL-BKNet).
 
-    mtface crossval --config=sang2017:A4 --data_dir=... --workdir=...      # a row of Table 2: 4 folds, mean and spread, beside the paper's
+    mtface crossval --config=sang2017:A4 --data_dir=... --workdir=...      # a row of Table 2: 4
+                                                                           folds, mean and spread,
+                                                                           beside the paper's
     mtface train    --config=sang2017:A4,fold=2 --data_dir=... --workdir=...
     mtface table sang2017 --workdirs=...,...                               # all rows that were run
 
-Arguments: A1 to A4 take gender labels from Wiki, B1 to B4 from IMDB; 1 and 3 train with the squared hinge ("SVM"), 2 and 4 with
-cross-entropy; 3 and 4 show the ensemble of the last 10 epochs' checkpoints of the same training as 1 and 2, so one run fills both rows.
-gender=paper|utkface: UTKFace in place of Wiki or IMDB, for those who have not these; its figures are not comparable with the paper's.
-cross=True|False: also test on the other of Wiki and IMDB, as the paper does (with gender=paper only).
-fold=0..3: which quarter of GENKI-4K (and of UTKFace) is the test set; FER-2013 keeps its published split.
-tasks=all|smile|emotion|gender: one task alone, for comparison.
-recipe=published|fast: the paper's, or ours for a few hundred thousand samples on a CPU (`config.use_fast_recipe`).
-size=full|small|smoke: see `config.use_size`.
+Arguments: A1 to A4 take gender labels from Wiki, B1 to B4 from IMDB; 1 and 3 train with the squared
+hinge ("SVM"), 2 and 4 with cross-entropy; 3 and 4 show the ensemble of the last 10 epochs'
+checkpoints of the same training as 1 and 2, so one run fills both rows. gender=paper|utkface:
+UTKFace in place of Wiki or IMDB, for those who have not these; its figures are not comparable with
+the paper's. cross=True|False: also test on the other of Wiki and IMDB, as the paper does (with
+gender=paper only). fold=0..3: which quarter of GENKI-4K (and of UTKFace) is the test set; FER-2013
+keeps its published split. tasks=all|smile|emotion|gender: one task alone, for comparison.
+recipe=published|fast: the paper's, or ours for a few hundred thousand samples on a CPU
+(`config.use_fast_recipe`). size=full|small|smoke: see `config.use_size`.
 
 Where the paper leaves room (docs/papers.md has all of it, row by row):
-- length: it gives none ("10 last checkpoints corresponding to 10 last training epochs" needs 10 epochs at least). 100 epochs here.
-- folds: it speaks of 4 folds of equal parts, but 30000 / "about 4200" of Wiki and 150000 / "about 20000" of IMDB are no four folds: they
-  are drawn anew for each fold (fold=k draws with seed k), no person on both sides; GENKI-4K's 3000 / 1000 are the four folds. A fold
-  changes no other seed: the spread on FER-2013, whose split is fixed, comes from the other sets' folds alone.
-- ensemble: of "different checkpoints", and nothing on how they are put together: probabilities are averaged, and for the squared hinge
-  scores (mtface/evaluation/evaluate.py).
-- dropout "for all fully connected layers" is after the two hidden ones: half of the scores set to zero would be no answer. A third one on
-  what the branch gets is another reading.
+- length: it gives none ("10 last checkpoints corresponding to 10 last training epochs" needs 10
+  epochs at least). 100 epochs here.
+- folds: it speaks of 4 folds of equal parts, but 30000 / "about 4200" of Wiki and 150000 / "about
+  20000" of IMDB are no four folds: they are drawn anew for each fold (fold=k draws with seed k), no
+  person on both sides; GENKI-4K's 3000 / 1000 are the four folds. A fold changes no other seed: the
+  spread on FER-2013, whose split is fixed, comes from the other sets' folds alone.
+- ensemble: of "different checkpoints", and nothing on how they are put together: probabilities are
+  averaged, and for the squared hinge scores (mtface/evaluation/evaluate.py).
+- dropout "for all fully connected layers" is after the two hidden ones: half of the scores set to
+  zero would be no answer. A third one on what the branch gets is another reading.
 - eq. 4's rate falls continuously (`0.8^(m/10000)` as printed, not in steps).
-- augmentation "adds margins" of no stated width: 4 pixels a side here, filled with the nearest edge pixel.
-- weight decay in eq. 3 is of "all network weights": of all kernels here, not of biases nor batch normalisation (`losses.l2_penalty`).
+- augmentation "adds margins" of no stated width: 4 pixels a side here, filled with the nearest edge
+  pixel.
+- weight decay in eq. 3 is of "all network weights": of all kernels here, not of biases nor batch
+  normalisation (`losses.l2_penalty`).
 """
 
-from mtface.config.arguments import Option, contradiction, given_arguments, parse_arg, use_fast_recipe, use_size
+from mtface.config.arguments import (
+  Option,
+  contradiction,
+  given_arguments,
+  parse_arg,
+  use_fast_recipe,
+  use_size,
+)
 from mtface.config.schema import experiment, source, task
 from mtface.report.papers import Column, PaperRow, PaperTable, others
 
 FOLDS = 4  # 3000 / 1000 of GENKI-4K
 TASKS = {'smile': 'smile', 'emotion': 'emotion7', 'gender': 'gender'}
-LOSSES = dict.fromkeys('13', 'multiclass_squared_hinge') | dict.fromkeys('24', 'softmax_cross_entropy')
+LOSSES = dict.fromkeys('13', 'multiclass_squared_hinge') | dict.fromkeys(
+  '24', 'softmax_cross_entropy'
+)
 GENDER = {'A': 'wiki', 'B': 'imdb'}
 DRAWN = {'wiki': (30000, 4200), 'imdb': (150000, 20000)}  # training, test
 
@@ -53,7 +69,10 @@ def get_config(arg=None):
   )
   if args.gender == 'utkface' and args.cross and 'cross' in given_arguments(arg, 'row'):
     raise contradiction(
-      'configs/sang2017.py', 'gender=utkface', 'cross=True', 'without Wiki and IMDB there is no other'
+      'configs/sang2017.py',
+      'gender=utkface',
+      'cross=True',
+      'without Wiki and IMDB there is no other',
     )
   config = experiment()
   config.arguments = args
@@ -66,7 +85,8 @@ def get_config(arg=None):
     config.sources.fer2013 = source('fer2013/gray48:train', 'emotion7')
     config.evaluation.sets.fer2013_public = source('fer2013/gray48:public_test', 'emotion7')
     config.evaluation.sets.fer2013_private = source('fer2013/gray48:private_test', 'emotion7')
-    # Kaggle's public test was there to choose models with; the private one and the folds stay untouched by choices.
+    # Kaggle's public test was there to choose models with; the private one and the folds stay
+    # untouched by choices.
     config.evaluation.during_training = config.evaluation.best_on = ('fer2013_public',)
   if 'gender' in chosen:
     _add_gender(config, args)
@@ -95,14 +115,16 @@ def _add_gender(config, args):
     _add_folds(config, 'utkface', args.fold, 'gender')
     return
   own = GENDER[args.row[0]]
-  config.sources[own] = source(f'{own}/gray48:train[take={DRAWN[own][0]},seed={args.fold}]', 'gender')
+  config.sources[own] = source(
+    f'{own}/gray48:train[take={DRAWN[own][0]},seed={args.fold}]', 'gender'
+  )
   for name, (training, test) in DRAWN.items():
     if name == own or args.cross:
       drawn = f'{name}/gray48:train[take={test},after={training},seed={args.fold}]'
       config.evaluation.sets[name] = source(drawn, 'gender')
 
 
-# --- Table 2 ------------------------------------------------------------------------------------------------------------------------
+# --- Table 2 --------------------------------------------------------------------------------------
 
 COLUMNS = {
   'GENKI-4K': Column('smile', ('genki4k',)),
@@ -123,7 +145,8 @@ PUBLISHED = {
 }
 
 
-# Figures of others. The last two are the authors' own single-task BKNet, so they stand beside our rows of single tasks.
+# Figures of others. The last two are the authors' own single-task BKNet, so they stand beside our
+# rows of single tasks.
 OTHERS = {
   'CNN Basic [40]': {'GENKI-4K': (93.6, 0.47)},
   'CNN 2-Loss [40]': {'GENKI-4K': (94.6, 0.29)},
@@ -147,17 +170,23 @@ def _rows():
     checkpoint = 'last' if name[1] in '12' else 'ensemble:10'
     paper = dict(zip(COLUMNS, figures, strict=True))
     rows[name] = _row(name[0], '13' if name[1] in '13' else '24', checkpoint, paper=paper)
-  # Not in the paper's rows: one network with the mean of the last 10 checkpoints' weights, and each task alone.
+  # Not in the paper's rows: one network with the mean of the last 10 checkpoints' weights, and each
+  # task alone.
   for letter in GENDER:
     for loss, numbers in (('1', '13'), ('2', '24')):
       label, figures = SINGLE_TASK[loss]
       rows[f'{letter}{loss}, weights averaged'] = _row(letter, numbers, 'average:10')
-      rows[f'{letter}{loss}, single tasks'] = _row(letter, numbers, 'last', tuple(TASKS), paper=figures, label=label)
+      rows[f'{letter}{loss}, single tasks'] = _row(
+        letter, numbers, 'last', tuple(TASKS), paper=figures, label=label
+      )
   return rows
 
 
 TABLES = {
   '2': PaperTable(
-    'Sang, Cuong, Thieu 2017, Table 2: accuracy in percent, mean and standard deviation over 4 folds', COLUMNS, _rows()
+    'Sang, Cuong, Thieu 2017, Table 2: accuracy in percent, mean and standard deviation over 4 '
+    'folds',
+    COLUMNS,
+    _rows(),
   )
 }

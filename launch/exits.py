@@ -13,9 +13,11 @@ def starts_again(code: int) -> bool:
   """Whether the same command goes on when it is run again.
 
   Args:
-    code: as `subprocess` returns it, -SIGNAL for a process that a signal ended, or as a shell does, 128 + SIGNAL.
+    code: as `subprocess` returns it, -SIGNAL for a process that a signal ended, or as a shell does,
+      128 + SIGNAL.
 
-  A signal that mtface did not survive is a crash, `kill -9`, or memory that ran out: the newest checkpoint counts.
+  A signal that mtface did not survive is a crash, `kill -9`, or memory that ran out: the newest
+  checkpoint counts.
   """
   return code in AGAIN or code < 0 or code > 128
 

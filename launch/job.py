@@ -1,4 +1,6 @@
-"""What the launchers share: the flags that say what to run, their check, and the `mtface` command line that comes out."""
+"""What the launchers share: the flags that say what to run, their check, and the `mtface` command
+line that comes out.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Job:
   Attributes:
     command: train, crossval, evaluate, doctor.
     name: of the config, or the command where it takes none.
-    config: what the job is given as --config: a shipped config's name, or the absolute path of a file; with its arguments.
+    config: what the job is given as --config: a shipped config's name, or the absolute path of a
+      file; with its arguments.
     file: that file, where the config is not a shipped one.
     overrides: --config.FIELD=VALUE, as typed.
     workdir: of the run, as the job sees it.
@@ -53,9 +56,13 @@ class Job:
   settings: ConfigDict | None = None
 
   def mtface(self, *more: str) -> list[str]:
-    """The arguments of `python -m mtface`: of the flags above, those that the command takes, then `more`."""
+    """The arguments of `python -m mtface`: of the flags above, those that the command takes, then
+    `more`.
+    """
     takes = command_flags(self.command)
-    config = [f'--config={self.config}', *self.overrides] if self.config and 'config' in takes else []
+    config = (
+      [f'--config={self.config}', *self.overrides] if self.config and 'config' in takes else []
+    )
     folders = {'workdir': self.workdir, 'data_dir': self.data_dir}
     return [
       self.command,
@@ -69,7 +76,9 @@ class Job:
 def command_flags(command: str) -> Sequence[str]:
   """The flags that a command of mtface takes."""
   if command not in commands.COMMANDS:
-    raise UserError(f'--command={command}: mtface has no such command; there are {", ".join(commands.COMMANDS)}')
+    raise UserError(
+      f'--command={command}: mtface has no such command; there are {", ".join(commands.COMMANDS)}'
+    )
   return commands.COMMANDS[command].flags
 
 
@@ -111,10 +120,13 @@ def define_job_flags(args: Args) -> None:
   """The flags that say what to run."""
   text = {name: flag.help for name, flag in FLAGS.items()}
   flags.DEFINE_string('config', None, text['config'], flag_values=args)
-  flags.DEFINE_string('workdir', None, f'{text["workdir"]}; the logs of the launcher go there too', flag_values=args)
+  flags.DEFINE_string(
+    'workdir', None, f'{text["workdir"]}; the logs of the launcher go there too', flag_values=args
+  )
   flags.DEFINE_string('data_dir', None, text['data_dir'], flag_values=args)
   help_text = (
-    'the command of mtface to run; what stands behind -- is given to it, as in: --command=evaluate -- --checkpoint=best'
+    'the command of mtface to run; what stands behind -- is given to it, as in: '
+    '--command=evaluate -- --checkpoint=best'
   )
   flags.DEFINE_string('command', DEFAULT_COMMAND, help_text, flag_values=args)
   # For tests, so `usage` leaves it out: a program that behaves as mtface does, but takes no time.
@@ -123,28 +135,43 @@ def define_job_flags(args: Args) -> None:
 
 def usage(program: str, about: str, args: Args) -> str:
   """What --help prints."""
-  lines = [f'{program} --config=FILE[:ARGUMENTS] --workdir=FOLDER [--config.FIELD=VALUE ...] [--flags]', '', about, '']
+  lines = [
+    f'{program} --config=FILE[:ARGUMENTS] --workdir=FOLDER [--config.FIELD=VALUE ...] [--flags]',
+    '',
+    about,
+    '',
+  ]
   for name in args:
     if name != 'module':
       text = _help_text(args[name])
-      lines += textwrap.wrap(text, 118, initial_indent=f'  --{name:<20} ', subsequent_indent=' ' * 25)
-  return '\n'.join([*lines, '', 'docs/cluster.md has examples, and says what happens when a job is stopped.'])
+      lines += textwrap.wrap(
+        text, 118, initial_indent=f'  --{name:<20} ', subsequent_indent=' ' * 25
+      )
+  return '\n'.join(
+    [*lines, '', 'docs/cluster.md has examples, and says what happens when a job is stopped.']
+  )
 
 
 def _help_text(flag: flags.Flag) -> str:
   has_default = flag.default is not False and flag.default not in (None, '', [])
-  return flag.help.removesuffix(_ABSL_ON_LISTS) + (f' (default: {flag.default})' if has_default else '')
+  return flag.help.removesuffix(_ABSL_ON_LISTS) + (
+    f' (default: {flag.default})' if has_default else ''
+  )
 
 
 def parse_job(args: Args, argv: Sequence[str], *, in_pods: bool = False) -> Job:
-  """Reads the command line into `args`, and checks what it says of the config: a job may wait for hours before it could."""
+  """Reads the command line into `args`, and checks what it says of the config: a job may wait for
+  hours before it could.
+  """
   end = list(argv).index('--') if '--' in argv else len(argv)
   own, more = argv[:end], argv[end + 1 :]
   overrides = tuple(item for item in own if item.startswith('--config.'))
   with config_files.flag_errors():
     words = args(['launch', *(item for item in own if item not in overrides)])[1:]
   if words:
-    raise UserError(f'{words[0]!r}: expected only flags; --help lists them, and flags of the command go behind --')
+    raise UserError(
+      f'{words[0]!r}: expected only flags; --help lists them, and flags of the command go behind --'
+    )
   if not args.workdir:
     raise UserError('--workdir is missing: name the folder of the run')
   takes = command_flags(args.command)
@@ -184,15 +211,20 @@ def _absolute(path: str | os.PathLike) -> pathlib.Path:
 
 def _path_in_pod(flag: str, path: str | None) -> pathlib.Path:
   if not (path and path.startswith('/')):
-    raise UserError(f'--{flag}={path or ""}: expected an absolute path in the pod, below one of the --claim folders')
+    raise UserError(
+      f'--{flag}={path or ""}: expected an absolute path in the pod, below one of the --claim '
+      'folders'
+    )
   return pathlib.Path(path)
 
 
-# --- Configs ------------------------------------------------------------------------------------------------------------------------
+# --- Configs --------------------------------------------------------------------------------------
 
 
 def own_file(config: str) -> pathlib.Path | None:
-  """The file of a config that is not a shipped one; None for those, which are wherever mtface is installed."""
+  """The file of a config that is not a shipped one; None for those, which are wherever mtface is
+  installed.
+  """
   path = config_files.find_config(config.partition(':')[0]).resolve()
   return None if path.parent == config_files.config_folder().resolve() else path
 

@@ -1,7 +1,9 @@
-"""`python -m launch.kubernetes`: prints the manifest of a job on Kubernetes, a JobSet or a plain Indexed Job with a headless service.
+"""`python -m launch.kubernetes`: prints the manifest of a job on Kubernetes, a JobSet or a plain
+Indexed Job with a headless service.
 
-A process is a pod. The first pod's DNS name is the coordinator; each pod's number is its completion index. What the exit codes mean is
-written into the manifest: nothing of ours runs in the cluster but the pods.
+A process is a pod. The first pod's DNS name is the coordinator; each pod's number is its completion
+index. What the exit codes mean is written into the manifest: nothing of ours runs in the cluster
+but the pods.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ WORKERS = 'workers'  # the JobSet's one group of pods
 CONFIG_FOLDER = '/etc/mtface'
 EXIT_BUG = 1
 LONGEST_NAME = 40  # a pod's name, which adds to it, must be a DNS label of 63 characters
-ABOUT = """Prints the manifest of a job, or writes it, for kubectl apply. --workdir and --data_dir are folders in the pods, below a --claim.
-Pods that saved their state, lost a peer or were evicted start again; bad input and bugs end the job."""
+ABOUT = """Prints the manifest of a job, or writes it, for kubectl apply.
+--workdir and --data_dir are folders in the pods, below a --claim. Pods that saved their state, lost
+a peer or were evicted start again; bad input and bugs end the job."""
 
 
 def define_flags(args: Args) -> None:
@@ -36,7 +39,11 @@ def define_flags(args: Args) -> None:
   text = functools.partial(flags.DEFINE_string, flag_values=args)
   several = functools.partial(flags.DEFINE_multi_string, flag_values=args)
   flags.DEFINE_enum(
-    'kind', KINDS[0], KINDS, 'jobset needs the JobSet controller in the cluster; job needs nothing', flag_values=args
+    'kind',
+    KINDS[0],
+    KINDS,
+    'jobset needs the JobSet controller in the cluster; job needs nothing',
+    flag_values=args,
   )
   text('image', None, 'the container image with mtface in it (launch/Containerfile)')
   text('name', None, 'of the job; default: of the config')
@@ -44,11 +51,18 @@ def define_flags(args: Args) -> None:
   number('pods', 1, 'number of pods, one process each', lower_bound=1)
   number('gpus', 0, 'GPUs of each pod (nvidia.com/gpu)', lower_bound=0)
   number(
-    'tpus', 0, 'TPU chips of each pod (google.com/tpu); name their kind and topology by --node_selector', lower_bound=0
+    'tpus',
+    0,
+    'TPU chips of each pod (google.com/tpu); name their kind and topology by --node_selector',
+    lower_bound=0,
   )
   text('cpu', None, 'CPU cores of each pod, as in 8')
   text('memory', None, 'memory of each pod, as in 32Gi')
-  several('claim', [], 'NAME:FOLDER, a volume claim that all pods may write and where it is mounted; several times')
+  several(
+    'claim',
+    [],
+    'NAME:FOLDER, a volume claim that all pods may write and where it is mounted; several times',
+  )
   several('env', [], 'NAME=VALUE for the environment; several times')
   several('node_selector', [], 'KEY=VALUE that a node must have; several times')
   several('label', [], 'KEY=VALUE for the job, e.g. kueue.x-k8s.io/queue-name=faces; several times')
@@ -66,7 +80,9 @@ def define_flags(args: Args) -> None:
 
 def launch(args: Args, job: Job) -> int:
   """Prints or writes the manifest; returns the exit code."""
-  text = '---\n'.join(yaml.dump(part, Dumper=_Dumper, sort_keys=False, width=1000) for part in manifests(args, job))
+  text = '---\n'.join(
+    yaml.dump(part, Dumper=_Dumper, sort_keys=False, width=1000) for part in manifests(args, job)
+  )
   if not args.output:
     print(text, end='')
     return 0
@@ -80,14 +96,20 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(
-  str, lambda dumper, text: dumper.represent_scalar('tag:yaml.org,2002:str', text, style='|' if '\n' in text else None)
+  str,
+  lambda dumper, text: dumper.represent_scalar(
+    'tag:yaml.org,2002:str', text, style='|' if '\n' in text else None
+  ),
 )
 
 
 def manifests(args: Args, job: Job) -> list[Manifest]:
   """All that is to be applied, in order."""
   if not args.image:
-    raise UserError('--image is missing: name the container image with mtface in it; launch/Containerfile makes one')
+    raise UserError(
+      '--image is missing: name the container image with mtface in it; launch/Containerfile makes '
+      'one'
+    )
   if args.gpus and args.tpus:
     raise UserError('--gpus and --tpus: a pod has the one or the other')
   check_processes(job, args.pods * max(1, args.gpus, args.tpus))
@@ -107,26 +129,37 @@ def job_name(text: str) -> str:
   return name
 
 
-# --- The parts of a manifest ----------------------------------------------------------------------------------------------------------
+# --- The parts of a manifest ----------------------------------------------------------------------
 
 
 def job_set(args: Args, job: Job, name: str) -> Manifest:
-  """A JobSet of one Job: all pods start anew together, on new nodes where those of before are gone."""
+  """A JobSet of one Job: all pods start anew together, on new nodes where those
+  of before are gone.
+  """
   spec = {
     'network': {'enableDNSHostnames': True, 'publishNotReadyAddresses': True},
     'failurePolicy': {
       'maxRestarts': args.restarts,
-      'rules': [{'name': 'final', 'action': 'FailJobSet', 'onJobFailureReasons': ['PodFailurePolicy']}],
+      'rules': [
+        {'name': 'final', 'action': 'FailJobSet', 'onJobFailureReasons': ['PodFailurePolicy']}
+      ],
     },
     'replicatedJobs': [
       {
         'name': WORKERS,
         'replicas': 1,
-        'template': {'spec': job_spec(args, job, name, f'{name}-{WORKERS}-0-0.{name}', alone=False)},
+        'template': {
+          'spec': job_spec(args, job, name, f'{name}-{WORKERS}-0-0.{name}', alone=False)
+        },
       }
     ],
   }
-  return {'apiVersion': 'jobset.x-k8s.io/v1alpha2', 'kind': 'JobSet', 'metadata': metadata(args, name), 'spec': spec}
+  return {
+    'apiVersion': 'jobset.x-k8s.io/v1alpha2',
+    'kind': 'JobSet',
+    'metadata': metadata(args, name),
+    'spec': spec,
+  }
 
 
 def indexed_job(args: Args, job: Job, name: str) -> Manifest:
@@ -175,27 +208,38 @@ def job_spec(args: Args, job: Job, name: str, coordinator: str, *, alone: bool) 
     job: what the pods run.
     name: of the whole.
     coordinator: the host name of the first pod.
-    alone: it starts its own pods anew; otherwise it fails with its first pod, and its JobSet starts it anew.
+    alone: it starts its own pods anew; otherwise it fails with its first pod, and its JobSet starts
+      it anew.
   """
   return {
     'completionMode': 'Indexed',
     'completions': args.pods,
     'parallelism': args.pods,
-    'backoffLimit': args.restarts * args.pods if alone else 0,  # one failure can be that of all pods
+    'backoffLimit': args.restarts * args.pods
+    if alone
+    else 0,  # one failure can be that of all pods
     'podFailurePolicy': {'rules': failure_rules(alone)},
     'template': {'spec': pod_spec(args, job, name, coordinator)},
   }
 
 
 def failure_rules(alone: bool) -> list[Manifest]:
-  """What a pod's end means, the first rule that fits: see `launch/exits.py`. Others, such as a signal's 137, count towards backoffLimit."""
-  evicted = {'action': 'Ignore', 'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}]}
+  """What a pod's end means, the first rule that fits: see `launch/exits.py`. Others, such as a
+  signal's 137, count towards backoffLimit.
+  """
+  evicted = {
+    'action': 'Ignore',
+    'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}],
+  }
   rules = [evicted, _on_exit('FailJob', EXIT_BUG, EXIT_BAD_INPUT)]
   return [*rules, _on_exit('Ignore', EXIT_PREEMPTED, EXIT_PEER_LOST)] if alone else rules
 
 
 def _on_exit(action: str, *codes: int) -> Manifest:
-  return {'action': action, 'onExitCodes': {'containerName': CONTAINER, 'operator': 'In', 'values': list(codes)}}
+  return {
+    'action': action,
+    'onExitCodes': {'containerName': CONTAINER, 'operator': 'In', 'values': list(codes)},
+  }
 
 
 def pod_spec(args: Args, job: Job, name: str, coordinator: str) -> Manifest:
@@ -230,21 +274,38 @@ def arguments(args: Args, job: Job, coordinator: str) -> list[str]:
   if job.file:
     _, colon, of_config = str(job.config).removeprefix(str(job.file)).partition(':')
     mounted = f'--config={CONFIG_FOLDER}/{job.file.name}{colon}{of_config}'
-  words = [mounted if job.file and word == f'--config={job.config}' else word for word in job.mtface()]
-  peers = [f'--coordinator={coordinator}:{args.port}', f'--processes={args.pods}', '--process=$(PROCESS)']
+  words = [
+    mounted if job.file and word == f'--config={job.config}' else word for word in job.mtface()
+  ]
+  peers = [
+    f'--coordinator={coordinator}:{args.port}',
+    f'--processes={args.pods}',
+    '--process=$(PROCESS)',
+  ]
   return words + (peers if args.pods > 1 else [])
 
 
 def environment(args: Args) -> list[Manifest]:
   """The pod's number, and what --env says."""
-  number = {'fieldRef': {'fieldPath': "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
-  found: list[Manifest] = [{'name': 'PROCESS', 'valueFrom': number}, {'name': 'PYTHONUNBUFFERED', 'value': '1'}]
-  return found + [dict(zip(('name', 'value'), parse_variable(text), strict=True)) for text in args.env]
+  number = {
+    'fieldRef': {'fieldPath': "metadata.annotations['batch.kubernetes.io/job-completion-index']"}
+  }
+  found: list[Manifest] = [
+    {'name': 'PROCESS', 'valueFrom': number},
+    {'name': 'PYTHONUNBUFFERED', 'value': '1'},
+  ]
+  return found + [
+    dict(zip(('name', 'value'), parse_variable(text), strict=True)) for text in args.env
+  ]
 
 
 def resources(args: Args) -> Manifest:
   """Requests are as high as limits, but for the CPU, of which more may be used when it is there."""
-  devices = {key: value for key, value in (('nvidia.com/gpu', args.gpus), ('google.com/tpu', args.tpus)) if value}
+  devices = {
+    key: value
+    for key, value in (('nvidia.com/gpu', args.gpus), ('google.com/tpu', args.tpus))
+    if value
+  }
   limits = devices | ({'memory': args.memory} if args.memory else {})
   requests = limits | ({'cpu': args.cpu} if args.cpu else {})
   return {key: value for key, value in (('requests', requests), ('limits', limits)) if value}
@@ -268,7 +329,8 @@ def volumes_of(args: Args, job: Job, name: str) -> tuple[list[Manifest], list[Ma
   for flag, path in (('workdir', job.workdir), ('data_dir', job.data_dir)):
     if not any(path.is_relative_to(folder) for folder in folders):
       raise UserError(
-        f'--{flag}={path}: lies on no volume; name the claim of one as --claim=NAME:FOLDER, with FOLDER above it'
+        f'--{flag}={path}: lies on no volume; name the claim of one as --claim=NAME:FOLDER, with '
+        'FOLDER above it'
       )
   if args.gpus > 1 or (
     args.gpus and args.pods > 1

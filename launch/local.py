@@ -1,7 +1,7 @@
 """`python -m launch.local`: several processes of one job on this host, each with a log of its own.
 
-They live and die together: when one fails, all are stopped; Ctrl-C and SIGTERM go to all. A start is of N new processes with a new
-coordinator, since those of a broken one cannot be joined.
+They live and die together: when one fails, all are stopped; Ctrl-C and SIGTERM go to all. A start
+is of N new processes with a new coordinator, since those of a broken one cannot be joined.
 """
 
 from __future__ import annotations
@@ -43,9 +43,17 @@ def define_flags(args: Args) -> None:
   text = 'virtual CPU devices of each; without it: a GPU each, or the CPU'
   number('devices_per_process', None, text, lower_bound=1)
   number(
-    'restarts', 0, 'how often to start again when a rank saved its state, lost a peer or was killed', lower_bound=0
+    'restarts',
+    0,
+    'how often to start again when a rank saved its state, lost a peer or was killed',
+    lower_bound=0,
   )
-  number('grace', 60, 'seconds that a rank has to save its state and end, before it is killed', lower_bound=0)
+  number(
+    'grace',
+    60,
+    'seconds that a rank has to save its state and end, before it is killed',
+    lower_bound=0,
+  )
 
 
 def launch(args: Args, job: Job) -> int:
@@ -53,10 +61,12 @@ def launch(args: Args, job: Job) -> int:
   check_processes(job, args.processes * (args.devices_per_process or 1))
   environments = rank_environments(args.processes, args.devices_per_process)
   command = [sys.executable, '-m', args.module, *job.mtface()]
-  return run_with_restarts(command, environments, job.workdir / 'logs', restarts=args.restarts, grace=args.grace)
+  return run_with_restarts(
+    command, environments, job.workdir / 'logs', restarts=args.restarts, grace=args.grace
+  )
 
 
-# --- Where a rank computes ------------------------------------------------------------------------------------------------------------
+# --- Where a rank computes ------------------------------------------------------------------------
 
 
 def rank_environments(processes: int, devices: int | None) -> list[dict[str, str]]:
@@ -64,7 +74,8 @@ def rank_environments(processes: int, devices: int | None) -> list[dict[str, str
 
   Args:
     processes: number of ranks.
-    devices: number of virtual CPU devices of each rank; None: a GPU each where there are GPUs, or else the CPU.
+    devices: number of virtual CPU devices of each rank; None: a GPU each where there are GPUs, or
+      else the CPU.
   """
   base = os.environ | {'PYTHONUNBUFFERED': '1'}
   if devices is not None:
@@ -75,7 +86,9 @@ def rank_environments(processes: int, devices: int | None) -> list[dict[str, str
   if not gpus or processes == 1:
     return [dict(base) for _ in range(processes)]
   if len(gpus) < processes:
-    raise UserError(f'--processes={processes}: this host has {len(gpus)} GPUs; for CPUs: --devices_per_process=1')
+    raise UserError(
+      f'--processes={processes}: this host has {len(gpus)} GPUs; for CPUs: --devices_per_process=1'
+    )
   return [base | {'CUDA_VISIBLE_DEVICES': gpu} for gpu in gpus[:processes]]
 
 
@@ -97,7 +110,7 @@ def free_port() -> int:
     return probe.getsockname()[1]
 
 
-# --- Running -------------------------------------------------------------------------------------------------------------------------
+# --- Running --------------------------------------------------------------------------------------
 
 
 class StopSignals:
@@ -137,7 +150,9 @@ class Rank:
     return self.process.returncode or 0
 
   def stop(self) -> None:
-    """SIGTERM, at which the rank saves its state; for the rank alone, which ends what it has started."""
+    """SIGTERM, at which the rank saves its state; for the rank alone, which ends what it has
+    started.
+    """
     with contextlib.suppress(ProcessLookupError):
       os.kill(self.process.pid, signal.SIGTERM)
 
@@ -148,7 +163,12 @@ class Rank:
 
 
 def run_with_restarts(
-  command: Sequence[str], environments: Sequence[Mapping[str, str]], logs: pathlib.Path, *, restarts: int, grace: float
+  command: Sequence[str],
+  environments: Sequence[Mapping[str, str]],
+  logs: pathlib.Path,
+  *,
+  restarts: int,
+  grace: float,
 ) -> int:
   """Runs a command as one rank an environment, again after a failure that allows it.
 
@@ -172,7 +192,9 @@ def run_with_restarts(
       if stops.seen or start > restarts or not exits.starts_again(code):
         break
       _say(f'{what}; all are started again, {start} of --restarts={restarts}')
-  _say(f'{what}; all are stopped{"; the same command continues" if exits.starts_again(code) else ""}')
+  _say(
+    f'{what}; all are stopped{"; the same command continues" if exits.starts_again(code) else ""}'
+  )
   return 128 - code if code < 0 else code
 
 
@@ -204,19 +226,29 @@ def _open_log(path: pathlib.Path, mode: str) -> BinaryIO:
     path.touch()
     return cast(BinaryIO, open(path, mode))
   except OSError as error:
-    raise UserError(f'{path}: cannot be written ({error.strerror}); name another --workdir') from error
+    raise UserError(
+      f'{path}: cannot be written ({error.strerror}); name another --workdir'
+    ) from error
 
 
-def _start(command: Sequence[str], environments: Sequence[Mapping[str, str]], logs: pathlib.Path) -> Iterator[Rank]:
+def _start(
+  command: Sequence[str], environments: Sequence[Mapping[str, str]], logs: pathlib.Path
+) -> Iterator[Rank]:
   count = len(environments)
   peers = [] if count == 1 else [f'--coordinator=127.0.0.1:{free_port()}', f'--processes={count}']
   for number, environment in enumerate(environments):
     rank = [*command, *peers, *([f'--process={number}'] if peers else [])]
     path = logs / f'rank{number}.log'
     with _open_log(path, 'ab') as log:
-      # In a session of its own, Ctrl-C in the terminal reaches the launcher alone, which passes it on once.
+      # In a session of its own, Ctrl-C in the terminal reaches the launcher alone, which passes it
+      # on once.
       process = subprocess.Popen(
-        rank, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_the_launcher
+        rank,
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=_end_with_the_launcher,
       )
     yield Rank(number, process, path)
 
@@ -252,7 +284,7 @@ def first_failure(ranks: Sequence[Rank]) -> Rank | None:
   return min(ranks, key=lambda rank: rank.code == EXIT_PEER_LOST, default=None)
 
 
-# --- What is shown --------------------------------------------------------------------------------------------------------------------
+# --- What is shown --------------------------------------------------------------------------------
 
 
 def _copy(output: BinaryIO) -> None:

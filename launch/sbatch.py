@@ -1,4 +1,6 @@
-"""The text of an sbatch script. What it does at a signal, and when it requeues itself, was measured on Slurm 22.05 (tests/cluster)."""
+"""The text of an sbatch script. What it does at a signal, and when it requeues itself, was measured
+on Slurm 22.05 (tests/cluster).
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,11 @@ class Resources:
   @property
   def srun(self) -> list[str]:
     """As options of srun, which does not take all of them from the job."""
-    found = [f'--nodes={self.nodes}', f'--ntasks={self.processes}', f'--ntasks-per-node={self.tasks_per_node}']
+    found = [
+      f'--nodes={self.nodes}',
+      f'--ntasks={self.processes}',
+      f'--ntasks-per-node={self.tasks_per_node}',
+    ]
     found += [f'--cpus-per-task={self.cpus_per_task}'] if self.cpus_per_task else []
     return found + (['--label'] if self.processes > 1 else [])
 
@@ -58,14 +64,16 @@ class Script:
     name: of the job.
     folder: of the script, its log, and the code of the rank that failed first.
     resources: what the job asks for.
-    steps: commands in bash, each `run PROGRAM ARGUMENTS`, run one after the other while they succeed.
+    steps: commands in bash, each `run PROGRAM ARGUMENTS`, run one after the other while they
+      succeed.
     setup: lines of bash that come before.
     environment: variables.
     container: options of srun, and the words before the program, that put it into a container.
     array: number of tasks of a job array; 0: no array.
     at_once: of an array, so many tasks at a time; 0: no limit.
     requeue: whether the job starts again by itself, and how often at most.
-    warning: seconds before the end of the time limit at which the job saves its state and makes room; 0: never.
+    warning: seconds before the end of the time limit at which the job saves its state and makes
+      room; 0: never.
   """
 
   name: str
@@ -87,10 +95,17 @@ class Script:
 
   def text(self) -> str:
     """The whole script."""
-    return '\n'.join([*self._head(), '', *self._environment(), '', _RUN.format(**self._words()), *self._end(), ''])
+    return '\n'.join(
+      [*self._head(), '', *self._environment(), '', _RUN.format(**self._words()), *self._end(), '']
+    )
 
   def _head(self) -> list[str]:
-    options = [f'--job-name={self.name}', f'--output={self.log}', '--open-mode=append', *self.resources.sbatch]
+    options = [
+      f'--job-name={self.name}',
+      f'--output={self.log}',
+      '--open-mode=append',
+      *self.resources.sbatch,
+    ]
     if self.array:
       options.append(f'--array=0-{self.array - 1}' + (f'%{self.at_once}' if self.at_once else ''))
     options.append('--requeue' if self.requeue else '--no-requeue')
@@ -108,7 +123,11 @@ class Script:
         '# Under Slurm JAX gives each process one GPU; this one has all of its node.',
         f'export JAX_LOCAL_DEVICE_IDS={gpus}',
       ]
-    return [*lines, *(f'export {name}={shlex.quote(value)}' for name, value in self.environment), *self.setup]
+    return [
+      *lines,
+      *(f'export {name}={shlex.quote(value)}' for name, value in self.environment),
+      *self.setup,
+    ]
 
   def _words(self) -> dict[str, str]:
     of_srun, before = self.container
@@ -128,19 +147,25 @@ class Script:
 
 
 _COORDINATOR = """\
-# JAX would take the first node's name, which need not resolve; this is the address that Slurm itself uses.
+# JAX would take the first node's name, which need not resolve; this is the address that Slurm
+# itself uses.
 address=$(scontrol show node "$SLURMD_NODENAME" | grep -o 'NodeAddr=[^ ]*')
 export JAX_COORDINATOR_ADDRESS="${address#NodeAddr=}:$((61440 + SLURM_JOB_ID % 4096))\""""
 
 _RUN = """\
-# srun tells the highest code of all ranks: that of a rank which lost a peer (76), or was killed since another one had failed, would hide
-# the bad input (2) of the one that failed first. So the first rank that ends by itself and not well writes its code down.
+# srun tells the highest code of all ranks: that of a rank which lost a peer (76), or was killed
+# since another one had failed, would hide the bad input (2) of the one that failed first. So the
+# first rank that ends by itself and not well writes its code down.
 export FIRST={folder}/first-$SLURM_JOB_ID
 rank='trap : TERM USR1; "$@"; code=$?
-  case $code in 0|{lost}) ;; *) [ $code -gt 128 ] || (set -C; echo $code >"$FIRST") 2>/dev/null;; esac
+  case $code in
+    0|{lost}) ;;
+    *) [ $code -gt 128 ] || (set -C; echo $code >"$FIRST") 2>/dev/null;;
+  esac
   exit $code'
 
-# The early warning of the time limit reaches this shell alone. At scancel, preemption and requeue Slurm tells the ranks itself.
+# The early warning of the time limit reaches this shell alone. At scancel, preemption and requeue
+# Slurm tells the ranks itself.
 step=
 warned=
 caught=
@@ -161,7 +186,8 @@ run() {{
 
 _REQUEUE = """\
 
-# A job that ends is not requeued by Slurm, whatever ended it. An array's task goes by its own number: the job's may mean all of them.
+# A job that ends is not requeued by Slurm, whatever ended it. An array's task goes by its own
+# number: the job's may mean all of them.
 # A job that is not RUNNING is being cancelled, or requeued already.
 job=$SLURM_JOB_ID
 [ -z "${{SLURM_ARRAY_JOB_ID:-}}" ] || job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID

@@ -1,7 +1,8 @@
 """`python -m launch.slurm`: writes sbatch scripts into WORKDIR/slurm and submits them.
 
-One job, or a job array of a cross-validation's folds or a sweep's configs with a job behind it that puts their results together. A job that
-was preempted, ran out of time or crashed requeues itself, and continues from its newest checkpoint (`launch/sbatch.py`).
+One job, or a job array of a cross-validation's folds or a sweep's configs with a job behind it that
+puts their results together. A job that was preempted, ran out of time or crashed requeues itself,
+and continues from its newest checkpoint (`launch/sbatch.py`).
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from mtface.errors import UserError
 from mtface.files import file_name, write_text
 
 ENGINES = ('apptainer', 'pyxis')
-ABOUT = """Submits a job, or with --crossval or --configs a job array and a job that gathers its results. Scripts and logs: WORKDIR/slurm.
-A job that was preempted, ran out of time or crashed requeues itself, and continues from its newest checkpoint."""
+ABOUT = """Submits a job, or with --crossval or --configs a job array and a job that gathers.
+Scripts and logs: WORKDIR/slurm. A job that was preempted, ran out of time or crashed requeues
+itself, and continues from its newest checkpoint."""
 
 
 def define_flags(args: Args) -> None:
@@ -41,14 +43,23 @@ def define_flags(args: Args) -> None:
   switch = functools.partial(flags.DEFINE_bool, flag_values=args)
   number('nodes', 1, 'number of nodes')
   number('gpus_per_node', 0, 'GPUs of each node; 0: CPUs', lower_bound=0)
-  number('tasks_per_node', None, 'processes on each node; default: one a GPU, or one where there are none')
+  number(
+    'tasks_per_node',
+    None,
+    'processes on each node; default: one a GPU, or one where there are none',
+  )
   number('cpus_per_task', None, 'CPU cores of each process')
   for name in ('partition', 'account', 'qos', 'constraint'):
     text(name, None, f"Slurm's --{name}")
-  text('time', None, "Slurm's --time, as in 12:00:00; longer runs continue in a new job by themselves")
+  text(
+    'time', None, "Slurm's --time, as in 12:00:00; longer runs continue in a new job by themselves"
+  )
   text('mem', None, "Slurm's --mem: memory of a node, as in 64G")
   several(
-    'sbatch', [], 'any other option of sbatch; several times, as in --sbatch=--exclusive --sbatch=--reservation=faces'
+    'sbatch',
+    [],
+    'any other option of sbatch; several times, as in --sbatch=--exclusive '
+    '--sbatch=--reservation=faces',
   )
   text('job_name', None, 'default: of the config')
   several('env', [], 'NAME=VALUE for the environment; several times')
@@ -58,13 +69,26 @@ def define_flags(args: Args) -> None:
   flags.DEFINE_enum('engine', ENGINES[0], ENGINES, 'what runs the container', flag_values=args)
   switch('requeue', True, 'start again by itself; --norequeue: never')
   number('restarts', 100, 'start again at most so often')
-  number('warning', 90, 'seconds before the end of --time at which the state is saved; 0: never', lower_bound=0)
+  number(
+    'warning',
+    90,
+    'seconds before the end of --time at which the state is saved; 0: never',
+    lower_bound=0,
+  )
   switch('evaluate', False, 'also evaluate the run, in the same job')
   switch('crossval', False, 'a job for each fold, and one to gather')
   number('folds', 4, 'number of folds, with --crossval', lower_bound=2)
-  text('configs', None, 'in place of --config: a sweep over configs, with commas, a job for each and one to gather')
-  text('over', '', "with --configs: fields and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'")
-  number('at_once', 0, 'so many jobs of --crossval or --configs at a time; 0: no limit', lower_bound=0)
+  text(
+    'configs',
+    None,
+    'in place of --config: a sweep over configs, with commas, a job for each and one to gather',
+  )
+  text(
+    'over', '', "with --configs: fields and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'"
+  )
+  number(
+    'at_once', 0, 'so many jobs of --crossval or --configs at a time; 0: no limit', lower_bound=0
+  )
   switch('dry_run', False, 'print the scripts; write and submit nothing')
 
 
@@ -73,11 +97,16 @@ def launch(args: Args, job: Job) -> int:
   scripts = plan(args, job)
   if args.dry_run:
     for i, script in enumerate(scripts):
-      print(f'# {_path(script)}, to be submitted with: {shlex.join(_sbatch(script, "JOB" if i else None))}')
+      print(
+        f'# {_path(script)}, to be submitted with: '
+        f'{shlex.join(_sbatch(script, "JOB" if i else None))}'
+      )
       print(script.text())
     return 0
   if shutil.which('sbatch') is None:
-    raise UserError('sbatch: not found; this is no login node of a Slurm cluster. --dry_run prints the script')
+    raise UserError(
+      'sbatch: not found; this is no login node of a Slurm cluster. --dry_run prints the script'
+    )
   first = None
   for script in scripts:
     write_text(_path(script), script.text())
@@ -86,7 +115,10 @@ def launch(args: Args, job: Job) -> int:
     print(f'submitted {script.name}: job {number}' + (f', after {first}' if first else ''))
     print(f'  script: {_path(script)}\n  log: {log}')
     first = first or number
-  print(f'watch: squeue --me   stop: scancel {first}   save and go on later: scancel --signal=TERM {first}')
+  print(
+    f'watch: squeue --me   stop: scancel {first}   save and go on later: scancel --signal=TERM '
+    f'{first}'
+  )
   return 0
 
 
@@ -107,17 +139,21 @@ def _sbatch(script: sbatch.Script, after: str | None) -> list[str]:
   return ['sbatch', '--parsable', *behind, str(_path(script))]
 
 
-# --- What to submit -----------------------------------------------------------------------------------------------------------------
+# --- What to submit -------------------------------------------------------------------------------
 
 
 def plan(args: Args, job: Job) -> list[sbatch.Script]:
   """The scripts to submit: a job, or an array and what gathers its results."""
   if args.crossval and args.configs:
-    raise UserError('--crossval: is of one --config, and --configs names several; leave out one of the two')
+    raise UserError(
+      '--crossval: is of one --config, and --configs names several; leave out one of the two'
+    )
   if args.over and not args.configs:
     raise UserError('--over: varies fields of configs; name them with --configs')
   if args.configs and job.config:
-    raise UserError('--config: leave it out where --configs names the configs, or the other way round')
+    raise UserError(
+      '--config: leave it out where --configs names the configs, or the other way round'
+    )
   if args.crossval:
     return _plan_crossval(args, job)
   if args.configs:
@@ -153,7 +189,9 @@ def _plan_sweep(args: Args, job: Job) -> list[sbatch.Script]:
   from mtface.evaluation.sweep import jobs  # JAX comes with it
 
   if job.command != 'train':
-    raise UserError(f'--command={job.command}: --configs are trained and measured; leave out --command')
+    raise UserError(
+      f'--command={job.command}: --configs are trained and measured; leave out --command'
+    )
   resources = make_resources(args)
   names = config_files.split_names(args.configs)
   bases = [config_files.load_config(name) for name in names]
@@ -162,7 +200,10 @@ def _plan_sweep(args: Args, job: Job) -> list[sbatch.Script]:
   cases = []
   for number, (folder, config) in enumerate(table):
     check_stages(config, resources.processes)
-    changed = [f'--config={job_config(names[number // each])}', *changes(bases[number // each], config)]
+    changed = [
+      f'--config={job_config(names[number // each])}',
+      *changes(bases[number // each], config),
+    ]
     cases.append(f'  {number}) folder={shlex.quote(folder)} config=({shlex.join(changed)}) ;;')
   find = ['# Which of the sweep this task is.', 'case $SLURM_ARRAY_TASK_ID in', *cases, 'esac']
   workdir = f'--workdir={shlex.quote(str(job.workdir))}/"$folder"'
@@ -192,7 +233,7 @@ def changes(base: ConfigDict, config: ConfigDict) -> list[str]:
   return [f'--config.{field}={value}' for field, value in after.items() if value != before[field]]
 
 
-# --- Flags to scripts -----------------------------------------------------------------------------------------------------------------
+# --- Flags to scripts -----------------------------------------------------------------------------
 
 
 def make_resources(args: Args, *, one: bool = False) -> sbatch.Resources:
@@ -208,7 +249,8 @@ def make_resources(args: Args, *, one: bool = False) -> sbatch.Resources:
   tasks = args.tasks_per_node or args.gpus_per_node or 1
   if args.gpus_per_node and tasks not in (1, args.gpus_per_node):
     raise UserError(
-      f'--tasks_per_node={tasks}: expected 1, a process with all GPUs of a node, or {args.gpus_per_node}, one a GPU'
+      f'--tasks_per_node={tasks}: expected 1, a process with all GPUs of a node, or '
+      f'{args.gpus_per_node}, one a GPU'
     )
   return sbatch.Resources(args.nodes, tasks, args.gpus_per_node, args.cpus_per_task, tuple(options))
 
@@ -218,7 +260,12 @@ def _distributed(resources: sbatch.Resources) -> list[str]:
 
 
 def _evaluate(job: Job, resources: sbatch.Resources) -> list[str]:
-  return ['evaluate', f'--workdir={job.workdir}', f'--data_dir={job.data_dir}', *_distributed(resources)]
+  return [
+    'evaluate',
+    f'--workdir={job.workdir}',
+    f'--data_dir={job.data_dir}',
+    *_distributed(resources),
+  ]
 
 
 def _step(args: Args, mtface: Sequence[str], *raw: str) -> str:
@@ -251,7 +298,9 @@ def _script(
   )
 
 
-def _container(args: Args, job: Job, resources: sbatch.Resources) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _container(
+  args: Args, job: Job, resources: sbatch.Resources
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
   if not args.container:
     return (), ()
   folders = [job.workdir, job.data_dir, *([job.file.parent] if job.file else [])]

@@ -14,20 +14,25 @@ from typing import Any
 from mtface import process
 from mtface.errors import UserError
 
-_ADDRESS = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')  # pathlib makes gs:/bucket of gs://bucket; C:/ is a drive
+_ADDRESS = re.compile(
+  r'[A-Za-z][A-Za-z0-9+.-]+:/'
+)  # pathlib makes gs:/bucket of gs://bucket; C:/ is a drive
 _SELECTION = re.compile(r'(.+)@(last|best|\d+|average:\d+|ensemble:\d+)')
 
 
 def local_path(path: str | os.PathLike[str]) -> pathlib.Path:
-  """A path with its ~ expanded. Every path that a user gives goes through here, on the command line and from Python.
+  """A path with its ~ expanded. Every path that a user gives goes through here, on the command line
+  and from Python.
 
   Raises:
-    UserError: an address such as gs://bucket/runs, of which pathlib would make a folder `gs:` of this machine; an unknown user's ~.
+    UserError: an address such as gs://bucket/runs, of which pathlib would make a folder `gs:` of
+      this machine; an unknown user's ~.
   """
   text = os.fspath(path)
   if _ADDRESS.match(text):
     raise UserError(
-      f'{text}: is an address, and mtface reads and writes paths of this machine; mount the bucket (gcsfuse, mount-s3, rclone '
+      f'{text}: is an address, and mtface reads and writes paths of this machine; mount the bucket '
+      '(gcsfuse, mount-s3, rclone '
       'mount) and name the folder where it is mounted, or copy what is there'
     )
   try:
@@ -37,7 +42,8 @@ def local_path(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def split_selection(text: str) -> tuple[str, str]:
-  """(path or name, selection) of `PATH@last`, @best, @STEP, @average:K, @ensemble:K; '' where it ends in none of these.
+  """(path or name, selection) of `PATH@last`, @best, @STEP, @average:K, @ensemble:K; '' where it
+  ends in none of these.
 
   Any other @ is the path's own, as in /home/jane@example.org/run.
   """
@@ -85,10 +91,13 @@ def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
     partial.rename(path)
   except OSError as error:
     raise UserError(
-      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir writable'
+      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir '
+      'writable'
     ) from error
 
 
 def file_name(text: str) -> str:
-  """A selection's or a source's name as that of a file; a fold and its rest, [fold=0/4] and [fold!=0/4], have two."""
+  """A selection's or a source's name as that of a file; a fold and its rest, [fold=0/4] and
+  [fold!=0/4], have two.
+  """
   return re.sub(r'[^\w.\-]+', '_', text.replace('!=', '_not_'))

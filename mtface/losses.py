@@ -1,9 +1,10 @@
 """Loss terms for partly labelled batches, one pure function a loss.
 
-Every term has the signature `term(scores, labels, mask, class_weights=None) -> [B]`: one number a sample, before any
-reduction. A masked label may hold any value (-1 and 255 are common), and the scores beside it may even be inf or NaN:
-the term is exactly 0 and so is its gradient, because both are taken out *before* the arithmetic (a product with 0, or
-one `where` after it, would turn an infinite score into a NaN gradient). A loss knows no model, no task and no host.
+Every term has the signature `term(scores, labels, mask, class_weights=None) -> [B]`: one number a
+sample, before any reduction. A masked label may hold any value (-1 and 255 are common), and the
+scores beside it may even be inf or NaN: the term is exactly 0 and so is its gradient, because both
+are taken out *before* the arithmetic (a product with 0, or one `where` after it, would turn an
+infinite score into a NaN gradient). A loss knows no model, no task and no host.
 
 Terms are computed in float32, or in float64 when the scores are; bfloat16 scores are widened first.
 """
@@ -64,13 +65,15 @@ def multiclass_squared_hinge(
 def sigmoid_cross_entropy(
   scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, class_weights: ArrayLike | None = None
 ) -> jax.Array:
-  """Binary cross-entropy of sigmoid(scores): Pons 2018, eq. 1 (its "selective" loss); Zhang 2016, eq. 1.
+  """Binary cross-entropy of sigmoid(scores): Pons 2018, eq. 1 (its "selective" loss); Zhang 2016,
+  eq. 1.
 
-  Two forms, told apart by the labels' rank:
-    one yes or no a sample: scores [B] or [B, 1], labels and mask [B]; class_weights [2] are the weights of no and yes.
-    C of them: scores, labels and mask [B, C]; the term is the mean over the sample's labelled classes, which is what
-      Pons's 1/N over the label space of the sample's data set comes to, and 0 where none is labelled. class_weights
-      [C] multiplies each class before the mean; the divisor stays the number of labelled classes.
+  Two forms, told apart by the labels' rank: one yes or no a sample: scores [B] or [B, 1], labels
+    and mask [B]; class_weights [2] are the weights of no and yes. C of them: scores, labels and
+    mask [B, C]; the term is the mean over the sample's labelled classes, which is what
+      Pons's 1/N over the label space of the sample's data set comes to, and 0 where none is
+      labelled. class_weights [C] multiplies each class before the mean; the divisor stays the
+      number of labelled classes.
 
   Labels are 0 or 1 where labelled. Returns [B] nats.
   """
@@ -79,7 +82,9 @@ def sigmoid_cross_entropy(
   if labels.ndim == 1 and scores.shape == (*labels.shape, 1):
     scores = scores[:, 0]
   if not scores.shape == labels.shape == mask.shape:
-    raise ValueError(f'scores {scores.shape}, labels {labels.shape} and mask {mask.shape} do not fit together')
+    raise ValueError(
+      f'scores {scores.shape}, labels {labels.shape} and mask {mask.shape} do not fit together'
+    )
   scores = jnp.where(mask, scores, 0)
   positive = jnp.where(mask, labels, 0) > 0
   # softplus of -s or s, not softplus(s) - y * s: that difference loses all digits of a small loss.
@@ -96,8 +101,12 @@ TERMS: dict[str, Callable[..., jax.Array]] = {
   'multiclass_squared_hinge': multiclass_squared_hinge,
   'sigmoid_cross_entropy': sigmoid_cross_entropy,
 }
-MARGINS = ('multiclass_squared_hinge',)  # terms whose scores are margins: no softmax makes probabilities of them
-MULTI_LABEL = ('sigmoid_cross_entropy',)  # terms of a yes or no for each class; the others are of one class of several
+MARGINS = (
+  'multiclass_squared_hinge',
+)  # terms whose scores are margins: no softmax makes probabilities of them
+MULTI_LABEL = (
+  'sigmoid_cross_entropy',
+)  # terms of a yes or no for each class; the others are of one class of several
 
 
 def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Array:
@@ -106,8 +115,8 @@ def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Ar
   Args:
     terms: [B], exactly 0 where a sample is unlabelled.
     mask: [B] or [B, C]; a sample is labelled if any of its classes is.
-    over: 'all' divides by B, labelled or not (the N of Sang 2017, eq. 1 and 2: a rare label weighs little);
-      'labelled' divides by the number of labelled samples, or by 1 if there are none.
+    over: 'all' divides by B, labelled or not (the N of Sang 2017, eq. 1 and 2: a rare label weighs
+      little); 'labelled' divides by the number of labelled samples, or by 1 if there are none.
   """
   total = jnp.sum(terms)
   if over == 'all':
@@ -119,18 +128,22 @@ def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Ar
 
 
 def l2_penalty(params: Any) -> jax.Array:
-  """||W||^2 of Sang 2017, eq. 3: the sum of squares of all kernels, in float32 (without the paper's lambda).
+  """||W||^2 of Sang 2017, eq. 3: the sum of squares of all kernels, in float32 (without the paper's
+  lambda).
 
-  Covers the leaves of the pytree with two or more axes, which are the kernels of convolutions and dense layers. Biases
-  and batch norm's scales and offsets, which have one axis, are left out: the paper says "all network weights W", and
-  pulling a scale or an offset towards 0 does not make the function that the network computes any simpler.
+  Covers the leaves of the pytree with two or more axes, which are the kernels of convolutions and
+  dense layers. Biases and batch norm's scales and offsets, which have one axis, are left out: the
+  paper says "all network weights W", and pulling a scale or an offset towards 0 does not make the
+  function that the network computes any simpler.
   """
   kernels = [leaf for leaf in jax.tree.leaves(params) if jnp.ndim(leaf) >= 2]
   return sum((jnp.sum(_floating(kernel) ** 2) for kernel in kernels), jnp.zeros((), jnp.float32))
 
 
 def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
-  """max_c N_c / N_y of each class y (Savchenko 2021, eq. 2), [C]; 0 for a class without a training sample."""
+  """max_c N_c / N_y of each class y (Savchenko 2021, eq. 2), [C]; 0 for a class without a training
+  sample.
+  """
   class_counts = _floating(class_counts)
   present = class_counts > 0
   return jnp.where(present, jnp.max(class_counts) / jnp.where(present, class_counts, 1), 0)
@@ -142,18 +155,25 @@ def _floating(values: ArrayLike) -> jax.Array:
   return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
-def _masked_inputs(scores: ArrayLike, labels: ArrayLike, mask: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Replaces scores and labels of masked samples by zeros, which are harmless in every loss and its gradient."""
+def _masked_inputs(
+  scores: ArrayLike, labels: ArrayLike, mask: ArrayLike
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Replaces scores and labels of masked samples by zeros, which are harmless in every loss and its
+  gradient.
+  """
   scores, labels, mask = _floating(scores), jnp.asarray(labels), jnp.asarray(mask) != 0
   if scores.ndim != 2 or not labels.shape == mask.shape == scores.shape[:1]:
     raise ValueError(
-      f'scores {scores.shape}, labels {labels.shape} and mask {mask.shape} do not fit; expected [B, C], [B] and [B]'
+      f'scores {scores.shape}, labels {labels.shape} and mask {mask.shape} do not fit; expected '
+      '[B, C], [B] and [B]'
     )
   return jnp.where(mask[:, None], scores, 0), jnp.where(mask, labels, 0), mask
 
 
 def _is_label(labels: jax.Array, scores: jax.Array) -> jax.Array:
-  """bool [B, C]. Comparing instead of gathering keeps the loss and its gradient free of gathers and scatters."""
+  """bool [B, C]. Comparing instead of gathering keeps the loss and its gradient free of gathers and
+  scatters.
+  """
   return labels[:, None] == jnp.arange(scores.shape[-1])
 
 
@@ -164,7 +184,9 @@ def _checked_weights(class_weights: ArrayLike, num_classes: int) -> jax.Array:
   return class_weights
 
 
-def _weight_of_label(class_weights: ArrayLike | None, labels: jax.Array, num_classes: int) -> jax.Array | None:
+def _weight_of_label(
+  class_weights: ArrayLike | None, labels: jax.Array, num_classes: int
+) -> jax.Array | None:
   return None if class_weights is None else _checked_weights(class_weights, num_classes)[labels]
 
 

@@ -1,11 +1,13 @@
 """Metrics of partly labelled batches that add up exactly.
 
-Everything that is accumulated is an int32 count, so the sum over batches, devices and hosts is the same in any order,
-and padding rows (mask False) leave no trace. Nothing is averaged before `summarize`.
+Everything that is accumulated is an int32 count, so the sum over batches, devices and hosts is the
+same in any order, and padding rows (mask False) leave no trace. Nothing is averaged before
+`summarize`.
 
     totals = metrics.zeros(task)
     for batch in batches:
-      totals = metrics.add(totals, metrics.counts(task, scores, labels, mask))   # on the device, under jit, or in NumPy
+      # on the device, under jit, or in NumPy
+      totals = metrics.add(totals, metrics.counts(task, scores, labels, mask))
     summary = metrics.summarize(task, totals)
 """
 
@@ -24,26 +26,28 @@ from mtface import tasks
 
 Counts = dict[str, Any]  # name -> int32 array, NumPy or JAX
 
-# A confusion matrix of more classes than this (identities) would fill the memory; three counts a class take its place.
+# A confusion matrix of more classes than this (identities) would fill the memory; three counts a
+# class take its place.
 MAX_CONFUSION_CLASSES = 256
 
 
 def counts(
   task: tasks.Task, scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, *, threshold: float = 0.0
 ) -> Counts:
-  """Returns one batch's counts; NumPy arrays if `scores` is one, else JAX arrays (and then it works under jit).
+  """Returns one batch's counts; NumPy arrays if `scores` is one, else JAX arrays (and then it works
+  under jit).
 
   Args:
     task: says which form labels have and what is counted.
-    scores: [B, C], of any monotone kind: the largest is the prediction, the first one of equals. A two-class
-      task may also give one score of class 1, [B] or [B, 1]. A multi-label task predicts each class by itself.
+    scores: [B, C], of any monotone kind: the largest is the prediction, the first one of equals. A
+      two-class task may also give one score of class 1, [B] or [B, 1]. A multi-label task predicts
+      each class by itself.
     labels: int [B] or, for a multi-label task, [B, C]; in range where labelled, anything elsewhere.
     mask: bool or number, the labels' shape; 0 means unlabelled or padding.
     threshold: a lone or multi-label score above it means yes: 0 for logits, 0.5 for probabilities.
 
-  Returns:
-    Single-label: n [] and confusion [C, C] (rows: labels, columns: predictions), or for a task of more than
-    MAX_CONFUSION_CLASSES labelled, predicted and correct [C] in its place.
+  Returns: Single-label: n [] and confusion [C, C] (rows: labels, columns: predictions), or for a
+    task of more than MAX_CONFUSION_CLASSES labelled, predicted and correct [C] in its place.
     Multi-label: n [] (samples with a labelled class), tp, tn, fp and fn [C].
   """
   xp: Any = np if isinstance(scores, np.ndarray) else jnp
@@ -59,7 +63,9 @@ def zeros(task: tasks.Task) -> Counts:
     shapes = {'confusion': (size, size)}
   else:
     shapes = dict.fromkeys(('labelled', 'predicted', 'correct'), (size,))
-  return {'n': np.zeros((), np.int32)} | {name: np.zeros(shape, np.int32) for name, shape in shapes.items()}
+  return {'n': np.zeros((), np.int32)} | {
+    name: np.zeros(shape, np.int32) for name, shape in shapes.items()
+  }
 
 
 def add(a: Counts, b: Counts) -> Counts:
@@ -68,23 +74,28 @@ def add(a: Counts, b: Counts) -> Counts:
 
 
 def summarize(task: tasks.Task, totals: Counts) -> dict[str, Any]:
-  """Returns plain Python numbers and lists, fit for JSON; None stands for what no sample defines (never NaN).
+  """Returns plain Python numbers and lists, fit for JSON; None stands for what no sample defines
+  (never NaN).
 
   Single-label tasks:
     n, correct: labelled samples, and those predicted right.
     accuracy: correct / n.
     per_class_accuracy: [C] recall of each class; None for a class that no label has.
-    balanced_accuracy: its mean over the classes that labels have (what scikit-learn's balanced_accuracy_score is).
-    macro_f1: mean F1 over the classes that labels or predictions have (scikit-learn's f1_score(average='macro')).
+    balanced_accuracy: its mean over the classes that labels have (what scikit-learn's
+      balanced_accuracy_score is).
+    macro_f1: mean F1 over the classes that labels or predictions have (scikit-learn's
+      f1_score(average='macro')).
     confusion: [C][C] counts, rows are labels; None for a task too large for one.
-    mae: mean |year predicted - year labelled| of the most probable class, for tasks with values. It follows exactly
-      from the confusion matrix, so no sum of rounded errors is kept.
+    mae: mean |year predicted - year labelled| of the most probable class, for tasks with values. It
+      follows exactly from the confusion matrix, so no sum of rounded errors is kept.
 
   Multi-label tasks:
     n: samples with a labelled class; per_class_n: [C] labelled samples of each class.
-    per_class_accuracy: [C] (TP + TN) / N over the class's labelled samples (Pons 2018, eq. 3); None if there are none.
+    per_class_accuracy: [C] (TP + TN) / N over the class's labelled samples (Pons 2018, eq. 3); None
+      if there are none.
     accuracy: its mean over the classes with labels, each counting the same.
-    per_class_f1, macro_f1: F1 of yes, and its mean over the classes that have a yes in labels or predictions.
+    per_class_f1, macro_f1: F1 of yes, and its mean over the classes that have a yes in labels or
+      predictions.
     tp, tn, fp, fn: [C] counts.
   """
   host = {name: np.asarray(value, np.int64) for name, value in totals.items()}
@@ -94,7 +105,8 @@ def summarize(task: tasks.Task, totals: Counts) -> dict[str, Any]:
 def ranking_score(task: tasks.Task, summary: dict[str, Any]) -> float:
   """Returns what the best checkpoint is chosen by, 0 to 1, from a task's summary: its accuracy.
 
-  Of a task with values (ages) it is 1 - mae / (highest - lowest value): how often the very year is met says little of how near it is.
+  Of a task with values (ages) it is 1 - mae / (highest - lowest value): how often the very year is
+  met says little of how near it is.
   """
   if task.values is None:
     return summary['accuracy']
@@ -102,9 +114,11 @@ def ranking_score(task: tasks.Task, summary: dict[str, Any]) -> float:
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-  """Returns Wilson's score interval (low, high) of a proportion; (0, 1), which says nothing, for n = 0.
+  """Returns Wilson's score interval (low, high) of a proportion; (0, 1), which says nothing, for n
+  = 0.
 
-  Unlike the normal approximation it stays within 0..1 and is not empty at 0 or n successes (Wilson 1927).
+  Unlike the normal approximation it stays within 0..1 and is not empty at 0 or n successes (Wilson
+  1927).
   """
   if not 0 <= successes <= n:
     raise ValueError(f'{successes} successes of {n}')
@@ -121,11 +135,15 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
   return low, high
 
 
-def expected_value(probabilities: np.ndarray, values: np.ndarray | Sequence[float], top: int) -> np.ndarray:
-  """Returns the mean value of each row's `top` most probable classes, weighted by their probabilities (Savchenko 2021, eq. 1).
+def expected_value(
+  probabilities: np.ndarray, values: np.ndarray | Sequence[float], top: int
+) -> np.ndarray:
+  """Returns the mean value of each row's `top` most probable classes, weighted by their
+  probabilities (Savchenko 2021, eq. 1).
 
-  An age in years is read from the scores of classes so: sum_l a_l p_l / sum_l p_l over the L most probable classes. L = 1 is the most
-  probable class's value, L = C the full mean. Of classes that are equally probable the first ones count, as in `argmax`.
+  An age in years is read from the scores of classes so: sum_l a_l p_l / sum_l p_l over the L most
+  probable classes. L = 1 is the most probable class's value, L = C the full mean. Of classes that
+  are equally probable the first ones count, as in `argmax`.
 
   Args:
     probabilities: [N, C], none negative, with a sum above 0 in each row.
@@ -136,11 +154,14 @@ def expected_value(probabilities: np.ndarray, values: np.ndarray | Sequence[floa
     float64 [N], in the unit of `values`.
 
   Raises:
-    ValueError: L is out of range, the shapes do not fit together, or probabilities are negative or all zero.
+    ValueError: L is out of range, the shapes do not fit together, or probabilities are negative or
+      all zero.
   """
   wide, years = np.asarray(probabilities, np.float64), np.asarray(values, np.float64)
   if wide.ndim != 2 or years.shape != wide.shape[1:]:
-    raise ValueError(f'probabilities {wide.shape} and values {years.shape}; expected [N, C] and [C]')
+    raise ValueError(
+      f'probabilities {wide.shape} and values {years.shape}; expected [N, C] and [C]'
+    )
   if not 1 <= top <= len(years):
     raise ValueError(f'top is {top}; expected 1 to {len(years)}, the number of classes')
   if not ((wide >= 0).all() and (wide.sum(axis=1) > 0).all()):  # not of NaN either
@@ -154,11 +175,15 @@ def _has_confusion(task: tasks.Task) -> bool:
   return task.num_classes <= MAX_CONFUSION_CLASSES or task.values is not None
 
 
-def _counts(task: tasks.Task, xp: Any, scores: Any, labels: Any, mask: Any, threshold: float) -> Counts:
+def _counts(
+  task: tasks.Task, xp: Any, scores: Any, labels: Any, mask: Any, threshold: float
+) -> Counts:
   """`counts` of arrays of the module `xp`, NumPy or jax.numpy."""
   expected = (scores.shape[0], *task.label_shape)
   if not labels.shape == mask.shape == expected:
-    raise ValueError(f'{task.name}: labels {labels.shape} and mask {mask.shape}; expected {expected}')
+    raise ValueError(
+      f'{task.name}: labels {labels.shape} and mask {mask.shape}; expected {expected}'
+    )
   if task.multi_label:
     return _multi_label_counts(scores > threshold, labels > 0, mask)
   predictions = _predictions(task, scores, threshold)
@@ -177,7 +202,9 @@ def _counts(task: tasks.Task, xp: Any, scores: Any, labels: Any, mask: Any, thre
 
 
 def _predictions(task: tasks.Task, scores: Any, threshold: float) -> Any:
-  """Class indices [B] from scores [B, C], or from one score of class 1 where the task has two classes."""
+  """Class indices [B] from scores [B, C], or from one score of class 1 where the task has two
+  classes.
+  """
   if scores.ndim == 2 and scores.shape[1] == task.num_classes:
     return scores.argmax(axis=-1)
   if task.num_classes == 2 and scores.shape in ((scores.shape[0],), (scores.shape[0], 1)):
@@ -202,7 +229,9 @@ def _multi_label_counts(predicted: Any, labelled: Any, mask: Any) -> Counts:
     'fn': ~predicted & labelled,
   }
   n = mask.any(axis=-1).sum(dtype=np.int32)
-  return {'n': n} | {name: (cells & mask).sum(axis=0, dtype=np.int32) for name, cells in agree.items()}
+  return {'n': n} | {
+    name: (cells & mask).sum(axis=0, dtype=np.int32) for name, cells in agree.items()
+  }
 
 
 def _summarize_single_label(task: tasks.Task, host: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -211,7 +240,11 @@ def _summarize_single_label(task: tasks.Task, host: dict[str, np.ndarray]) -> di
   if confusion is None:
     labelled, predicted, correct = host['labelled'], host['predicted'], host['correct']
   else:
-    labelled, predicted, correct = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
+    labelled, predicted, correct = (
+      confusion.sum(axis=1),
+      confusion.sum(axis=0),
+      np.diagonal(confusion),
+    )
   recall = _ratios(correct, labelled)
   summary = {
     'n': n,

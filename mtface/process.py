@@ -1,6 +1,8 @@
-"""Which of the run's processes this one is. Knows nothing of JAX, so that whatever prints or writes can ask it.
+"""Which of the run's processes this one is. Knows nothing of JAX, so that whatever prints or writes
+can ask it.
 
-All processes compute and take part in checkpoints; the first alone prints, and writes what is no checkpoint.
+All processes compute and take part in checkpoints; the first alone prints, and writes what is no
+checkpoint.
 """
 
 from __future__ import annotations

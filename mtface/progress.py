@@ -1,4 +1,6 @@
-"""Progress on long work: a bar on a terminal, a line every ten seconds elsewhere (a log file, a scheduler)."""
+"""Progress on long work: a bar on a terminal, a line every ten seconds elsewhere (a log file, a
+scheduler).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ _QUIET_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-  """Yields `items` and shows how many of `total` are done. Short work off a terminal prints nothing."""
+  """Yields `items` and shows how many of `total` are done. Short work off a terminal prints
+  nothing.
+  """
   if not process.is_first():
     yield from items
     return
@@ -22,14 +26,20 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(items, description=what, total=total, console=Console(stderr=True), transient=True)
+    yield from track(
+      items, description=what, total=total, console=Console(stderr=True), transient=True
+    )
     return
   start = last = time.monotonic()
   for done, item in enumerate(items):
     now = time.monotonic()
     if now - last >= _QUIET_SECONDS:
       last = now
-      of = f' of {total:,}, about {(now - start) / max(done, 1) * (total - done):.0f} s left' if total else ''
+      of = (
+        f' of {total:,}, about {(now - start) / max(done, 1) * (total - done):.0f} s left'
+        if total
+        else ''
+      )
       print(f'{what}: {done:,}{of}', file=sys.stderr, flush=True)
     yield item
 

@@ -1,7 +1,8 @@
 """What is predicted from a face: the label spaces of the field, by name.
 
-A label is what annotators perceived, or what a file name or a web page said; it is not a fact about the person.
-Class indices here are the ones that every prepared set, checkpoint and table of results uses, so they never change.
+A label is what annotators perceived, or what a file name or a web page said; it is not a fact about
+the person. Class indices here are the ones that every prepared set, checkpoint and table of results
+uses, so they never change.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ class Task:
   Attributes:
     name: what labels, masks, heads and metrics are keyed by.
     classes: the class names; index i of a label or score is `classes[i]`.
-    multi_label: False: exactly one class holds (labels [B]); True: each class is its own yes or no (labels [B, C]).
-    values: the years that each class of an age task stands for; None where a mean absolute error has no meaning.
+    multi_label: False: exactly one class holds (labels [B]); True: each class is its own yes or no
+      (labels [B, C]).
+    values: the years that each class of an age task stands for; None where a mean absolute error
+      has no meaning.
   """
 
   name: str
@@ -46,7 +49,9 @@ class Task:
 
   @property
   def label_shape(self) -> tuple[int, ...]:
-    """Shape of one sample's label and mask: () for a single-label task, (C,) for a multi-label one."""
+    """Shape of one sample's label and mask: () for a single-label task, (C,)
+    for a multi-label one.
+    """
     return (self.num_classes,) if self.multi_label else ()
 
 
@@ -57,10 +62,12 @@ MAX_AGE = 116  # the oldest age that UTKFace's file names give
 
 
 def age_to_group(age: float) -> int:
-  """Returns the index in `age_group` of an age in completed years: 0-15, 16-25, 26-35, 36-45, 46-60, 61 and older.
+  """Returns the index in `age_group` of an age in completed years: 0-15, 16-25, 26-35, 36-45,
+  46-60, 61 and older.
 
-  Rohani 2023 writes the last two groups as 46-60 and 60-100; the age of 60 goes to the first of them here, and the last
-  one has no upper end. An age with a fraction belongs to its completed year: 15.9 is 15.
+  Rohani 2023 writes the last two groups as 46-60 and 60-100; the age of 60 goes to the first of
+  them here, and the last one has no upper end. An age with a fraction belongs to its completed
+  year: 15.9 is 15.
   """
   if not age >= 0:  # also true of NaN
     raise ValueError(f'age is {age}; expected 0 or more')
@@ -70,9 +77,10 @@ def age_to_group(age: float) -> int:
 # FER-2013's order; SFEW 2.0 uses the same one.
 _EMOTION7 = ('angry', 'disgust', 'fear', 'happy', 'sad', 'surprise', 'neutral')
 
-# The 16 categories of EmotioNet's emotion file: six basic ones, the eight compound ones that Pons 2018 names
-# (section 4.3, table 4), appalled and awed. Pons counts "7 emotion expressions and 9 compound emotions" in them and
-# lists eight; the total, 16, is the same, but EmotioNet has no neutral one: a seventh basic class would have no label.
+# The 16 categories of EmotioNet's emotion file: six basic ones, the eight compound ones that Pons
+# 2018 names (section 4.3, table 4), appalled and awed. Pons counts "7 emotion expressions and 9
+# compound emotions" in them and lists eight; the total, 16, is the same, but EmotioNet has no
+# neutral one: a seventh basic class would have no label.
 _COMPOUND_EMOTION = (
   *_EMOTION7[:-1],
   'angrily_disgusted',
@@ -141,19 +149,32 @@ _ALL = (
     tuple(str(year) for year in range(MAX_AGE + 1)),
     values=tuple(float(year) for year in range(MAX_AGE + 1)),
   ),
-  # No values: the last group is open and a group's middle is nobody's age, so an error in years would say nothing.
+  # No values: the last group is open and a group's middle is nobody's age, so an error in years
+  # would say nothing.
   Task('age_group', ('0-15', '16-25', '26-35', '36-45', '46-60', '61+')),
   Task('ethnicity5', ('white', 'black', 'asian', 'indian', 'other')),  # UTKFace's order and names
   # FairFace's file names them; the order is that of its authors' own network.
   Task(
     'ethnicity7',
-    ('white', 'black', 'latino_hispanic', 'east_asian', 'southeast_asian', 'indian', 'middle_eastern'),
+    (
+      'white',
+      'black',
+      'latino_hispanic',
+      'east_asian',
+      'southeast_asian',
+      'indian',
+      'middle_eastern',
+    ),
   ),
   # FairFace's nine ages. No values, as in age_group.
   Task('age_decades', ('0-2', '3-9', '10-19', '20-29', '30-39', '40-49', '50-59', '60-69', '70+')),
   Task('group_emotion', ('positive', 'neutral', 'negative')),  # VGAF's 1, 2, 3
   # The 11 action units (AUs) of the EmotioNet challenge's training set (Pons 2018, section 4).
-  Task('action_units', tuple(f'AU{n}' for n in (1, 2, 4, 5, 6, 9, 12, 17, 20, 25, 26)), multi_label=True),
+  Task(
+    'action_units',
+    tuple(f'AU{n}' for n in (1, 2, 4, 5, 6, 9, 12, 17, 20, 25, 26)),
+    multi_label=True,
+  ),
   Task('compound_emotion', _COMPOUND_EMOTION),
   Task('celeba_attributes', _CELEBA, multi_label=True),
 )
@@ -162,12 +183,15 @@ TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 
 def identity_task(num_subjects: int) -> Task:
-  """Returns the single-label task identity:N of telling `num_subjects` people apart; its classes are '0', '1', ..."""
+  """Returns the single-label task identity:N of telling `num_subjects` people apart; its classes
+  are '0', '1', ...
+  """
   return Task(f'identity:{num_subjects}', tuple(str(i) for i in range(num_subjects)))
 
 
 def get_task(name: str) -> Task:
-  """Returns the task called `name`; 'identity:N' is the identity of one of N people (VGGFace2's training set: 9131).
+  """Returns the task called `name`; 'identity:N' is the identity of one of N people (VGGFace2's
+  training set: 9131).
 
   Raises:
     UserError: no task has this name, or the N of 'identity:N' is not a whole number of at least 2.
@@ -176,10 +200,13 @@ def get_task(name: str) -> Task:
     return TASKS[name]
   prefix, _, number = name.partition(':')
   if prefix != 'identity':
-    raise errors.UserError(f"task '{name}' is unknown; expected one of {', '.join(TASKS)}, identity:N")
+    raise errors.UserError(
+      f"task '{name}' is unknown; expected one of {', '.join(TASKS)}, identity:N"
+    )
   if not number.isdecimal() or int(number) < 2:
     raise errors.UserError(
-      f"task '{name}' does not say how many people there are; expected identity:N with a whole N of at least 2,"
+      f"task '{name}' does not say how many people there are; expected identity:N with a whole N "
+      'of at least 2,'
       ' such as identity:9131'
     )
   return identity_task(int(number))

@@ -12,8 +12,12 @@ import scipy.io
 from PIL import Image
 
 
-def cartoon(size: int = 200, center: tuple[int, int] = (100, 100), scale: float = 1.0) -> np.ndarray:
-  """uint8 [size, size, 3] with one face; its eyes are at center + scale * (-+13, -6), its mouth's middle at (0, 22)."""
+def cartoon(
+  size: int = 200, center: tuple[int, int] = (100, 100), scale: float = 1.0
+) -> np.ndarray:
+  """uint8 [size, size, 3] with one face; its eyes are at center + scale * (-+13, -6), its mouth's
+  middle at (0, 22).
+  """
   image = np.full((size, size, 3), (90, 110, 140), np.uint8)
   x, y = center
 
@@ -63,13 +67,24 @@ def make_utkface(folder: pathlib.Path, names: list[str], seed: int = 0) -> pathl
 def make_fer2013(folder: pathlib.Path, rows: list[tuple[object, np.ndarray, str]]) -> pathlib.Path:
   """FER-2013's layout: fer2013.csv with emotion, pixels and Usage."""
   folder.mkdir(parents=True, exist_ok=True)
-  lines = [f'{emotion},{" ".join(map(str, pixels.ravel().tolist()))},{usage}' for emotion, pixels, usage in rows]
+  lines = [
+    f'{emotion},{" ".join(map(str, pixels.ravel().tolist()))},{usage}'
+    for emotion, pixels, usage in rows
+  ]
   (folder / 'fer2013.csv').write_text('\n'.join(['emotion,pixels,Usage', *lines]) + '\n')
   return folder
 
 
-# A sound entry of imdb.mat or wiki.mat, except for its path: born on 8 March 1980, photographed in 2010 at the age of 30.
-SOUND = {'dob': 723248, 'photo_taken': 2010, 'gender': 1, 'name': 'A. Nobody', 'face_score': 3.5, 'celeb_id': 1}
+# A sound entry of imdb.mat or wiki.mat, except for its path: born on 8 March 1980, photographed in
+# 2010 at the age of 30.
+SOUND = {
+  'dob': 723248,
+  'photo_taken': 2010,
+  'gender': 1,
+  'name': 'A. Nobody',
+  'face_score': 3.5,
+  'celeb_id': 1,
+}
 CELEB_NAMES = ('A. Nobody', 'B. Nobody')
 
 
@@ -80,14 +95,16 @@ def make_imdb_wiki(
   change: Mapping[str, Any] | None = None,
   **save_options: Any,
 ) -> pathlib.Path:
-  """Writes imdb_crop's or wiki_crop's layout: <name>.mat with a 1x1 struct `name` of 1xN rows and cells, and images.
+  """Writes imdb_crop's or wiki_crop's layout: <name>.mat with a 1x1 struct `name` of 1xN rows and
+  cells, and images.
 
   Args:
     folder: where to.
     name: `imdb`, which also has celeb_id and celeb_names, or `wiki`.
-    entries: `full_path`, and what differs from SOUND; `image`, an array [H, W(, 3)] or the file's bytes; without it there is
-      no file.
-    change: fields of the struct to put in place of those made of the entries; None: without the field.
+    entries: `full_path`, and what differs from SOUND; `image`, an array [H, W(, 3)] or the file's
+      bytes; without it there is no file.
+    change: fields of the struct to put in place of those made of the entries; None: without the
+      field.
     **save_options: of `scipy.io.savemat`.
   """
   for entry in entries:
@@ -96,8 +113,12 @@ def make_imdb_wiki(
       (folder / entry['full_path']).write_bytes(image)
     elif image is not None:
       save(folder / entry['full_path'], image)
-  fields = _imdb_wiki_fields([{'second_face_score': np.nan, **SOUND, **entry} for entry in entries], name)
-  struct = {field: column for field, column in (fields | dict(change or {})).items() if column is not None}
+  fields = _imdb_wiki_fields(
+    [{'second_face_score': np.nan, **SOUND, **entry} for entry in entries], name
+  )
+  struct = {
+    field: column for field, column in (fields | dict(change or {})).items() if column is not None
+  }
   folder.mkdir(parents=True, exist_ok=True)
   scipy.io.savemat(folder / f'{name}.mat', {name: struct}, **save_options)
   return folder

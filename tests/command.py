@@ -43,14 +43,20 @@ def python(*arguments: object, devices: int | None = None, cwd: pathlib.Path = R
   return Result(started.returncode, out, err)
 
 
-def start(*arguments: object, devices: int | None = None, cwd: pathlib.Path = ROOT) -> subprocess.Popen:
+def start(
+  *arguments: object, devices: int | None = None, cwd: pathlib.Path = ROOT
+) -> subprocess.Popen:
   """The same without waiting for its end."""
   env = dict(os.environ)
   if devices is not None:
     env['JAX_PLATFORMS'] = 'cpu'
-    env['XLA_FLAGS'] = f'{env.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'.strip()
+    env['XLA_FLAGS'] = (
+      f'{env.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'.strip()
+    )
   command = [sys.executable, '-m', *map(str, arguments)]
-  return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  return subprocess.Popen(
+    command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
 
 
 def free_port() -> int:

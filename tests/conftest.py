@@ -1,4 +1,6 @@
-"""What all tests share: compiled programs, the tiny sets, one trained run, and the command line in this process."""
+"""What all tests share: compiled programs, the tiny sets, one trained run, and the command line in
+this process.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,20 @@ from tests.fakes import write_tiny
 
 
 def pytest_configure(config):
-  # Before JAX is imported. Tests compile the same few programs over and over, here and in processes of their own.
+  # Before JAX is imported. Tests compile the same few programs over and over, here and in processes
+  # of their own.
   config.xla_cache = tempfile.mkdtemp(prefix='mtface-xla-')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', config.xla_cache)
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
-  # What is loaded from that cache makes XLA's CPU compiler say on stderr that this machine lacks its own tuning flags.
+  # What is loaded from that cache makes XLA's CPU compiler say on stderr that this machine lacks
+  # its own tuning flags.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  # Tests compile much and run little. What a program computes does not depend on it, but for rounding.
-  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1'.strip()
+  # Tests compile much and run little. What a program computes does not depend on it, but for
+  # rounding.
+  os.environ['XLA_FLAGS'] = (
+    f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1'.strip()
+  )
 
 
 def pytest_unconfigure(config):
@@ -32,7 +39,9 @@ def pytest_unconfigure(config):
 
 @pytest.fixture
 def mtface(capfd):
-  """Runs one command line through the entry point, in this process: the imports of JAX take longer than most commands."""
+  """Runs one command line through the entry point, in this process: the imports of JAX take longer
+  than most commands.
+  """
   from absl import logging
 
   from mtface.cli import main as cli
@@ -72,7 +81,9 @@ def _trained(tiny_data, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def tiny_run(_trained) -> pathlib.Path:
-  """The workdir of tests/tiny.py, trained to its 12 steps with checkpoints at 4, 8 and 12. Not to be changed."""
+  """The workdir of tests/tiny.py, trained to its 12 steps with checkpoints at 4, 8 and 12. Not to
+  be changed.
+  """
   return _trained[0]
 
 

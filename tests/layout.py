@@ -1,4 +1,6 @@
-"""The layout of mtface in figures, read from its source: `python -m tests.layout [CHECKOUT]`. test_layout.py holds the rules."""
+"""The layout of mtface in figures, read from its source: `python -m tests.layout [CHECKOUT]`.
+test_layout.py holds the rules.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,11 @@ def _imported(path: pathlib.Path, names: Iterable[str]) -> Iterator[str]:
         inside = f'{package}.{alias.name}'.lstrip('.')
         yield inside if inside in names else package
     elif isinstance(node, ast.Import):
-      yield from (alias.name.partition('.')[2] for alias in node.names if alias.name.partition('.')[0] == 'mtface')
+      yield from (
+        alias.name.partition('.')[2]
+        for alias in node.names
+        if alias.name.partition('.')[0] == 'mtface'
+      )
 
 
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
@@ -54,7 +60,11 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
       more = set().union(*(reach.get(other, set()) for other in found)) - found
       found |= more
       changed |= bool(more)
-  groups = {frozenset({b for b in found if a in reach.get(b, ())}) for a, found in reach.items() if a in found}
+  groups = {
+    frozenset({b for b in found if a in reach.get(b, ())})
+    for a, found in reach.items()
+    if a in found
+  }
   return [set(group) for group in sorted(groups, key=sorted)]
 
 
@@ -79,10 +89,12 @@ def report(root: pathlib.Path = ROOT) -> str:
   enters = [name for name, others in graph.items() if name not in of_config and others & of_config]
   return '\n'.join(
     [
-      f'modules: {len(paths)}, in the root: {sum("." not in name and path.name != "__init__.py" for name, path in paths.items())}',
+      f'modules: {len(paths)}, in the root: '
+      f'{sum("." not in name and path.name != "__init__.py" for name, path in paths.items())}',
       f'circles: {len(circles(graph))}',
       f'modules that import config: {len(enters)}',
-      f'functions: {len(lengths)}, median {statistics.median(lengths):g} lines, 90th percentile {lengths[len(lengths) * 9 // 10]}',
+      f'functions: {len(lengths)}, median {statistics.median(lengths):g} lines, 90th percentile '
+      f'{lengths[len(lengths) * 9 // 10]}',
       f'longest files: {", ".join(f"{name} {lines[name]}" for name in longest)}',
     ]
   )

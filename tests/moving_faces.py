@@ -1,4 +1,6 @@
-"""Clips of drawn faces whose expression comes and goes while head and light move, and stills to train a network on."""
+"""Clips of drawn faces whose expression comes and goes while head and light move, and stills to
+train a network on.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,12 @@ EMOTIONS = ('angry', 'happy', 'surprise')
 _HIDING = ('occluder', 'sunglasses', 'jpeg', 'blur')
 
 
-def expressive(draws: Draws, emotions: Sequence[str], strength: np.ndarray) -> population.Parameters:
-  """Parameters of people who show just the usual action units of an emotion, [N] names, with a strength [N] from 0 to 1."""
+def expressive(
+  draws: Draws, emotions: Sequence[str], strength: np.ndarray
+) -> population.Parameters:
+  """Parameters of people who show just the usual action units of an emotion, [N] names, with a
+  strength [N] from 0 to 1.
+  """
   parameters = population.sample(draws, 'people')
   for unit in population.ACTION_UNITS:
     shown = [population.PROTOTYPES[emotion].get(unit, 0.0) > 0.5 for emotion in emotions]
@@ -30,14 +36,20 @@ def stills(split: str, size: int, side: int) -> Source:
   images, _ = render.render(expressive(draws, emotions, draws.uniform('strength', 0.4, 1.0)), side)
   labels = np.array([population.EMOTIONS.index(emotion) for emotion in emotions], np.int32)
   ids = np.array([f'{split}_{i:05d}' for i in range(size)])
-  return Source(split, images, np.arange(size), ids, {'emotion7': labels}, {'emotion7': np.ones(size, bool)})
+  return Source(
+    split, images, np.arange(size), ids, {'emotion7': labels}, {'emotion7': np.ones(size, bool)}
+  )
 
 
 def moving_face(emotion: str, person: int, frames: int, side: int) -> np.ndarray:
-  """RGB uint8 [frames, side, side, 3]: one person, whose neutral face takes on an expression and loses it again."""
+  """RGB uint8 [frames, side, side, 3]: one person, whose neutral face takes on an expression and
+  loses it again.
+  """
   time = np.linspace(0, 1, frames, dtype=np.float32)
   strength = np.sin(np.pi * time) if frames > 1 else np.ones(1)
-  parameters = expressive(Draws(1, 'clips', emotion, [person] * frames), [emotion] * frames, strength)
+  parameters = expressive(
+    Draws(1, 'clips', emotion, [person] * frames), [emotion] * frames, strength
+  )
   phase = 0.7 * person
   parameters['yaw'] = (12 * np.sin(2 * np.pi * time + phase)).astype(np.float32)
   parameters['pitch'] = (5 * np.cos(3 * time + phase)).astype(np.float32)

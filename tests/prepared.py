@@ -11,8 +11,12 @@ import tensorflow_datasets as tfds
 from mtface.data.build import build
 
 
-def build_set(name: str, manual_dir: pathlib.Path, data_dir: pathlib.Path, **kwargs: Any) -> pathlib.Path:
-  """Builds in this process unless `workers` says otherwise: tiny sets are done before a worker has started."""
+def build_set(
+  name: str, manual_dir: pathlib.Path, data_dir: pathlib.Path, **kwargs: Any
+) -> pathlib.Path:
+  """Builds in this process unless `workers` says otherwise: tiny sets are done before a worker has
+  started.
+  """
   return build(name, data_dir=data_dir, manual_dir=manual_dir, **{'workers': 1, **kwargs})
 
 

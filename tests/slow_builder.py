@@ -1,4 +1,6 @@
-"""Run by test_build.py as a process of its own, which it kills: a build in which every image takes long."""
+"""Run by test_build.py as a process of its own, which it kills: a build in which every image takes
+long.
+"""
 
 from __future__ import annotations
 
@@ -28,5 +30,7 @@ def main(manual_dir: str, data_dir: str, pids: str) -> None:
 
 
 if __name__ == '__main__':
-  signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs start with it ignored
+  signal.signal(
+    signal.SIGINT, signal.default_int_handler
+  )  # a script's background jobs start with it ignored
   main(*sys.argv[1:])

@@ -1,4 +1,6 @@
-"""Run by tfds_builders/parts_test.py as a process of its own, which it kills: a build by parts in which every image takes long."""
+"""Run by tfds_builders/parts_test.py as a process of its own, which it kills: a build by parts in
+which every image takes long.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ PART_SIZE = 4
 def convert(
   entry: imdb_wiki.Entry, *, log: pathlib.Path, seconds: float, size: int = 48, channels: int = 1
 ) -> list[Any]:
-  """Does what the builder does, `seconds` later, and notes in the folder `log` that this image has been converted once more."""
+  """Does what the builder does, `seconds` later, and notes in the folder `log` that this image has
+  been converted once more.
+  """
   time.sleep(seconds)
   with (log / entry.path.stem).open('a') as file:
     file.write('x')
@@ -28,7 +32,9 @@ def convert(
 def main(manual_dir: str, data_dir: str, log: str) -> None:
   """Builds wiki/gray48 slowly, with two workers."""
   wiki.Builder.PART_SIZE = PART_SIZE
-  wiki.Builder.converter = lambda self: functools.partial(convert, log=pathlib.Path(log), seconds=0.05)
+  wiki.Builder.converter = lambda self: functools.partial(
+    convert, log=pathlib.Path(log), seconds=0.05
+  )
   build('wiki/gray48', data_dir=data_dir, manual_dir=manual_dir, workers=2)
 
 

@@ -14,11 +14,19 @@ from mtface.training.state import new_state
 
 
 def saved_state(evaluator: Evaluator, step: int) -> Any:
-  """The state that a run has saved at a step: parameters, statistics, what the optimiser keeps, and the step."""
+  """The state that a run has saved at a step: parameters, statistics, what the optimiser keeps, and
+  the step.
+  """
   config = evaluator.config
   network_of = abstract_network(config.model, list(evaluator.heads.values()), config.image_shape)
-  optimizer = make_optimizer(config.optimizer, 1000, config.freeze.params)  # what it keeps does not depend on the steps
-  shapes = jax.eval_shape(lambda params, stats: new_state(params, stats, optimizer), *network_of[1:])
+  optimizer = make_optimizer(
+    config.optimizer, 1000, config.freeze.params
+  )  # what it keeps does not depend on the steps
+  shapes = jax.eval_shape(
+    lambda params, stats: new_state(params, stats, optimizer), *network_of[1:]
+  )
   shardings = state_shardings(shapes, evaluator.mesh, config.mesh.shard_from)
-  like = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, shardings)
+  like = jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, shardings
+  )
   return evaluator.checkpoints.restore(step, like)

@@ -14,7 +14,15 @@ from tests.tiny import get_config
 
 
 @pytest.mark.parametrize(
-  'path', ['gs://bucket/runs', 's3://b', 'hdfs://host/x', 'file:///x', 'https://host/x.pth', pathlib.Path('gs://b/a')]
+  'path',
+  [
+    'gs://bucket/runs',
+    's3://b',
+    'hdfs://host/x',
+    'file:///x',
+    'https://host/x.pth',
+    pathlib.Path('gs://b/a'),
+  ],
 )
 def test_an_address_is_no_path(path):
   with pytest.raises(UserError, match=r'^\S+: is an address, .*mount the bucket .* or copy'):
@@ -56,8 +64,12 @@ def test_python_is_refused_as_the_command_line_is(tmp_path, monkeypatch, tiny_da
 @pytest.mark.parametrize('flag', ['--workdir', '--data_dir', '--to'])
 def test_flags(mtface, tmp_path, monkeypatch, tiny_run, flag):
   monkeypatch.chdir(tmp_path)
-  flags = {'--workdir': str(tiny_run), '--data_dir': 'data', '--to': 'a.safetensors'} | {flag: 's3://b/x.safetensors'}
-  assert 'is an address' in mtface('export', *(f'{name}={value}' for name, value in flags.items())).error
+  flags = {'--workdir': str(tiny_run), '--data_dir': 'data', '--to': 'a.safetensors'} | {
+    flag: 's3://b/x.safetensors'
+  }
+  assert (
+    'is an address' in mtface('export', *(f'{name}={value}' for name, value in flags.items())).error
+  )
   assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,6 @@
-"""Every builder of a download on what other people's programs make of its files; up to `items`, so that nothing is converted."""
+"""Every builder of a download on what other people's programs make of its files; up to `items`, so
+that nothing is converted.
+"""
 
 import os
 import shutil
@@ -24,16 +26,25 @@ def write(path, text):
 
 
 def fer2013(raw):
-  make_fer2013(raw, [(i % 7, np.full((48, 48), i, np.uint8), 'Training' if i else 'PublicTest') for i in range(3)])
-  columns = 'Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n'
-  rows = [f'{"Training" if i else "PublicTest"},fer{i}.png,{i},8,0,0,0,0,0,0,0,1\n' for i in range(3)]
+  make_fer2013(
+    raw,
+    [(i % 7, np.full((48, 48), i, np.uint8), 'Training' if i else 'PublicTest') for i in range(3)],
+  )
+  columns = (
+    'Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n'
+  )
+  rows = [
+    f'{"Training" if i else "PublicTest"},fer{i}.png,{i},8,0,0,0,0,0,0,0,1\n' for i in range(3)
+  ]
   write(raw / 'fer2013new.csv', columns + ''.join(rows))
 
 
 def fairface(raw):
   for split in ('train', 'val'):
     rows = [f'{split}/{i}.jpg,20-29,Male,White,{i == 1}\n' for i in (1, 2)]
-    write(raw / f'fairface_label_{split}.csv', 'file,age,gender,race,service_test\n' + ''.join(rows))
+    write(
+      raw / f'fairface_label_{split}.csv', 'file,age,gender,race,service_test\n' + ''.join(rows)
+    )
     for i in (1, 2):
       save(raw / split / f'{i}.jpg', PLAIN)
 
@@ -89,7 +100,11 @@ def vgaf(raw):
 
 
 def wiki(raw):
-  make_imdb_wiki(raw, 'wiki', [{'full_path': '00/a.jpg', 'image': PLAIN}, {'full_path': '01/b.jpg', 'image': PLAIN}])
+  make_imdb_wiki(
+    raw,
+    'wiki',
+    [{'full_path': '00/a.jpg', 'image': PLAIN}, {'full_path': '01/b.jpg', 'image': PLAIN}],
+  )
 
 
 SETS = {
@@ -138,18 +153,25 @@ def raw(sound, tmp_path, request):
 
 
 def found(name, raw, base):
-  """What there is to convert, as text without the folder that it lies in, and without how a csv is written."""
+  """What there is to convert, as text without the folder that it lies in, and without how a csv is
+  written.
+  """
   set_name = name.partition(',')[0]
   builder_class, config = build_lib.find_builder(set_name)
   builder = builder_class(config=config, data_dir=base / 'data')
   source = builder.locate(raw)
   items = builder.items(source)
   if set_name == 'fer2013':
-    return repr({split: [builder.converter()(block) for block in blocks] for split, blocks in items.items()})
-  return {split: [repr(item).replace(str(raw), '') for item in of_split] for split, of_split in items.items()}
+    return repr(
+      {split: [builder.converter()(block) for block in blocks] for split, blocks in items.items()}
+    )
+  return {
+    split: [repr(item).replace(str(raw), '') for item in of_split]
+    for split, of_split in items.items()
+  }
 
 
-# --- Files ------------------------------------------------------------------------------------------------------------------------------
+# --- Files ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('name', SETS)
@@ -157,7 +179,14 @@ def test_files_of_other_programs_are_passed_over(sound, raw, tmp_path, name):
   for path in sorted(raw.rglob('*')):
     path.with_name(f'._{path.name}').write_bytes(b'\0\5\x16\7')
   for folder in [raw, *(path for path in raw.rglob('*') if path.is_dir())]:
-    for stranger in ('.DS_Store', 'Thumbs.db', 'desktop.ini', '.hidden.jpg', '.hidden.mp4', 'Desktop.INI'):
+    for stranger in (
+      '.DS_Store',
+      'Thumbs.db',
+      'desktop.ini',
+      '.hidden.jpg',
+      '.hidden.mp4',
+      'Desktop.INI',
+    ):
       (folder / stranger).write_bytes(b'\0')
   shutil.copytree(sound[0] / name, tmp_path / 'raw/__MACOSX/copy')
   assert found(name, raw, tmp_path) == sound[1][name]
@@ -182,7 +211,9 @@ def test_endings_in_capitals(sound, raw, tmp_path, name):
 def test_two_files_of_one_id_are_both_named(raw, tmp_path, name):
   first = min(path for path in raw.rglob('*') if path.suffix in folders.IMAGES + folders.VIDEOS)
   other = '.MKV' if first.suffix in folders.VIDEOS else '.PNG'
-  second = first.with_name(first.name.replace('.chip.jpg', '.chip.JPG') if name == 'utkface' else first.stem + other)
+  second = first.with_name(
+    first.name.replace('.chip.jpg', '.chip.JPG') if name == 'utkface' else first.stem + other
+  )
   shutil.copy(first, second)
   if name == 'genki4k':  # as many lines as files, or else that is the error
     (raw / 'files/file0003.jpg').unlink()
@@ -213,7 +244,9 @@ def test_two_rows_of_one_id_are_both_named(raw, tmp_path, name):
 def test_one_image_in_both_splits(sound, tmp_path):
   raw = shutil.copytree(sound[0] / 'fairface', tmp_path / 'raw')
   shutil.copy(raw / 'fairface_label_train.csv', raw / 'fairface_label_val.csv')
-  with pytest.raises(UserError, match=r'both label files name train/1; expected each image in one split'):
+  with pytest.raises(
+    UserError, match=r'both label files name train/1; expected each image in one split'
+  ):
     found('fairface', raw, tmp_path)
 
 
@@ -225,7 +258,9 @@ def test_the_set_lies_some_folders_deeper_and_only_once(sound, tmp_path, name):
   source = builder.locate(tmp_path / 'download')
   assert (source if source.is_dir() else source.parent) == tmp_path / 'download/archive/set'
   shutil.copytree(sound[0] / name, tmp_path / 'download/archive/another')
-  with pytest.raises(UserError, match=r'archive/another and .*archive/set: both have .*; expected one: give it as'):
+  with pytest.raises(
+    UserError, match=r'archive/another and .*archive/set: both have .*; expected one: give it as'
+  ):
     builder.locate(tmp_path / 'download')
 
 
@@ -244,7 +279,9 @@ def test_a_layout_that_cannot_be_read_is_named(tmp_path, name):
     found(name, tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize(('name', 'at'), [('utkface', ''), ('fairface', 'train'), ('fairface', 'val')])
+@pytest.mark.parametrize(
+  ('name', 'at'), [('utkface', ''), ('fairface', 'train'), ('fairface', 'val')]
+)
 def test_images_that_are_not_read_are_told(sound, raw, tmp_path, capsys, name, at):
   assert found(name, raw, tmp_path) == sound[1][name]
   assert not capsys.readouterr().err
@@ -255,7 +292,7 @@ def test_images_that_are_not_read_are_told(sound, raw, tmp_path, capsys, name, a
   assert line.startswith(f'mtface: warning: {raw / at / "7.jpg"} and 1 more images: not ')
 
 
-# --- Lists ------------------------------------------------------------------------------------------------------------------------------
+# --- Lists ----------------------------------------------------------------------------------------
 
 ENCODINGS = ['utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be', 'utf-32', 'cp1252']
 
@@ -318,11 +355,23 @@ NO_LISTS = {
   'empty': (lambda path: path.write_bytes(b''), 'the file is empty'),
   'zeros': (lambda path: path.write_bytes(path.read_bytes() + bytes(5000)), 'holds bytes of 0'),
   'a web page': (lambda path: path.write_text('<!DOCTYPE html>\n<html>'), 'a web page'),
-  'a workbook': (lambda path: path.write_bytes(b'PK\3\4' + bytes(99)), 'a zip archive or a workbook'),
-  'no encoding': (lambda path: path.write_bytes(path.read_bytes() + b'# \x81\x8d'), 'neither UTF-8, UTF-16 nor'),
-  'half': (lambda path: path.write_bytes(path.read_text('utf-8').encode('utf-16')[:-1]), 'goes on as something else'),
+  'a workbook': (
+    lambda path: path.write_bytes(b'PK\3\4' + bytes(99)),
+    'a zip archive or a workbook',
+  ),
+  'no encoding': (
+    lambda path: path.write_bytes(path.read_bytes() + b'# \x81\x8d'),
+    'neither UTF-8, UTF-16 nor',
+  ),
+  'half': (
+    lambda path: path.write_bytes(path.read_text('utf-8').encode('utf-16')[:-1]),
+    'goes on as something else',
+  ),
   'a folder': (as_folder, 'found no|this is a folder|expected both'),
-  'a link in a circle': (as_link_to_itself, 'found no|this is a link to nothing|expected both|is missing'),
+  'a link in a circle': (
+    as_link_to_itself,
+    'found no|this is a link to nothing|expected both|is missing',
+  ),
 }
 
 
@@ -342,14 +391,18 @@ def test_a_quotation_mark_that_is_not_closed_takes_no_rows_away(sound, tmp_path)
   raw = shutil.copytree(sound[0] / 'fairface', tmp_path / 'raw')
   path = raw / 'fairface_label_train.csv'
   path.write_text(path.read_text().replace('train/1.jpg', '"train/1.jpg'))
-  with pytest.raises(UserError, match=r'fairface_label_train.csv: line 3 has 1 fields .*; expected 5'):
+  with pytest.raises(
+    UserError, match=r'fairface_label_train.csv: line 3 has 1 fields .*; expected 5'
+  ):
     found('fairface', raw, tmp_path)
 
 
 def test_a_list_in_an_encoding_that_is_no_windows_1252(sound, tmp_path):
   raw = shutil.copytree(sound[0] / 'lfw', tmp_path / 'raw')
   (raw / 'ytf_subjects.txt').write_text('Ann_Ash\nJosé Ó\n', encoding='mac-roman')
-  with pytest.raises(UserError, match=r"ytf_subjects.txt: the encoding is no Unicode.*'JosŽ_î', of whom there is no"):
+  with pytest.raises(
+    UserError, match=r"ytf_subjects.txt: the encoding is no Unicode.*'JosŽ_î', of whom there is no"
+  ):
     found('lfw', raw, tmp_path)
 
 
@@ -365,11 +418,29 @@ def test_names_of_a_mac_are_the_same_names(sound, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'file', 'old', 'new', 'message'),
   [
-    ('fairface', 'fairface_label_val.csv', 'True', 'yes', r"line 2 has the service_test 'yes'; expected one of true"),
+    (
+      'fairface',
+      'fairface_label_val.csv',
+      'True',
+      'yes',
+      r"line 2 has the service_test 'yes'; expected one of true",
+    ),
     ('affectnet', 'training.csv', ',6,', ',nan,', r"line 2 is not an image.*'nan'"),
     ('affectnet', 'training.csv', '1/a.jpg', '', r"line 2 is not an image.*''"),
-    ('genki4k', 'labels.txt', '-0.200000', 'nan', r"line 1 is '1 0.1.* nan.*; expected four numbers"),
-    ('vggface2', 'identity_meta.csv', ', m\n', ', m, 41\n', r"line 2 is 'n000002.*; expected Class_ID, Name"),
+    (
+      'genki4k',
+      'labels.txt',
+      '-0.200000',
+      'nan',
+      r"line 1 is '1 0.1.* nan.*; expected four numbers",
+    ),
+    (
+      'vggface2',
+      'identity_meta.csv',
+      ', m\n',
+      ', m, 41\n',
+      r"line 2 is 'n000002.*; expected Class_ID, Name",
+    ),
     (
       'vggface2',
       'identity_meta.csv',
@@ -379,7 +450,13 @@ def test_names_of_a_mac_are_the_same_names(sound, tmp_path):
     ),
     ('vggface2', 'identity_meta.csv', 'n000003', 'n000002', r'line 3 names n000002 again'),
     ('vgaf', 'Train_labels.txt', '1_2 1', '1_1 1', r'line 3 names 1_1 again'),
-    ('fer2013', 'fer2013new.csv', ',8,', ',nan,', r"row 0 has happiness = 'nan'; expected a number"),
+    (
+      'fer2013',
+      'fer2013new.csv',
+      ',8,',
+      ',nan,',
+      r"row 0 has happiness = 'nan'; expected a number",
+    ),
   ],
 )
 def test_values_that_are_none_of_the_sets(raw, tmp_path, name, file, old, new, message):
@@ -390,7 +467,8 @@ def test_values_that_are_none_of_the_sets(raw, tmp_path, name, file, old, new, m
 
 
 @pytest.mark.parametrize(
-  ('word', 'expected'), [('TRUE', True), ('true', True), ('1', True), ('FALSE', False), ('0', False)]
+  ('word', 'expected'),
+  [('TRUE', True), ('true', True), ('1', True), ('FALSE', False), ('0', False)],
 )
 def test_service_test_of_a_spreadsheet(sound, tmp_path, word, expected):
   raw = shutil.copytree(sound[0] / 'fairface', tmp_path / 'raw')
@@ -402,9 +480,15 @@ def test_service_test_of_a_spreadsheet(sound, tmp_path, word, expected):
 
 def test_matlab_7_3_is_named_with_the_way_to_convert_it(sound, tmp_path):
   raw = shutil.copytree(sound[0] / 'wiki', tmp_path / 'raw')
-  for head in (b'MATLAB 7.3 MAT-file, Platform: GLNXA64', b'\x89HDF\r\n\x1a\n', bytes(512) + b'\x89HDF\r\n\x1a\n'):
+  for head in (
+    b'MATLAB 7.3 MAT-file, Platform: GLNXA64',
+    b'\x89HDF\r\n\x1a\n',
+    bytes(512) + b'\x89HDF\r\n\x1a\n',
+  ):
     (raw / 'wiki.mat').write_bytes(head.ljust(900, b'\0'))
-    with pytest.raises(UserError, match=r"wiki.mat: .*MATLAB 7.3 \(HDF5\).*save\('-v7', 'wiki.mat', 'wiki'\)"):
+    with pytest.raises(
+      UserError, match=r"wiki.mat: .*MATLAB 7.3 \(HDF5\).*save\('-v7', 'wiki.mat', 'wiki'\)"
+    ):
       found('wiki', raw, tmp_path)
 
 
@@ -417,7 +501,9 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     build_lib.build('utkface', data_dir=tmp_path / 'data', manual_dir=tmp_path)
 
 
-PICTURES = [name for name in SETS if name not in ('fer2013', 'afew', 'vgaf', 'affectnet, later layout')]
+PICTURES = [
+  name for name in SETS if name not in ('fer2013', 'afew', 'vgaf', 'affectnet, later layout')
+]
 
 
 @pytest.mark.parametrize('name', PICTURES)
@@ -428,7 +514,9 @@ def test_a_plain_picture_is_stored_as_it_is_with_its_digest(sound, tmp_path, nam
       continue
     builder = builder_class(config=config, data_dir=tmp_path / 'data')
     items = builder.items(builder.locate(sound[0] / name))['train']
-    (face,) = builder.converter()(next(item for item in items if 'n0' not in repr(item) or '/0' in repr(item)))
+    (face,) = builder.converter()(
+      next(item for item in items if 'n0' not in repr(item) or '/0' in repr(item))
+    )
     assert face.image.shape == builder.builder_config.shape
     np.testing.assert_allclose(face.image, 127, atol=2)
     assert face.digest == (b'' if name == 'vggface2' else crop.content_digest(PLAIN))
@@ -442,7 +530,9 @@ def test_one_side_that_is_too_short(sound, raw, tmp_path, name, shape):
   builder_class, config = build_lib.find_builder(name)
   builder = builder_class(config=config, data_dir=tmp_path / 'data')
   items = builder.items(builder.locate(raw))['train']
-  (outcome,) = builder.converter()(next(item for item in items if 'n0' not in repr(item) or '/0' in repr(item)))
+  (outcome,) = builder.converter()(
+    next(item for item in items if 'n0' not in repr(item) or '/0' in repr(item))
+  )
   if min(shape) < 20:
     assert (outcome.reason, outcome.damaged) == ('smaller than 20 pixels', False)
   else:

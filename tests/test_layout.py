@@ -1,4 +1,6 @@
-"""The order of the packages: nothing imports against it, there are no circles, and every package says what it is for."""
+"""The order of the packages: nothing imports against it, there are no circles, and every package
+says what it is for.
+"""
 
 import ast
 import pathlib
@@ -34,7 +36,9 @@ def package_of(module):
 def test_the_order_is_the_documented_one():
   listed = re.search(r'only those before it: ([^.]*)\.', ' '.join(mtface.__doc__.split()))[1]
   assert tuple(re.split(r', ', listed)) == ORDER[1:]
-  folders = {path.parent.name for path in pathlib.Path(mtface.__file__).parent.glob('*/__init__.py')}
+  folders = {
+    path.parent.name for path in pathlib.Path(mtface.__file__).parent.glob('*/__init__.py')
+  }
   assert folders == set(ORDER[1:])
 
 

@@ -1,4 +1,6 @@
-"""Losses and gradients against loops in float64 NumPy, gradients written by hand from the papers' formulas."""
+"""Losses and gradients against loops in float64 NumPy, gradients written by hand from the papers'
+formulas.
+"""
 
 import functools
 
@@ -9,7 +11,7 @@ import pytest
 
 from mtface import losses
 
-# --- the independent computation: one sample at a time, straight from the equations --------------------------------
+# --- the independent computation: one sample at a time, straight from the equations ---------------
 
 
 def reference_softmax(scores, label):
@@ -52,7 +54,9 @@ B, C = 64, 7
 
 
 def random_batch(seed=0, *, multi_label=False):
-  """Scores from narrow to wide; about half of the labels masked, and those hold values that mean nothing."""
+  """Scores from narrow to wide; about half of the labels masked, and those hold values that mean
+  nothing.
+  """
   rng = np.random.default_rng(seed)
   scores = rng.normal(size=(B, C)) * rng.choice([0.1, 1, 10], size=(B, 1))
   shape = (B, C) if multi_label else (B,)
@@ -69,15 +73,21 @@ def random_batch(seed=0, *, multi_label=False):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _terms_and_gradient(name, scores, labels, mask, weights, cotangents):
-  terms, pullback = jax.vjp(lambda s: losses.TERMS[name](s, labels, mask, class_weights=weights), scores)
+  terms, pullback = jax.vjp(
+    lambda s: losses.TERMS[name](s, labels, mask, class_weights=weights), scores
+  )
   return terms, pullback(cotangents.astype(terms.dtype))[0]
 
 
 def value_and_gradient(name, scores, labels, mask, weights, dtype):
-  """(terms [B], d sum(cotangents * terms) / d scores) of the code under test, with cotangents that tell rows apart."""
+  """(terms [B], d sum(cotangents * terms) / d scores) of the code under test, with cotangents that
+  tell rows apart.
+  """
   cotangents = np.linspace(1, 2, len(scores))
   with jax.enable_x64(dtype == np.float64):
-    terms, gradient = _terms_and_gradient(name, jnp.asarray(scores, dtype), labels, mask, weights, cotangents)
+    terms, gradient = _terms_and_gradient(
+      name, jnp.asarray(scores, dtype), labels, mask, weights, cotangents
+    )
     assert terms.dtype == dtype
     return np.asarray(terms), np.asarray(gradient), cotangents
 
@@ -90,7 +100,9 @@ PRECISIONS = [(np.float64, 1e-6), (np.float32, 3e-4)]
 @pytest.mark.parametrize('name', SINGLE_LABEL)
 def test_single_label_terms_and_gradients(name, weighted, dtype, tolerance):
   scores, labels, mask, weights = random_batch()
-  terms, gradient, cotangents = value_and_gradient(name, scores, labels, mask, weights if weighted else None, dtype)
+  terms, gradient, cotangents = value_and_gradient(
+    name, scores, labels, mask, weights if weighted else None, dtype
+  )
   for i in range(B):
     if not mask[i]:
       assert terms[i] == 0
@@ -98,8 +110,12 @@ def test_single_label_terms_and_gradients(name, weighted, dtype, tolerance):
       continue
     value, by_hand = SINGLE_LABEL[name](scores[i], labels[i])
     factor = weights[labels[i]] if weighted else 1.0
-    np.testing.assert_allclose(terms[i], factor * value, rtol=tolerance, atol=1e-5 * (dtype == np.float32))
-    np.testing.assert_allclose(gradient[i], cotangents[i] * factor * by_hand, rtol=tolerance, atol=tolerance * 1e-3)
+    np.testing.assert_allclose(
+      terms[i], factor * value, rtol=tolerance, atol=1e-5 * (dtype == np.float32)
+    )
+    np.testing.assert_allclose(
+      gradient[i], cotangents[i] * factor * by_hand, rtol=tolerance, atol=tolerance * 1e-3
+    )
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), PRECISIONS)
@@ -125,12 +141,17 @@ def test_sigmoid_of_one_score(shape):
   rng = np.random.default_rng(2)
   labels, mask, weights = rng.integers(0, 2, B), rng.random(B) < 0.7, np.array([0.5, 3.0])
   labels = np.where(mask, labels, -1)
-  terms, gradient, cotangents = value_and_gradient('sigmoid_cross_entropy', scores, labels, mask, weights, np.float64)
+  terms, gradient, cotangents = value_and_gradient(
+    'sigmoid_cross_entropy', scores, labels, mask, weights, np.float64
+  )
   assert terms.shape == (B,)
   assert gradient.shape == shape
   for i in range(B):
     value, by_hand = reference_sigmoid(
-      scores[i].reshape(1), labels[i : i + 1], mask[i : i + 1], weights[np.maximum(labels[i : i + 1], 0)]
+      scores[i].reshape(1),
+      labels[i : i + 1],
+      mask[i : i + 1],
+      weights[np.maximum(labels[i : i + 1], 0)],
     )
     np.testing.assert_allclose(terms[i], value, rtol=1e-6)
     np.testing.assert_allclose(gradient[i].reshape(1), cotangents[i] * by_hand, rtol=1e-6)
@@ -138,7 +159,9 @@ def test_sigmoid_of_one_score(shape):
 
 def test_sigmoid_keeps_the_digits_of_a_confident_answer():
   # 1 + exp(-30) is 1 in float32, so log(1 + exp(-30)) must not be formed naively.
-  terms = losses.sigmoid_cross_entropy(jnp.array([30.0, -30.0]), jnp.array([1, 0]), jnp.array([True, True]))
+  terms = losses.sigmoid_cross_entropy(
+    jnp.array([30.0, -30.0]), jnp.array([1, 0]), jnp.array([True, True])
+  )
   np.testing.assert_allclose(terms, [np.exp(-30.0)] * 2, rtol=1e-5)
 
 
@@ -230,4 +253,6 @@ def test_shapes_that_would_broadcast_silently_are_refused(name, scores, labels, 
 
 def test_class_weights_of_another_task_are_refused():
   with pytest.raises(ValueError, match='class_weights'):
-    losses.softmax_cross_entropy(jnp.zeros((4, 3)), jnp.zeros(4, int), jnp.ones(4, bool), class_weights=jnp.ones(2))
+    losses.softmax_cross_entropy(
+      jnp.zeros((4, 3)), jnp.zeros(4, int), jnp.ones(4, bool), class_weights=jnp.ones(2)
+    )

@@ -1,4 +1,6 @@
-"""Metrics against scikit-learn and SciPy; counts that do not depend on how the samples were batched."""
+"""Metrics against scikit-learn and SciPy; counts that do not depend on how the samples were
+batched.
+"""
 
 import json
 import os
@@ -55,28 +57,52 @@ def test_single_label_equals_scikit_learn():
   summary = summary_of(EMOTION, scores, labels, mask)
   true, predicted = labels[mask], scores.argmax(axis=-1)[mask]
   assert summary['n'] == mask.sum()
-  assert summary['confusion'] == sklearn.metrics.confusion_matrix(true, predicted, labels=range(7)).tolist()
-  assert summary['accuracy'] == pytest.approx(sklearn.metrics.accuracy_score(true, predicted), rel=1e-12)
+  assert (
+    summary['confusion']
+    == sklearn.metrics.confusion_matrix(true, predicted, labels=range(7)).tolist()
+  )
+  assert summary['accuracy'] == pytest.approx(
+    sklearn.metrics.accuracy_score(true, predicted), rel=1e-12
+  )
   assert summary['correct'] == sklearn.metrics.accuracy_score(true, predicted, normalize=False)
-  assert summary['balanced_accuracy'] == pytest.approx(sklearn.metrics.balanced_accuracy_score(true, predicted))
-  assert summary['macro_f1'] == pytest.approx(sklearn.metrics.f1_score(true, predicted, average='macro'))
+  assert summary['balanced_accuracy'] == pytest.approx(
+    sklearn.metrics.balanced_accuracy_score(true, predicted)
+  )
+  assert summary['macro_f1'] == pytest.approx(
+    sklearn.metrics.f1_score(true, predicted, average='macro')
+  )
   recall = sklearn.metrics.recall_score(true, predicted, average=None, labels=range(7))
   assert summary['per_class_accuracy'] == pytest.approx(recall.tolist())
   assert 'mae' not in summary
 
 
-# balanced_accuracy_score warns that predictions have a class that labels lack, which is the case under test.
+# balanced_accuracy_score warns that predictions have a class that labels lack, which is the case
+# under test.
 @pytest.mark.filterwarnings('ignore:y_pred contains classes')
 def test_classes_without_labels_are_left_out_of_the_means():
   labels = np.random.default_rng(1).choice([0, 3, 4], N)
   scores, labels, mask = single_label_data(EMOTION, labels=labels)
-  scores[:, [1, 2]] -= 100  # classes 1 and 2 are in neither labels nor predictions; 5 and 6 in predictions only
+  scores[:, [1, 2]] -= (
+    100  # classes 1 and 2 are in neither labels nor predictions; 5 and 6 in predictions only
+  )
   summary = summary_of(EMOTION, scores, labels, mask)
   true, predicted = labels[mask], scores.argmax(axis=-1)[mask]
   assert {5, 6} < set(predicted.tolist())
-  assert [value is None for value in summary['per_class_accuracy']] == [False, True, True, False, False, True, True]
-  assert summary['balanced_accuracy'] == pytest.approx(sklearn.metrics.balanced_accuracy_score(true, predicted))
-  assert summary['macro_f1'] == pytest.approx(sklearn.metrics.f1_score(true, predicted, average='macro'))
+  assert [value is None for value in summary['per_class_accuracy']] == [
+    False,
+    True,
+    True,
+    False,
+    False,
+    True,
+    True,
+  ]
+  assert summary['balanced_accuracy'] == pytest.approx(
+    sklearn.metrics.balanced_accuracy_score(true, predicted)
+  )
+  assert summary['macro_f1'] == pytest.approx(
+    sklearn.metrics.f1_score(true, predicted, average='macro')
+  )
 
 
 def test_mae_of_ages():
@@ -124,7 +150,9 @@ def test_many_classes_keep_no_confusion_matrix():
   true, predicted = labels[mask], scores.argmax(axis=-1)[mask]
   assert summary['confusion'] is None
   assert summary['accuracy'] == pytest.approx(sklearn.metrics.accuracy_score(true, predicted))
-  assert summary['macro_f1'] == pytest.approx(sklearn.metrics.f1_score(true, predicted, average='macro'))
+  assert summary['macro_f1'] == pytest.approx(
+    sklearn.metrics.f1_score(true, predicted, average='macro')
+  )
 
 
 DATA = {
@@ -147,20 +175,26 @@ def test_counts_do_not_depend_on_batches_padding_order_or_backend(name):
     for start in range(0, N, batch_size):
       rows = order[start : start + batch_size]
       short = batch_size - len(rows)
-      batch = [np.concatenate([x[rows], np.repeat(x[:1], short, axis=0)]) for x in (scores, labels, mask)]
+      batch = [
+        np.concatenate([x[rows], np.repeat(x[:1], short, axis=0)]) for x in (scores, labels, mask)
+      ]
       batch[0][len(rows) :] = np.nan
       batch[2][len(rows) :] = False
       totals = metrics.add(totals, on_device(*map(jnp.asarray, batch)))
     assert {np.asarray(value).dtype for value in totals.values()} == {np.dtype(np.int32)}
     assert_counts_equal(totals, whole)
-    json.dumps(metrics.summarize(task, totals), allow_nan=False)  # plain Python from arrays on the device, too
+    json.dumps(
+      metrics.summarize(task, totals), allow_nan=False
+    )  # plain Python from arrays on the device, too
 
 
 def test_zeros_have_the_form_of_counts():
   for name in (*tasks.TASKS, 'identity:1000'):
     task = tasks.get_task(name)
     shape = (2, *task.label_shape)
-    empty = metrics.counts(task, np.zeros((2, task.num_classes)), np.zeros(shape, int), np.zeros(shape, bool))
+    empty = metrics.counts(
+      task, np.zeros((2, task.num_classes)), np.zeros(shape, int), np.zeros(shape, bool)
+    )
     assert_counts_equal(empty, metrics.zeros(task))
 
 
@@ -191,7 +225,11 @@ def test_probabilities_at_a_half_are_counted_as_logits_at_zero(name):
   task = tasks.TASKS[name]
   shape = (N, *task.label_shape)
   rng = np.random.default_rng(0)
-  logits, labels, mask = rng.normal(size=shape).astype(np.float32), rng.integers(0, 2, shape), rng.random(shape) < 0.7
+  logits, labels, mask = (
+    rng.normal(size=shape).astype(np.float32),
+    rng.integers(0, 2, shape),
+    rng.random(shape) < 0.7,
+  )
   of_logits = metrics.counts(task, logits, labels, mask)
   for form in (np.asarray, jnp.asarray):
     probabilities = form(scipy.special.expit(logits))
@@ -199,7 +237,9 @@ def test_probabilities_at_a_half_are_counted_as_logits_at_zero(name):
   # By hand, so that the two are not wrong together.
   yes = (logits > 0).reshape(N, -1)
   predicted = (yes & mask.reshape(N, -1)).sum(0)
-  found = of_logits['tp'] + of_logits['fp'] if task.multi_label else of_logits['confusion'][:, 1].sum()
+  found = (
+    of_logits['tp'] + of_logits['fp'] if task.multi_label else of_logits['confusion'][:, 1].sum()
+  )
   np.testing.assert_array_equal(found, predicted if task.multi_label else predicted[0])
 
 
@@ -222,7 +262,9 @@ def test_shapes_of_another_task_are_refused():
 @pytest.mark.parametrize(('successes', 'n'), [(0, 10), (1, 10), (10, 10), (952, 1000), (1, 1)])
 def test_wilson_interval(successes, n, level):
   expected = scipy.stats.binomtest(successes, n).proportion_ci(level, method='wilson')
-  assert metrics.wilson_interval(successes, n, level) == pytest.approx((expected.low, expected.high), abs=1e-12)
+  assert metrics.wilson_interval(successes, n, level) == pytest.approx(
+    (expected.low, expected.high), abs=1e-12
+  )
 
 
 def test_wilson_interval_of_nothing_says_nothing():
@@ -231,7 +273,7 @@ def test_wilson_interval_of_nothing_says_nothing():
     metrics.wilson_interval(3, 2)
 
 
-# --- Age read-out (Savchenko 2021, eq. 1), by hand ----------------------------------------------------------------------------------
+# --- Age read-out (Savchenko 2021, eq. 1), by hand ------------------------------------------------
 
 PROBABILITIES = np.array([[0.5, 0.3, 0.2, 0.0], [0.1, 0.2, 0.3, 0.4]])
 YEARS = (10.0, 20.0, 40.0, 80.0)
@@ -248,13 +290,16 @@ YEARS = (10.0, 20.0, 40.0, 80.0)
 )
 def test_the_expected_value_of_the_most_probable_classes(top, expected):
   np.testing.assert_allclose(metrics.expected_value(PROBABILITIES, YEARS, top), expected)
-  # It is a mean, so a common factor is nothing to it: float32 probabilities need not add up to 1 exactly.
+  # It is a mean, so a common factor is nothing to it: float32 probabilities need not add up to 1
+  # exactly.
   np.testing.assert_allclose(metrics.expected_value(PROBABILITIES * 7, YEARS, top), expected)
 
 
 def test_expected_value_takes_the_first_of_equals_as_argmax_does():
   assert metrics.expected_value(np.full((1, 4), 0.25), YEARS, 1) == YEARS[np.full(4, 0.25).argmax()]
-  assert metrics.expected_value(np.full((1, 4), 0.25), YEARS, 3) == pytest.approx((10 + 20 + 40) / 3)
+  assert metrics.expected_value(np.full((1, 4), 0.25), YEARS, 3) == pytest.approx(
+    (10 + 20 + 40) / 3
+  )
 
 
 @pytest.mark.parametrize(
@@ -284,14 +329,23 @@ def test_counts_of_a_sharded_batch():
     for name in ('emotion7', 'identity:300', 'action_units'):
       task, rng = tasks.get_task(name), np.random.default_rng(0)
       shape = (64, *task.label_shape)
-      data = rng.normal(size=(64, task.num_classes)), rng.integers(0, 2, shape), rng.random(shape) < 0.6
-      sharded = jax.jit(lambda *a: metrics.counts(task, *a), in_shardings=batch, out_shardings=everywhere)
+      scores, labels = rng.normal(size=(64, task.num_classes)), rng.integers(0, 2, shape)
+      data = scores, labels, rng.random(shape) < 0.6
+      counted = lambda *a: metrics.counts(task, *a)
+      sharded = jax.jit(counted, in_shardings=batch, out_shardings=everywhere)
       jax.tree.map(np.testing.assert_array_equal, sharded(*data), metrics.counts(task, *data))
     print('done on', len(jax.devices()))
   """
-  environment = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
+  environment = os.environ | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'JAX_PLATFORMS': 'cpu',
+  }
   result = subprocess.run(
-    [sys.executable, '-c', textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False
+    [sys.executable, '-c', textwrap.dedent(script)],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
   )
   assert result.stdout == 'done on 8\n', result.stderr
 
@@ -301,4 +355,6 @@ def test_ages_rank_by_their_error_and_the_rest_by_accuracy():
   summary = {'accuracy': 0.25, 'mae': 11.6}
   assert metrics.ranking_score(smile, summary) == 0.25
   assert metrics.ranking_score(age, summary) == pytest.approx(1 - 11.6 / 116)  # years 0 to 116
-  assert metrics.ranking_score(age, {'accuracy': 0.3, 'mae': 12.0}) < metrics.ranking_score(age, summary)
+  assert metrics.ranking_score(age, {'accuracy': 0.3, 'mae': 12.0}) < metrics.ranking_score(
+    age, summary
+  )

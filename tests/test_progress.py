@@ -18,7 +18,8 @@ def clock(monkeypatch):
 
 def test_a_line_every_ten_seconds_where_there_is_no_terminal(clock, capsys):
   assert list(progress('abcdefg', 'decoding', total=7)) == list('abcdefg')
-  # The item that comes at 12 s and the one at 24 s: 2 of 7 in 12 s leave 5, and 5 of 7 in 24 s leave 2.
+  # The item that comes at 12 s and the one at 24 s: 2 of 7 in 12 s leave 5, and 5 of 7 in 24 s
+  # leave 2.
   assert capsys.readouterr().err.splitlines() == [
     'decoding: 2 of 7, about 30 s left',
     'decoding: 5 of 7, about 10 s left',

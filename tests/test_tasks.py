@@ -1,4 +1,6 @@
-"""Label spaces: sizes and orders against the papers and the sets' own files; errors that say what to do."""
+"""Label spaces: sizes and orders against the papers and the sets' own files; errors that say what
+to do.
+"""
 
 import pytest
 
@@ -25,18 +27,32 @@ def test_sizes_are_those_of_the_papers():
 
 
 def test_orders_that_outside_files_fix():
-  assert tasks.TASKS['emotion7'].classes == ('angry', 'disgust', 'fear', 'happy', 'sad', 'surprise', 'neutral')
+  assert tasks.TASKS['emotion7'].classes == (
+    'angry',
+    'disgust',
+    'fear',
+    'happy',
+    'sad',
+    'surprise',
+    'neutral',
+  )
   assert tasks.TASKS['emotion8'].classes == (*tasks.TASKS['emotion7'].classes, 'contempt')
   assert tasks.TASKS['gender'].classes == ('female', 'male')
   assert tasks.TASKS['ethnicity5'].classes == ('white', 'black', 'asian', 'indian', 'other')
   assert tasks.TASKS['group_emotion'].classes == ('positive', 'neutral', 'negative')
   # Zero-based columns of list_attr_celeba.txt, counted in the file.
   celeba = tasks.TASKS['celeba_attributes'].classes
-  assert [celeba.index(name) for name in ('5_o_Clock_Shadow', 'Male', 'Smiling', 'Young')] == [0, 20, 31, 39]
+  assert [celeba.index(name) for name in ('5_o_Clock_Shadow', 'Male', 'Smiling', 'Young')] == [
+    0,
+    20,
+    31,
+    39,
+  ]
   assert tasks.TASKS['action_units'].classes[6] == 'AU12'
 
 
-# Copied from outside: EmotioNet's challenge and Pons 2018, section 4; FairFace's predict.py; list_attr_celeba.txt; FairFace's csv.
+# Copied from outside: EmotioNet's challenge and Pons 2018, section 4; FairFace's predict.py;
+# list_attr_celeba.txt; FairFace's csv.
 CLASSES = {
   'smile': 'no_smile smile',
   'emotion7': 'angry disgust fear happy sad surprise neutral',
@@ -48,18 +64,25 @@ CLASSES = {
   'age_decades': '0-2 3-9 10-19 20-29 30-39 40-49 50-59 60-69 70+',
   'group_emotion': 'positive neutral negative',
   'action_units': 'AU1 AU2 AU4 AU5 AU6 AU9 AU12 AU17 AU20 AU25 AU26',
-  'compound_emotion': 'angry disgust fear happy sad surprise angrily_disgusted angrily_surprised fearfully_angry fearfully_surprised '
+  'compound_emotion': 'angry disgust fear happy sad surprise angrily_disgusted angrily_surprised '
+  'fearfully_angry fearfully_surprised '
   'happily_disgusted happily_surprised sadly_angry sadly_disgusted appalled awed',
-  'celeba_attributes': '5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair '
-  'Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male '
-  'Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling '
-  'Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young',
+  'celeba_attributes': '5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs '
+  'Big_Lips Big_Nose Black_Hair Blond_Hair '
+  'Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup '
+  'High_Cheekbones Male '
+  'Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose '
+  'Receding_Hairline Rosy_Cheeks Sideburns Smiling '
+  'Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace '
+  'Wearing_Necktie Young',
 }
 
 
 def test_every_order_stays_as_it_is():
   # Every prepared set, checkpoint and table of results says its classes by number.
-  assert {name: ' '.join(task.classes) for name, task in tasks.TASKS.items() if name != 'age_years'} == CLASSES
+  assert {
+    name: ' '.join(task.classes) for name, task in tasks.TASKS.items() if name != 'age_years'
+  } == CLASSES
   years = tasks.TASKS['age_years']
   assert [int(name) for name in years.classes] == list(years.values) == list(range(117))
 
@@ -73,7 +96,10 @@ def test_a_view_has_the_names_of_the_columns_that_it_takes():
 def test_label_shapes():
   assert tasks.TASKS['smile'].label_shape == ()
   assert tasks.TASKS['action_units'].label_shape == (11,)
-  assert {name for name, task in tasks.TASKS.items() if task.multi_label} == {'action_units', 'celeba_attributes'}
+  assert {name for name, task in tasks.TASKS.items() if task.multi_label} == {
+    'action_units',
+    'celeba_attributes',
+  }
 
 
 def test_only_age_years_has_values():
@@ -124,7 +150,8 @@ def test_get_task():
 
 
 @pytest.mark.parametrize(
-  'name', ['smiles', '', 'smile:2', 'identity', 'identity:', 'identity:x', 'identity:1', 'identity:-3']
+  'name',
+  ['smiles', '', 'smile:2', 'identity', 'identity:', 'identity:x', 'identity:1', 'identity:-3'],
 )
 def test_get_task_errors_are_one_line_with_a_remedy(name):
   with pytest.raises(errors.UserError) as error:

@@ -1,4 +1,5 @@
-"""The smallest experiment that has everything: two tasks, two sources of 16x16 noise, BKNet with one to eight channels.
+"""The smallest experiment that has everything: two tasks, two sources of 16x16 noise, BKNet with
+one to eight channels.
 
 `tests.fakes.write_tiny` makes its sets. On the command line it is --config=tests/tiny.py.
 """

@@ -1,4 +1,6 @@
-"""tests/tiny.py with four folds instead of splits, and FER-2013's way for the people: a published split that stays as it is."""
+"""tests/tiny.py with four folds instead of splits, and FER-2013's way for the people: a published
+split that stays as it is.
+"""
 
 from mtface.config.schema import source
 from tests.tiny import get_config as get_tiny

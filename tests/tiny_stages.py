@@ -1,4 +1,6 @@
-"""tests/tiny.py in three stages: smiles; a head for gender on the frozen rest, under SAM and Adam; both, the first block slower."""
+"""tests/tiny.py in three stages: smiles; a head for gender on the frozen rest, under SAM and Adam;
+both, the first block slower.
+"""
 
 from mtface.config.schema import source, task
 from mtface.config.stages import stage
@@ -10,7 +12,9 @@ def get_config():
   config.name = 'tiny_stages'
   config.stages = ('smiles', 'genders', 'both')
   smiles, people = (source('tiny/smile:train', 'smile'), source('tiny/people:train', 'gender'))
-  config.stage.smiles = stage({'tasks': {'smile': task()}, 'sources': {'smiles': smiles}, 'duration': '6 steps'})
+  config.stage.smiles = stage(
+    {'tasks': {'smile': task()}, 'sources': {'smiles': smiles}, 'duration': '6 steps'}
+  )
   config.stage.smiles.evaluation = {'sets': {'smiles': source('tiny/smile:test', 'smile')}}
   config.stage.genders = stage(
     {

@@ -1,4 +1,6 @@
-"""The net of tests/end_to_end/on_devices.py, for command lines: 50 steps of 16, so that runs of other layouts agree but for rounding."""
+"""The net of tests/end_to_end/on_devices.py, for command lines: 50 steps of 16, so that runs of
+other layouts agree but for rounding.
+"""
 
 from tests.end_to_end.on_devices import tiny_config
 

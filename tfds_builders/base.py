@@ -1,9 +1,9 @@
 """What all builders share: the parallel conversion, and the account of what became of every image.
 
-A builder says three things: where its files are (`locate`), what there is to convert (`items`) and how one item becomes
-faces (`converter`). `FaceBuilder` does the rest: it converts in parallel, writes the records (`records.py`) through TFDS, and
-leaves `build_summary.json` beside the shards. With `RESUMABLE`, or on a cluster, what is converted goes by way of the disk
-(`parts.py`).
+A builder says three things: where its files are (`locate`), what there is to convert (`items`) and
+how one item becomes faces (`converter`). `FaceBuilder` does the rest: it converts in parallel,
+writes the records (`records.py`) through TFDS, and leaves `build_summary.json` beside the shards.
+With `RESUMABLE`, or on a cluster, what is converted goes by way of the disk (`parts.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ from mtface import errors, tasks
 from mtface.faces import folders
 from mtface.progress import progress
 from tfds_builders import on_beam, parallel, parts, spill, summary
-from tfds_builders.records import FaceConfig, RecordForm, encode_jpeg, face_features, gray48, rgb64, rgb96, rgb224
+from tfds_builders.records import (
+  FaceConfig,
+  RecordForm,
+  encode_jpeg,
+  face_features,
+  gray48,
+  rgb64,
+  rgb96,
+  rgb224,
+)
 from tfds_builders.summary import SUMMARY_FILE, Face, LeftOut
 
 __all__ = [
@@ -51,16 +60,19 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
 
   Attributes:
     TASKS: names of the tasks that the set labels.
-    NOTES: what `Face.notes` may say, with what each means; the summary counts and lists the images of each.
+    NOTES: what `Face.notes` may say, with what each means; the summary counts and lists the images
+      of each.
     DIGEST_OF: what `Face.digest` is a hash of, in words, for the summary.
     NEEDS_FILES: whether the set is read from a folder that the user gives (`--manual_dir`).
-    OTHER_LAYOUTS: signs (patterns of `glob`) of layouts in which people have the set and which cannot be read, with what they are.
-    RESUMABLE: whether finished parts of the conversion are kept on disk until the set is whole, so that a build that was
-      killed goes on where it was. For sets that take hours: it writes everything twice. Their items are told by `repr`.
+    OTHER_LAYOUTS: signs (patterns of `glob`) of layouts in which people have the set and which
+      cannot be read, with what they are.
+    RESUMABLE: whether finished parts of the conversion are kept on disk until the set is whole, so
+      that a build that was killed goes on where it was. For sets that take hours: it writes
+      everything twice. Their items are told by `repr`.
     PART_SIZE: items in a part; as many are at most converted again for each worker that was killed.
     workers: processes that convert; all cores unless set. The records do not depend on it.
-    max_left_out: the share of a set's images that may be left out as damaged. More than that (and more than
-      `LEFT_OUT_ALWAYS_ALLOWED`) ends the build: then the copy is broken, not an image.
+    max_left_out: the share of a set's images that may be left out as damaged. More than that (and
+      more than `LEFT_OUT_ALWAYS_ALLOWED`) ends the build: then the copy is broken, not an image.
     use_beam: whether the conversion is given to Apache Beam (`on_beam.py`).
   """
 
@@ -84,12 +96,15 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
 
   @classmethod
   def unlisted_config(cls, name: str) -> FaceConfig | None:
-    """Returns the config of a name that is not listed in BUILDER_CONFIGS, if the set makes some up as they are asked for."""
+    """Returns the config of a name that is not listed in BUILDER_CONFIGS, if the set makes some up
+    as they are asked for.
+    """
     return None
 
   @abc.abstractmethod
   def items(self, source: Any) -> dict[str, Sequence[Any]]:
-    """Returns what there is to convert, by split, from what `locate` returned (None if the set needs no files).
+    """Returns what there is to convert, by split, from what `locate` returned (None if the set
+    needs no files).
 
     An item can be pickled, and is one image or a block of them.
 
@@ -99,14 +114,20 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
 
   @abc.abstractmethod
   def converter(self) -> Callable[[Any], Iterable[Face | LeftOut]]:
-    """Returns the function that turns an item into faces; it can be pickled, and runs in other processes."""
+    """Returns the function that turns an item into faces; it can be pickled, and runs in other
+    processes.
+    """
 
   def images_in(self, item: Any) -> int:
-    """Returns how many images an item is, for the progress display; 0 if that is not known beforehand."""
+    """Returns how many images an item is, for the progress display; 0 if that is not known
+    beforehand.
+    """
     return 1
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path | None:
-    """Returns the file or folder to read; raises UserError naming the file looked for, its source and what to do."""
+    """Returns the file or folder to read; raises UserError naming the file looked for, its source
+    and what to do.
+    """
     return manual_dir
 
   def find_in(
@@ -115,11 +136,14 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     """Returns the folder for which `is_it` holds: `manual_dir`, or one up to three levels deeper.
 
     Raises:
-      UserError: there is none, or two on one level; `looked_for` names what makes a folder the right one.
+      UserError: there is none, or two on one level; `looked_for` names what makes a folder the
+        right one.
     """
     how = f'{self.name}: {self.MANUAL_DOWNLOAD_INSTRUCTIONS} as --manual_dir'
     if manual_dir is None:
-      raise errors.UserError(f'--manual_dir is not given; expected a folder with {looked_for}. {how}')
+      raise errors.UserError(
+        f'--manual_dir is not given; expected a folder with {looked_for}. {how}'
+      )
     if not manual_dir.is_dir():
       what = 'this is not a folder' if manual_dir.exists() else 'there is no such folder'
       raise errors.UserError(f'{manual_dir}: {what}; expected one with {looked_for}. {how}')
@@ -129,11 +153,15 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
       found = {folder.resolve(): folder for folder in level if is_it(folder)}
       if len(found) > 1:
         first, second = list(found.values())[:2]
-        raise errors.UserError(f'{first} and {second}: both have {looked_for}; expected one: give it as --manual_dir')
+        raise errors.UserError(
+          f'{first} and {second}: both have {looked_for}; expected one: give it as --manual_dir'
+        )
       if found:
         return next(iter(found.values()))
     other = self._other_layout(looked_at)
-    raise errors.UserError(f'{manual_dir}: {other}found no {looked_for}, here or in a folder in it. {how}')
+    raise errors.UserError(
+      f'{manual_dir}: {other}found no {looked_for}, here or in a folder in it. {how}'
+    )
 
   def _other_layout(self, looked_at: Iterable[pathlib.Path]) -> str:
     """What is known about the layout in which the set is here, for errors."""
@@ -151,7 +179,9 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     return self.TASKS
 
   def notes(self) -> tuple[tuple[str, str], ...]:
-    """Returns the notes that the config's images may carry: NOTES, unless configs differ in them."""
+    """Returns the notes that the config's images may carry: NOTES, unless
+    configs differ in them.
+    """
     return self.NOTES
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -163,7 +193,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
       attributes=self.attributes(),
     )
     info = self.dataset_info_from_configs(features=features)
-    # TFDS would look for the set in a bucket on the network, and leave an empty folder in TMPDIR each time.
+    # TFDS would look for the set in a bucket on the network, and leave an empty folder in TMPDIR
+    # each time.
     info.initialize_from_bucket = lambda: None
     return info
 
@@ -173,7 +204,9 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     items = self.items(source)
     empty = [split for split, of_split in items.items() if not len(of_split)]
     if empty or not items:
-      raise errors.UserError(f'{source}: no images of {self.name} for {", ".join(empty) or "any split"}')
+      raise errors.UserError(
+        f'{source}: no images of {self.name} for {", ".join(empty) or "any split"}'
+      )
     task_list = [tasks.get_task(name) for name in self.task_names()]
     self._account = summary.Account(task_list, dict(self.notes()), self.data_dir)
     self._form = RecordForm(
@@ -183,15 +216,22 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     if self.RESUMABLE or self.use_beam:
       self._parts = self._plan(items)
     if self.use_beam:
-      return {split: on_beam.examples(of_split, convert, self._form) for split, of_split in self._parts.items()}
-    return {split: self._generate_examples(split, of_split, convert) for split, of_split in items.items()}
+      return {
+        split: on_beam.examples(of_split, convert, self._form)
+        for split, of_split in self._parts.items()
+      }
+    return {
+      split: self._generate_examples(split, of_split, convert) for split, of_split in items.items()
+    }
 
   def _generate_examples(
     self, split: str, items: Sequence[Any], convert: Callable[[Any], list[parts.Outcome]]
   ) -> Iterator[tuple[str, Any]]:
     results = (self._by_parts if self.RESUMABLE else self._in_memory)(split, items, convert)
     outcomes = itertools.chain.from_iterable(results)
-    for outcome in progress(outcomes, f'{self.info.full_name} {split}', sum(map(self.images_in, items)) or None):
+    for outcome in progress(
+      outcomes, f'{self.info.full_name} {split}', sum(map(self.images_in, items)) or None
+    ):
       self._count(split, outcome)
       if isinstance(outcome, Face):
         yield outcome.image_id, self._form.record(outcome)
@@ -201,26 +241,40 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     self, split: str, items: Sequence[Any], convert: Callable[[Any], list[parts.Outcome]]
   ) -> Iterator[Iterable[parts.Outcome]]:
     workers = self.workers or parallel.num_cpus()
-    chunk = max(1, min(16, len(items) // (8 * workers)))  # cheap to send, and work for every core until the end
-    return parallel.ordered_map(convert, items, workers=workers, chunk=chunk, preload=type(self).__module__)
+    chunk = max(
+      1, min(16, len(items) // (8 * workers))
+    )  # cheap to send, and work for every core until the end
+    return parallel.ordered_map(
+      convert, items, workers=workers, chunk=chunk, preload=type(self).__module__
+    )
 
   def _by_parts(
     self, split: str, items: Sequence[Any], convert: Callable[[Any], list[parts.Outcome]]
   ) -> Iterator[Iterable[parts.Outcome]]:
-    """Workers leave parts on disk and send only their names, so that one part at a time is in memory here."""
+    """Workers leave parts on disk and send only their names, so that one part at a time is in
+    memory here.
+    """
     make = functools.partial(parts.make, convert=convert)
     workers = self.workers or parallel.num_cpus()
-    made = parallel.ordered_map(make, self._parts[split], workers=workers, chunk=1, preload=type(self).__module__)
+    made = parallel.ordered_map(
+      make, self._parts[split], workers=workers, chunk=1, preload=type(self).__module__
+    )
     return map(parts.read, made)
 
   def _plan(self, items: Mapping[str, Sequence[Any]]) -> dict[str, list[parts.Part]]:
     """Divides the work into parts and says how many of them an interrupted build has left."""
     config, folder = self.builder_config, parts.folder_of(pathlib.Path(self.data_dir))
     form = f'{config.shape} {config.encoded}'  # set, config and version are in the folder's name
-    plan = {split: parts.plan(folder, of, self.PART_SIZE, f'{form} {split}') for split, of in items.items()}
+    plan = {
+      split: parts.plan(folder, of, self.PART_SIZE, f'{form} {split}')
+      for split, of in items.items()
+    }
     total = sum(map(len, plan.values()))
     if there := parts.remove_strangers(folder, itertools.chain.from_iterable(plan.values())):
-      print(f'taking over what an interrupted build has converted: {there:,} of {total:,} parts in {folder}')
+      print(
+        f'taking over what an interrupted build has converted: {there:,} of {total:,} parts in '
+        f'{folder}'
+      )
     return plan
 
   def _count(self, split: str, outcome: parts.Outcome) -> None:
@@ -245,7 +299,9 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     pass
 
   def download_and_prepare(self, **kwargs: Any) -> None:
-    """Prepares the set as TFDS does. What an interrupted build has converted is of no use once the set is finished."""
+    """Prepares the set as TFDS does. What an interrupted build has converted is of no use once the
+    set is finished.
+    """
     super().download_and_prepare(**kwargs)
     parts.remove(pathlib.Path(self.data_dir))
 
@@ -260,7 +316,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
         print(f'what has been converted is kept for the next build of this set: {folder}')
       raise
     finally:
-      # Also when it failed: if the copy is broken, this says so, and Beam only that there are no records.
+      # Also when it failed: if the copy is broken, this says so, and Beam only that there are no
+      # records.
       if self.use_beam and parts.are_there(self._parts):
         self._count_parts()
     report = self._account.as_dict(
@@ -276,7 +333,9 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
 
 
 def _levels(folder: pathlib.Path) -> Iterator[list[pathlib.Path]]:
-  """Yields a folder alone, the folders in it, those in them; where there are many, they are people or classes: not looked into."""
+  """Yields a folder alone, the folders in it, those in them; where there are many, they are people
+  or classes: not looked into.
+  """
   level = [folder]
   for _ in range(_MOST_LEVELS):
     yield level
@@ -286,13 +345,17 @@ def _levels(folder: pathlib.Path) -> Iterator[list[pathlib.Path]]:
   yield level
 
 
-def _convert(converter: Callable[[Any], Iterable[Face | LeftOut]], item: Any, *, encode: bool) -> list[Face | LeftOut]:
+def _convert(
+  converter: Callable[[Any], Iterable[Face | LeftOut]], item: Any, *, encode: bool
+) -> list[Face | LeftOut]:
   """One item's outcomes as they are stored: in a worker, so that encoding is parallel as well."""
   return [_stored(outcome, encode) for outcome in converter(item)]
 
 
 def _stored(outcome: Face | LeftOut, encode: bool) -> Face | LeftOut:
-  """Images encoded if they are to be, names composed, so that a copy from a Mac has the same ids."""
+  """Images encoded if they are to be, names composed, so that a copy from a Mac
+  has the same ids.
+  """
   changes: dict[str, Any] = {}
   if (image_id := folders.composed(outcome.image_id)) != outcome.image_id:
     changes['image_id'] = image_id

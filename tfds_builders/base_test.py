@@ -20,7 +20,9 @@ def convert(*outcomes, encode=False):
 
 
 def test_a_copy_from_a_mac_has_the_same_ids():
-  face, left_out = convert(Face(f'{DECOMPOSED}/1', IMAGE, subject=DECOMPOSED), LeftOut(f'{DECOMPOSED}/2', 'why'))
+  face, left_out = convert(
+    Face(f'{DECOMPOSED}/1', IMAGE, subject=DECOMPOSED), LeftOut(f'{DECOMPOSED}/2', 'why')
+  )
   assert (face.image_id, face.subject, left_out.image_id) == ('José/1', 'José', 'José/2')
   assert face.image is IMAGE
 
@@ -31,7 +33,9 @@ def test_names_that_are_no_text_can_be_stored():
 
 
 def test_images_are_encoded_in_rgb_and_what_is_encoded_already_stays():
-  face, encoded, left_out = convert(Face('1', IMAGE), Face('2', b'jpeg'), LeftOut('3', 'why'), encode=True)
+  face, encoded, left_out = convert(
+    Face('1', IMAGE), Face('2', b'jpeg'), LeftOut('3', 'why'), encode=True
+  )
   decoded = cv2.imdecode(np.frombuffer(face.image, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
   np.testing.assert_allclose(decoded.astype(int), IMAGE, atol=4)
   assert (encoded.image, left_out) == (b'jpeg', LeftOut('3', 'why'))
@@ -47,8 +51,12 @@ def test_quality_of_what_is_encoded():
 def test_a_record_masks_what_is_not_known():
   units = tasks.get_task('action_units')
   label = np.array([1, 0] + [-1] * (units.num_classes - 2))
-  form = RecordForm('a set', ('smile', 'gender', 'action_units'), subject=True, landmarks=True, attributes=('a',))
-  record = form.record(Face('1', IMAGE, {'gender': 1, 'action_units': label}, attributes={'a': 5, 'b': 6}))
+  form = RecordForm(
+    'a set', ('smile', 'gender', 'action_units'), subject=True, landmarks=True, attributes=('a',)
+  )
+  record = form.record(
+    Face('1', IMAGE, {'gender': 1, 'action_units': label}, attributes={'a': 5, 'b': 6})
+  )
   assert {name: bool(mask) for name, mask in record['mask'].items() if name != 'action_units'} == {
     'smile': False,
     'gender': True,

@@ -1,7 +1,9 @@
 """What the sets of video clips share (`afew`, `vgaf`): the way from a clip to faces.
 
-A record is one face of one frame. A clip in which no face is found has one record all the same, a black image with the label
-masked: Savchenko 2021 leaves such clips out of training, but tests on them with a descriptor of zeros.
+A record is one face of one frame. A clip in which no face is found has one record all the same, a
+black image with the label
+masked: Savchenko 2021 leaves such clips out of training, but tests on them with a descriptor of
+  zeros.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ from tfds_builders import base, detected
 
 WITHOUT_FACE = (
   'clip_without_face',
-  'no face in any frame that was looked at: one black image, its label masked, and kept in attributes/label',
+  'no face in any frame that was looked at: one black image, its label masked, and kept in '
+  'attributes/label',
 )
 FEWER_FRAMES = (
   'fewer_frames_than_promised',
-  'fewer than 80% of the frames that the file promises can be read: truncated, cut, or of a nominal rate; those are used',
+  'fewer than 80% of the frames that the file promises can be read: truncated, cut, or of a '
+  'nominal rate; those are used',
 )
 
 
@@ -42,7 +46,12 @@ def video_config(form: base.FaceConfig, every: int) -> VideoConfig:
   which = 'every frame' if every == 1 else f'every {every}th frame'
   about = f'{form.description}; {which}'
   return VideoConfig(
-    form.name, description=about, size=form.size, channels=form.channels, encoded=form.encoded, every=every
+    form.name,
+    description=about,
+    size=form.size,
+    channels=form.channels,
+    encoded=form.encoded,
+    every=every,
   )
 
 
@@ -73,7 +82,8 @@ class ClipsBuilder(base.FaceBuilder):
   PART_SIZE = 4  # clips: each is minutes of work and some megabytes of faces
   NOTES = (WITHOUT_FACE, FEWER_FRAMES)
   DIGEST_OF = "bytes of the clip's file (its first face stands for it)"
-  max_left_out = 0.0  # more damaged clips than LEFT_OUT_ALWAYS_ALLOWED: a share of faces would be hundreds of clips
+  # more damaged clips than LEFT_OUT_ALWAYS_ALLOWED: a share of faces would be hundreds of clips
+  max_left_out = 0.0
 
   def images_in(self, item: Clip) -> int:
     """Returns 0: how many faces a clip has is known at its end."""
@@ -82,8 +92,10 @@ class ClipsBuilder(base.FaceBuilder):
   def attributes(self) -> dict[str, Any]:
     """Where the face is from, and what the detector said, in pixels of the frame.
 
-    clip: <split>/<clip>. frame: its place in the clip, from 0; seconds: when it is shown (-1 and NaN without a face).
-    faces: found in this frame. frames: of this clip that were looked at. label: the clip's class, also where it is masked.
+    clip: <split>/<clip>. frame: its place in the clip, from 0; seconds: when it is shown (-1 and
+      NaN without a face).
+    faces: found in this frame. frames: of this clip that were looked at. label: the clip's class,
+      also where it is masked.
     """
     whole = {name: tfds.features.Scalar(np.int32) for name in ('frame', 'faces', 'frames', 'label')}
     where = {'clip': tfds.features.Text(), 'seconds': tfds.features.Scalar(np.float32)}
@@ -92,11 +104,17 @@ class ClipsBuilder(base.FaceBuilder):
   def converter(self) -> Callable[[Clip], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that finds the faces of one clip."""
     (task,) = self.TASKS
-    return functools.partial(convert, config=self.builder_config, task=task, all_faces=self.ALL_FACES)
+    return functools.partial(
+      convert, config=self.builder_config, task=task, all_faces=self.ALL_FACES
+    )
 
 
-def convert(clip: Clip, *, config: VideoConfig, task: str, all_faces: bool) -> list[base.Face | base.LeftOut]:
-  """Turns one clip into its faces; one frame at a time is in memory, and faces as they are stored."""
+def convert(
+  clip: Clip, *, config: VideoConfig, task: str, all_faces: bool
+) -> list[base.Face | base.LeftOut]:
+  """Turns one clip into its faces; one frame at a time is in memory, and faces
+  as they are stored.
+  """
   if clip.label < 0:
     return [base.LeftOut(clip.name, 'no label in the list', damaged=False)]
   if not clip.path.exists():
@@ -104,7 +122,9 @@ def convert(clip: Clip, *, config: VideoConfig, task: str, all_faces: bool) -> l
   faces: list[base.Face] = []
   looked_at, fewer = 0, []
   try:
-    for frame, found, chosen in _looks(clip, config.every, all_faces, lambda *numbers: fewer.append(numbers)):
+    for frame, found, chosen in _looks(
+      clip, config.every, all_faces, lambda *numbers: fewer.append(numbers)
+    ):
       looked_at += 1  # also known when the clip is at its end
       faces += [_face(clip, frame, i, face, len(found), config) for i, face in enumerate(chosen)]
   except errors.UserError as error:
@@ -113,7 +133,9 @@ def convert(clip: Clip, *, config: VideoConfig, task: str, all_faces: bool) -> l
   digest = hashlib.blake2b(clip.path.read_bytes(), digest_size=16).digest()
   faces = [_of_clip(clip, face, task, looked_at) for face in faces]
   first = faces[0]  # stands for the clip
-  faces[0] = dataclasses.replace(first, digest=digest, notes=first.notes + (FEWER_FRAMES[:1] if fewer else ()))
+  faces[0] = dataclasses.replace(
+    first, digest=digest, notes=first.notes + (FEWER_FRAMES[:1] if fewer else ())
+  )
   return faces
 
 
@@ -130,22 +152,37 @@ def _looks(
 
 
 def _face(
-  clip: Clip, frame: video.Frame, number: int, face: detect.Detection, faces: int, config: VideoConfig
+  clip: Clip,
+  frame: video.Frame,
+  number: int,
+  face: detect.Detection,
+  faces: int,
+  config: VideoConfig,
 ) -> base.Face:
   box = crop.clip_box(face.box, *frame.image.shape[:2])
   image = crop.crop_face(frame.image, box, config.size, config.channels)
   about = {'frame': frame.index, 'seconds': frame.seconds, 'faces': faces}
   return base.Face(
     f'{clip.name}/{frame.index}/{number}',
-    base.encode_jpeg(image) if config.encoded else image,  # here, for a clip's raw faces can be a gigabyte
+    base.encode_jpeg(image)
+    if config.encoded
+    else image,  # here, for a clip's raw faces can be a gigabyte
     landmarks=crop.move_landmarks(face.landmarks, box, config.size),
     attributes=about | {'box': np.array(box, np.int32), 'confidence': face.confidence},
   )
 
 
 def _nobody(clip: Clip, config: VideoConfig) -> base.Face:
-  about = {'frame': -1, 'seconds': np.nan, 'faces': 0, 'box': np.zeros(4, np.int32), 'confidence': 0.0}
-  return base.Face(f'{clip.name}/none', np.zeros(config.shape, np.uint8), attributes=about, notes=WITHOUT_FACE[:1])
+  about = {
+    'frame': -1,
+    'seconds': np.nan,
+    'faces': 0,
+    'box': np.zeros(4, np.int32),
+    'confidence': 0.0,
+  }
+  return base.Face(
+    f'{clip.name}/none', np.zeros(config.shape, np.uint8), attributes=about, notes=WITHOUT_FACE[:1]
+  )
 
 
 def _of_clip(clip: Clip, face: base.Face, task: str, looked_at: int) -> base.Face:

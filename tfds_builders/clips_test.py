@@ -25,7 +25,7 @@ def two(left, right):
   return np.hstack([face(scale=left), face(scale=right)])
 
 
-# --- AFEW ---------------------------------------------------------------------------------------------------------------------------
+# --- AFEW -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +60,12 @@ def test_a_record_is_the_face_of_a_frame(afew):
   assert (int(record['labels']['emotion7']), bool(record['mask']['emotion7'])) == (0, True)
   about = record['attributes']
   assert about['clip'] == b'train/Angry/000046280'
-  assert (int(about['frame']), int(about['faces']), int(about['frames']), int(about['label'])) == (2, 1, 3, 0)
+  assert (int(about['frame']), int(about['faces']), int(about['frames']), int(about['label'])) == (
+    2,
+    1,
+    3,
+    0,
+  )
   assert float(about['seconds']) == pytest.approx(0.2)
   left, _, right, _ = about['box']
   assert left < 90 < right
@@ -96,7 +101,9 @@ def test_frames_are_those_that_were_looked_at(tmp_path):
   assert {of.attributes['frames'] for of in found} == {3}
   assert [bool(of.digest) for of in found] == [True, False, False]
   for of in found:
-    np.testing.assert_allclose(of.image[32, 12], (224, 180, 150), atol=40)  # the drawn skin, at the cheek
+    np.testing.assert_allclose(
+      of.image[32, 12], (224, 180, 150), atol=40
+    )  # the drawn skin, at the cheek
     assert of.image.std() > 20
 
 
@@ -115,17 +122,32 @@ def test_damaged_clips_are_no_share_of_the_faces(afew_raw, tmp_path, monkeypatch
   def convert(clip, **_):
     if clip.name == 'train/Fear/002':
       return [base.LeftOut(clip.name, 'damaged clip')]
-    about = {'clip': clip.name, 'frame': 0, 'seconds': 0.0, 'faces': 1, 'frames': 1, 'label': 0, 'confidence': 1.0}
+    about = {
+      'clip': clip.name,
+      'frame': 0,
+      'seconds': 0.0,
+      'faces': 1,
+      'frames': 1,
+      'label': 0,
+      'confidence': 1.0,
+    }
     about['box'] = np.zeros(4, np.int32)
-    return [base.Face(f'{clip.name}/{i}', np.zeros((64, 64, 3), np.uint8), attributes=about) for i in range(60)]
+    return [
+      base.Face(f'{clip.name}/{i}', np.zeros((64, 64, 3), np.uint8), attributes=about)
+      for i in range(60)
+    ]
 
   monkeypatch.setattr(clips, 'convert', convert)
   monkeypatch.setattr(afew_builder.Builder, 'LEFT_OUT_ALWAYS_ALLOWED', 0)
-  with pytest.raises(UserError, match=r'1 of 181 images of train could not be used, the first: train/Fear/002'):
+  with pytest.raises(
+    UserError, match=r'1 of 181 images of train could not be used, the first: train/Fear/002'
+  ):
     build_set('afew/rgb64', afew_raw, tmp_path)
 
 
-@pytest.mark.parametrize('names', [('Train_AFEW', 'Val_AFEW'), ('Train', 'Val'), ('Train/Train_AFEW', 'Val/Val_AFEW')])
+@pytest.mark.parametrize(
+  'names', [('Train_AFEW', 'Val_AFEW'), ('Train', 'Val'), ('Train/Train_AFEW', 'Val/Val_AFEW')]
+)
 def test_the_ways_to_unpack_afew(tmp_path, names):
   for name in names:
     for emotion in EMOTIONS:
@@ -142,7 +164,12 @@ def test_a_clip_without_a_face_has_one_black_image_whose_label_is_masked(afew):
   assert not record['image'].any()
   assert not record['mask']['emotion7']
   about = record['attributes']
-  assert (int(about['label']), int(about['faces']), int(about['frame']), int(about['frames'])) == (3, 0, -1, 3)
+  assert (int(about['label']), int(about['faces']), int(about['frame']), int(about['frames'])) == (
+    3,
+    0,
+    -1,
+    3,
+  )
   assert np.isnan(about['seconds'])
   assert read_summary(afew)['notes']['clip_without_face']['image_ids'] == ['train/Happy/001/none']
 
@@ -161,8 +188,14 @@ def test_a_damaged_clip_is_listed_and_copies_of_clips_are_found(afew):
 def test_folds_keep_the_frames_of_a_clip_together(afew):
   data_dir = afew.parents[2]
   source = load_source('afew/rgb64:train', data_dir)
-  assert set(source.attributes['clip']) == {'train/Angry/000046280', 'train/Sad/000046280', 'train/Happy/001'}
-  folds = [set(load_source(f'afew/rgb64:train[fold={i}/2]', data_dir).attributes['clip']) for i in range(2)]
+  assert set(source.attributes['clip']) == {
+    'train/Angry/000046280',
+    'train/Sad/000046280',
+    'train/Happy/001',
+  }
+  folds = [
+    set(load_source(f'afew/rgb64:train[fold={i}/2]', data_dir).attributes['clip']) for i in range(2)
+  ]
   assert not folds[0] & folds[1]
 
 
@@ -173,7 +206,10 @@ def test_many_damaged_clips_end_the_build(tmp_path):
     write_video(tmp_path / split / 'Angry/0.avi', [face()] * 3)
   for i in range(1, 12):
     (tmp_path / f'Train/Angry/{i}.avi').write_bytes(b'broken')
-  with pytest.raises(UserError, match=r'11 of \d+ images of train could not be used, the first: train/Angry/1 .*1.avi'):
+  with pytest.raises(
+    UserError,
+    match=r'11 of \d+ images of train could not be used, the first: train/Angry/1 .*1.avi',
+  ):
     build_set('afew/rgb64', tmp_path, tmp_path / 'data')
 
 
@@ -185,17 +221,21 @@ def test_afew_in_a_wrong_folder(tmp_path):
     build_set('afew', tmp_path, tmp_path / 'data')
   for emotion in EMOTIONS[1:]:
     (tmp_path / 'Train_AFEW' / emotion).mkdir()
-  with pytest.raises(UserError, match=r'found no Val_AFEW/Angry/ or Val/Angry/; expected both splits'):
+  with pytest.raises(
+    UserError, match=r'found no Val_AFEW/Angry/ or Val/Angry/; expected both splits'
+  ):
     build_set('afew', tmp_path, tmp_path / 'data')
 
 
-# --- VGAF ---------------------------------------------------------------------------------------------------------------------------
+# --- VGAF -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
 def vgaf_raw(tmp_path_factory):
   raw = tmp_path_factory.mktemp('raw') / 'VGAF'
-  varying = write_video(raw / 'Train/1_1.mp4', [two(1.0, 0.8)] + [np.hstack([PLAIN, PLAIN])] * 4 + [two(1.0, 0.8)])
+  varying = write_video(
+    raw / 'Train/1_1.mp4', [two(1.0, 0.8)] + [np.hstack([PLAIN, PLAIN])] * 4 + [two(1.0, 0.8)]
+  )
   set_durations(varying, [0.5, 0.1, 0.1, 0.1, 0.45, 0.1])
   write_video(raw / 'Train/1_2.mp4', [PLAIN] * 2)
   write_video(raw / 'Train/9_9.mp4', [PLAIN] * 2)
@@ -211,21 +251,29 @@ def test_all_faces_of_every_fifth_frame(vgaf_raw, tmp_path):
   ids = ['1_1/0/0', '1_1/0/1', '1_1/5/0', '1_1/5/1', '1_2/none']
   assert sorted(records) == [*(f'train/{i}' for i in ids), 'validation/1_1/0/0']
   assert [int(records[f'train/{i}']['labels']['group_emotion']) for i in ids[:4]] == [2] * 4
-  assert records['train/1_1/0/0']['attributes']['box'][2] < 160 < records['train/1_1/0/1']['attributes']['box'][0]
+  assert (
+    records['train/1_1/0/0']['attributes']['box'][2]
+    < 160
+    < records['train/1_1/0/1']['attributes']['box'][0]
+  )
   seconds = records['train/1_1/5/1']['attributes']['seconds']
   assert float(seconds) == pytest.approx(1.25, abs=2e-3)  # not 5 frames at 25 a second
   assert int(records['validation/1_1/0/0']['labels']['group_emotion']) == 1
   assert int(records['train/1_2/none']['attributes']['label']) == 0
   left_out = read_summary(path)['left_out']
   assert left_out['by_rule'] == {'no label in the list': ['train/9_9']}
-  assert [(image['image_id'], image['reason']) for image in left_out['list']] == [('train/1_3', 'missing file')]
+  assert [(image['image_id'], image['reason']) for image in left_out['list']] == [
+    ('train/1_3', 'missing file')
+  ]
 
 
 def test_stored_as_jpeg(vgaf_raw, tmp_path):
   record = by_id(build_set('vgaf', vgaf_raw, tmp_path))['validation/1_1/0/0']
   assert record['image'].shape == (224, 224, 3)
   x, y = record['landmarks'][[0, 3]].mean(axis=0).astype(int)
-  np.testing.assert_allclose(record['image'][y, x], (224, 180, 150), atol=30)  # the drawn skin, at the cheek
+  np.testing.assert_allclose(
+    record['image'][y, x], (224, 180, 150), atol=30
+  )  # the drawn skin, at the cheek
 
 
 @pytest.mark.parametrize(
@@ -243,7 +291,9 @@ def test_a_list_that_is_not_in_order(tmp_path, text, message):
 
 
 def test_vgaf_in_a_wrong_folder(tmp_path, vgaf_raw):
-  with pytest.raises(UserError, match=r'found no Train_labels.txt and Train/.*emotiw2020.*--manual_dir'):
+  with pytest.raises(
+    UserError, match=r'found no Train_labels.txt and Train/.*emotiw2020.*--manual_dir'
+  ):
     build_set('vgaf', tmp_path, tmp_path / 'data')
   (tmp_path / 'Train').mkdir()
   (tmp_path / 'Train_labels.txt').write_text('1_1 1\n')

@@ -1,4 +1,6 @@
-"""Finds the face in a picture of one person and cuts it out: what the sets share whose images are not faces yet."""
+"""Finds the face in a picture of one person and cuts it out: what the sets share whose images are
+not faces yet.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ Box = tuple[int, int, int, int]
 
 
 def notes_with(fallback: str, taken: str = 'the largest one') -> tuple[tuple[str, str], ...]:
-  """Returns the notes about a detection: `fallback` is stored where no face is found, `taken` where there are several."""
+  """Returns the notes about a detection: `fallback` is stored where no face is found, `taken` where
+  there are several.
+  """
   return (
     ('face_not_found', f'no face was found; {fallback} is stored'),
     ('face_found_at_second_look', 'found with lower thresholds only'),
@@ -41,18 +45,25 @@ class CutOut(NamedTuple):
 
 
 def features() -> dict[str, Any]:
-  """What the detector said: box (left, top, right, bottom in pixels of the picture) and confidence (0: none found)."""
+  """What the detector said: box (left, top, right, bottom in pixels of the picture) and confidence
+  (0: none found).
+  """
   box = tfds.features.Tensor(shape=(4,), dtype=np.int32)
   return {'box': box, 'confidence': tfds.features.Scalar(np.float32)}
 
 
 def cut_out(
-  image: np.ndarray, *, size: int, channels: int, place: Box | None = None, fallback: Box | None = None
+  image: np.ndarray,
+  *,
+  size: int,
+  channels: int,
+  place: Box | None = None,
+  fallback: Box | None = None,
 ) -> CutOut:
   """Returns the main face of an RGB uint8 [H, W, 3] picture without margin.
 
-  With `place`, the face that is there (`detect.find_main_face`). Where none is found: `fallback`, without which it is `place`,
-  without which it is the central square.
+  With `place`, the face that is there (`detect.find_main_face`). Where none is found: `fallback`,
+  without which it is `place`, without which it is the central square.
   """
   found = detect.find_main_face(image, place)
   face = found.face
@@ -67,7 +78,9 @@ def cut_out(
 
 
 def cut_at(image: np.ndarray, box: Box, *, size: int, channels: int) -> CutOut:
-  """Returns a box of a picture as if it were a face that was found there: without landmarks, of confidence 0."""
+  """Returns a box of a picture as if it were a face that was found there: without landmarks, of
+  confidence 0.
+  """
   box = crop.clip_box(box, *image.shape[:2])
   about = {'box': np.array(box, np.int32), 'confidence': 0.0}
   return CutOut(crop.crop_face(image, box, size, channels), None, about, ())

@@ -1,14 +1,18 @@
-"""What the sets `imdb` and `wiki` share: the file imdb.mat or wiki.mat, the rule, and the way from a crop to a face.
+"""What the sets `imdb` and `wiki` share: the file imdb.mat or wiki.mat, the rule, and the way from
+a crop to a face.
 
-Rothe, Timofte and Van Gool: DEX, ICCV workshops 2015, and IJCV 2018; https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/.
+Rothe, Timofte and Van Gool: DEX, ICCV workshops 2015, and IJCV 2018;
+https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/.
 
 The rule by which images are left out, and counted under the first reason that holds:
 
-1. what the .mat file says (RULE): no face, a second face, no label, or listed before; the image is not opened;
+1. what the .mat file says (RULE): no face, a second face, no label, or listed before; the image is
+  not opened;
 2. the file is missing or damaged, which counts against the copy, as nothing else here does;
 3. a side of less than SMALLEST pixels: imdb_crop has images of 1x1 in the place of some.
 
-Of the rest, a gender other than 0 or 1 is masked, and so is an age outside 0 to OLDEST or of which a date is missing.
+Of the rest, a gender other than 0 or 1 is masked, and so is an age outside 0 to OLDEST or of which
+a date is missing.
 """
 
 from __future__ import annotations
@@ -34,13 +38,25 @@ OLDEST = 100  # years: the oldest age that is taken for possible, as in the pape
 SMALLEST = 20  # pixels: MTCNN looks for no smaller face
 
 # What Entry.rule is an index into.
-RULE = ('', 'no face in the photograph', 'a second face', 'neither age nor gender known', 'listed twice')
+RULE = (
+  '',
+  'no face in the photograph',
+  'a second face',
+  'neither age nor gender known',
+  'listed twice',
+)
 MISSING, IMPOSSIBLE = -1, -2  # in place of an age or a gender
 
 _DAYS_TO_1970 = 719529  # MATLAB's datenum of 1 January 1970; 1 is 1 January of the year 0
 _NOTES = {
-  ('age', MISSING): ('age_missing', 'the date of birth or the year of the photograph is missing; the age is masked'),
-  ('age', IMPOSSIBLE): ('age_impossible', f'the two dates give an age outside 0 to {OLDEST}; it is masked'),
+  ('age', MISSING): (
+    'age_missing',
+    'the date of birth or the year of the photograph is missing; the age is masked',
+  ),
+  ('age', IMPOSSIBLE): (
+    'age_impossible',
+    f'the two dates give an age outside 0 to {OLDEST}; it is masked',
+  ),
   ('gender', MISSING): ('gender_missing', 'the gender is masked'),
   ('gender', IMPOSSIBLE): ('gender_impossible', 'neither 0 nor 1; the gender is masked'),
 }
@@ -50,7 +66,8 @@ class Entry(NamedTuple):
   """One entry of the .mat file.
 
   Attributes:
-    image_id: the path in the set without its ending, such as 01/nm0000001_rm124825600_1899-5-10_1968.
+    image_id: the path in the set without its ending, such as
+      01/nm0000001_rm124825600_1899-5-10_1968.
     path: the image.
     age: in completed years; MISSING; or IMPOSSIBLE.
     gender: 0 female, 1 male; MISSING; or IMPOSSIBLE.
@@ -69,10 +86,14 @@ class Entry(NamedTuple):
 
 
 class Entries(Sequence[Entry]):
-  """Half a million entries, as columns: each is made up when it is asked for, and a slice is as small when pickled."""
+  """Half a million entries, as columns: each is made up when it is asked for, and a slice is as
+  small when pickled.
+  """
 
   def __init__(self, folder: pathlib.Path, columns: Mapping[str, Any]):
-    """`columns` are those of `Entry`, with `path` as in the file and without the image_id, which is made of it."""
+    """`columns` are those of `Entry`, with `path` as in the file and without the image_id, which is
+    made of it.
+    """
     self._folder = folder
     self._columns = columns
 
@@ -107,7 +128,9 @@ class CropsBuilder(base.FaceBuilder):
     return {'face_score': tfds.features.Scalar(np.float32)} | detected.features()
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
-    """Returns <set>.mat in `manual_dir` or in a folder in it, as the archive unpacks, beside the folders of images."""
+    """Returns <set>.mat in `manual_dir` or in a folder in it, as the archive unpacks, beside the
+    folders of images.
+    """
     mat = f'{self.name}.mat'
     folder = self.find_in(
       manual_dir,
@@ -155,7 +178,9 @@ def convert(entry: Entry, *, size: int, channels: int) -> list[base.Face | base.
 
 def labels(entry: Entry) -> dict[str, int]:
   """Returns what is known by task."""
-  of_age = {'age_years': entry.age, 'age_group': tasks.age_to_group(entry.age)} if entry.age >= 0 else {}
+  of_age = (
+    {'age_years': entry.age, 'age_group': tasks.age_to_group(entry.age)} if entry.age >= 0 else {}
+  )
   return of_age | ({'gender': entry.gender} if entry.gender >= 0 else {})
 
 
@@ -164,17 +189,18 @@ def _notes(entry: Entry) -> tuple[str, ...]:
   return tuple(note for of, (note, _) in _NOTES.items() if of in masked)
 
 
-# --- The .mat file ------------------------------------------------------------------------------------------------------------------
+# --- The .mat file --------------------------------------------------------------------------------
 
 
 def read_mat(path: pathlib.Path, name: str, expected: Sequence[str]) -> dict[str, np.ndarray]:
-  """Returns the fields of the struct `name` as arrays [N]; celeb_names, which is no column, has a length of its own.
+  """Returns the fields of the struct `name` as arrays [N]; celeb_names, which is no column, has a
+  length of its own.
 
   Half a million entries take 10 s and 0.4 GB. Cells become text, numbers keep their type.
 
   Raises:
-    UserError: the file is no MATLAB 5 file or is truncated, or the struct or a field is missing, has another type or
-      another length than the rest.
+    UserError: the file is no MATLAB 5 file or is truncated, or the struct or a field is missing,
+      has another type or another length than the rest.
   """
   struct = _read_struct(path, name)
   missing = [field for field in expected if field not in (struct.dtype.names or ())]
@@ -190,11 +216,16 @@ def read_mat(path: pathlib.Path, name: str, expected: Sequence[str]) -> dict[str
   if len(set(lengths.values())) > 1:
     found = ', '.join(f'{field} {length:,}' for field, length in lengths.items())
     raise _wrong(path, name, f'its fields are of unlike length ({found})', expected)
-  return {field: _texts(column) if column.dtype.kind in 'OUS' else column for field, column in fields.items()}
+  return {
+    field: _texts(column) if column.dtype.kind in 'OUS' else column
+    for field, column in fields.items()
+  }
 
 
 def _is_hdf5(path: pathlib.Path) -> bool:
-  """MATLAB 7.3 writes HDF5, whose signature lies at the beginning or behind MATLAB's own 512 bytes."""
+  """MATLAB 7.3 writes HDF5, whose signature lies at the beginning or behind
+  MATLAB's own 512 bytes.
+  """
   with path.open('rb') as file:
     head = file.read(520)
   return head.startswith(b'MATLAB 7.3') or b'\x89HDF\r\n\x1a\n' in (head[:8], head[512:])
@@ -203,25 +234,32 @@ def _is_hdf5(path: pathlib.Path) -> bool:
 def _read_struct(path: pathlib.Path, name: str) -> np.ndarray:
   if _is_hdf5(path):
     raise errors.UserError(
-      f'{path}: this is a file of MATLAB 7.3 (HDF5); expected MATLAB 5, as published: unpack {name}_crop.tar again, or convert'
+      f'{path}: this is a file of MATLAB 7.3 (HDF5); expected MATLAB 5, as published: unpack '
+      f'{name}_crop.tar again, or convert'
       f" it in MATLAB or Octave: load('{path.name}'); save('-v7', '{path.name}', '{name}')"
     )
   try:
-    # squeeze_me: a text is a str and not an array of one, which would take longer to undo than it takes here.
+    # squeeze_me: a text is a str and not an array of one, which would take longer to undo than it
+    # takes here.
     found = scipy.io.loadmat(path, squeeze_me=True)
   except Exception as error:  # whatever a truncated file makes the reader stumble over
     raise errors.UserError(
-      f'{path}: cannot be read as a MATLAB 5 file ({type(error).__name__}: {error}); it may be truncated: unpack'
+      f'{path}: cannot be read as a MATLAB 5 file ({type(error).__name__}: {error}); it may be '
+      'truncated: unpack'
       f' {name}_crop.tar again'
     ) from None
   if name not in found:
     there = ', '.join(key for key in found if not key.startswith('__')) or 'nothing'
-    raise errors.UserError(f'{path}: found {there}; expected a struct {name!r}: is this the file of another set?')
+    raise errors.UserError(
+      f'{path}: found {there}; expected a struct {name!r}: is this the file of another set?'
+    )
   return np.asarray(found[name])
 
 
 def _wrong(path: pathlib.Path, name: str, what: str, expected: Sequence[str]) -> errors.UserError:
-  return errors.UserError(f'{path}: {what}; expected {", ".join(expected)}, as published: unpack {name}_crop.tar again')
+  return errors.UserError(
+    f'{path}: {what}; expected {", ".join(expected)}, as published: unpack {name}_crop.tar again'
+  )
 
 
 def _texts(cells: np.ndarray) -> np.ndarray:
@@ -229,7 +267,9 @@ def _texts(cells: np.ndarray) -> np.ndarray:
   return np.array([cell if isinstance(cell, str) else '' for cell in cells.tolist()], object)
 
 
-def entries(path: pathlib.Path, fields: Mapping[str, np.ndarray], subjects: Sequence[str]) -> Entries:
+def entries(
+  path: pathlib.Path, fields: Mapping[str, np.ndarray], subjects: Sequence[str]
+) -> Entries:
   """Returns the entries of a .mat file at `path`, with the part of the rule that needs no image.
 
   Raises:
@@ -237,7 +277,9 @@ def entries(path: pathlib.Path, fields: Mapping[str, np.ndarray], subjects: Sequ
   """
   paths = [text.replace('\\', '/') for text in fields['full_path'].tolist()]
   if '' in paths:
-    raise errors.UserError(f'{path}: entry {paths.index("") + 1} has no full_path; expected one such as 01/a_1968.jpg')
+    raise errors.UserError(
+      f'{path}: entry {paths.index("") + 1} has no full_path; expected one such as 01/a_1968.jpg'
+    )
   _check_ids(path, paths)
   columns: dict[str, Any] = {
     'path': paths,
@@ -272,7 +314,9 @@ def _image_id(path: str) -> str:
 
 
 def genders(column: np.ndarray) -> np.ndarray:
-  """Returns int8 [N]: 0 female, 1 male (as mtface has it), MISSING for NaN, IMPOSSIBLE for anything else."""
+  """Returns int8 [N]: 0 female, 1 male (as mtface has it), MISSING for NaN, IMPOSSIBLE for anything
+  else.
+  """
   column = column.astype(np.float64)
   known = np.isin(column, (0, 1))
   return np.where(known, column, np.where(np.isnan(column), MISSING, IMPOSSIBLE)).astype(np.int8)
@@ -284,7 +328,8 @@ def ages(dob: np.ndarray, photo_taken: np.ndarray) -> np.ndarray:
   The set's authors assume the middle of the year, for no more than the year is known.
 
   Args:
-    dob: [N], MATLAB serial date numbers: days, 1 being 1 January of the year 0 (Gregorian throughout).
+    dob: [N], MATLAB serial date numbers: days, 1 being 1 January of the year 0 (Gregorian
+      throughout).
     photo_taken: [N], years.
 
   Returns:

@@ -1,7 +1,9 @@
-"""Lists as text and as csv, in whatever encoding, column order and line ends people's programs have left them.
+"""Lists as text and as csv, in whatever encoding, column order and line ends people's programs have
+left them.
 
-UTF-8, UTF-16 and UTF-32 are told by their marks and bytes. What is none of them is read as Windows-1252, with a warning: words that
-are asked for are compared with those of the set, and names with what is on the disk, so that another encoding shows.
+UTF-8, UTF-16 and UTF-32 are told by their marks and bytes. What is none of them is read as
+Windows-1252, with a warning: words that are asked for are compared with those of the set, and names
+with what is on the disk, so that another encoding shows.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ _MOST_SHOWN = 80
 
 # What lies under a list's name when a download went wrong.
 _NO_LISTS = (
-  (0, b'version https://git-lfs', 'a pointer of Git LFS: fetch the file itself with `git lfs pull`'),
+  (
+    0,
+    b'version https://git-lfs',
+    'a pointer of Git LFS: fetch the file itself with `git lfs pull`',
+  ),
   (0, b'<!doctype html', 'a web page: log in and download the file itself'),
   (0, b'<html', 'a web page: log in and download the file itself'),
   (0, b'pk\x03\x04', 'a zip archive or a workbook: unpack it, or save the table as CSV (UTF-8)'),
@@ -40,7 +46,8 @@ _NO_LISTS = (
 
 
 def encoding_of(path: pathlib.Path, expected: str = 'a list') -> str:
-  """Returns the name of a text file's encoding; a mark at its beginning is read as a character. The whole file is looked at.
+  """Returns the name of a text file's encoding; a mark at its beginning is read as a character. The
+  whole file is looked at.
 
   `expected` says in errors what the file should hold.
 
@@ -50,21 +57,29 @@ def encoding_of(path: pathlib.Path, expected: str = 'a list') -> str:
   with path.open('rb') as file:
     head = file.read(4096)
   _check_head(path, head, expected)
-  marked = next((name for mark, name in _MARKS if head.startswith(mark)), None) or _wide_without_mark(head)
+  marked = next(
+    (name for mark, name in _MARKS if head.startswith(mark)), None
+  ) or _wide_without_mark(head)
   if marked:
     if not _is(marked, path):
-      raise errors.UserError(f'{path}: begins as {marked} and goes on as something else; save it again as UTF-8')
+      raise errors.UserError(
+        f'{path}: begins as {marked} and goes on as something else; save it again as UTF-8'
+      )
     return marked
   if _is('utf-8', path):
     return 'utf-8'
   if not _is(OTHER, path):
-    raise errors.UserError(f'{path}: the encoding is neither UTF-8, UTF-16 nor Windows-1252; save it again as UTF-8')
+    raise errors.UserError(
+      f'{path}: the encoding is neither UTF-8, UTF-16 nor Windows-1252; save it again as UTF-8'
+    )
   return OTHER
 
 
 def _check_head(path: pathlib.Path, head: bytes, expected: str) -> None:
   if not head:
-    raise errors.UserError(f'{path}: the file is empty (0 bytes); expected {expected}: download it again')
+    raise errors.UserError(
+      f'{path}: the file is empty (0 bytes); expected {expected}: download it again'
+    )
   for start, sign, what in _NO_LISTS:
     if head[start:].lower().startswith(sign):
       raise errors.UserError(f'{path}: this is {what}; expected {expected} as text')
@@ -85,7 +100,9 @@ def _is(encoding: str, path: pathlib.Path) -> bool:
     try:
       while chunk := file.read(1 << 20):
         if '\0' in decoder.decode(chunk):
-          raise errors.UserError(f'{path}: holds bytes of 0; expected text: the copy is damaged, fetch it again')
+          raise errors.UserError(
+            f'{path}: holds bytes of 0; expected text: the copy is damaged, fetch it again'
+          )
       decoder.decode(b'', final=True)
     except UnicodeDecodeError:
       return False
@@ -93,7 +110,9 @@ def _is(encoding: str, path: pathlib.Path) -> bool:
 
 
 def open_text(path: pathlib.Path, expected: str = 'a list') -> TextIO:
-  """Opens a text file in its own encoding, for `csv`: with its line ends, and a mark as the first character."""
+  """Opens a text file in its own encoding, for `csv`: with its line ends, and a mark as the first
+  character.
+  """
   encoding = encoding_of(path, expected)
   if encoding == OTHER:
     warn(f'{path}: the encoding is not UTF-8; it is read as Windows-1252')
@@ -101,7 +120,9 @@ def open_text(path: pathlib.Path, expected: str = 'a list') -> TextIO:
 
 
 def lines(path: pathlib.Path) -> list[tuple[int, str]]:
-  """Returns the lines of a text file that are not empty, with their numbers from 1, without blanks at either end."""
+  """Returns the lines of a text file that are not empty, with their numbers from 1, without blanks
+  at either end.
+  """
   with open_text(path) as file:
     numbered = enumerate(file.read().removeprefix(MARK).splitlines(), start=1)
   return [(number, line.strip()) for number, line in numbered if line.strip()]
@@ -112,7 +133,7 @@ def shown(text: str) -> str:
   return repr(text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + '...')
 
 
-# --- csv ----------------------------------------------------------------------------------------------------------------------------
+# --- csv ------------------------------------------------------------------------------------------
 
 
 class Header(NamedTuple):
@@ -129,8 +150,11 @@ class Header(NamedTuple):
   is_there: bool = True
 
 
-def header_of(path: pathlib.Path, line: str, columns: Sequence[str], *, may_lack: bool = False) -> Header:
-  """Returns the columns that the first line of a file names, in whatever order, case and with whatever others and blanks.
+def header_of(
+  path: pathlib.Path, line: str, columns: Sequence[str], *, may_lack: bool = False
+) -> Header:
+  """Returns the columns that the first line of a file names, in whatever order, case and with
+  whatever others and blanks.
 
   Args:
     path: for errors.
@@ -148,20 +172,29 @@ def header_of(path: pathlib.Path, line: str, columns: Sequence[str], *, may_lack
     return Header(tuple(columns), ',', is_there=False)
   twice = [name for name in columns if best.names.count(name) > 1]
   if missing or twice:
-    what = f'the column {missing[0]} is missing' if missing else f'the column {twice[0]} is there twice'
-    raise errors.UserError(f'{path}: {what}: the header is {shown(line.strip())}; expected {",".join(columns)}')
+    what = (
+      f'the column {missing[0]} is missing' if missing else f'the column {twice[0]} is there twice'
+    )
+    raise errors.UserError(
+      f'{path}: {what}: the header is {shown(line.strip())}; expected {",".join(columns)}'
+    )
   return best
 
 
 def _names(line: str, delimiter: str, columns: Sequence[str]) -> tuple[str, ...]:
   """The columns of a first line; those that are asked for as they are asked for."""
   asked = {name.casefold(): name for name in columns}
-  names = next(csv.reader([line.removeprefix(MARK)], delimiter=delimiter, skipinitialspace=True), [])
+  names = next(
+    csv.reader([line.removeprefix(MARK)], delimiter=delimiter, skipinitialspace=True), []
+  )
   return tuple(asked.get(name.strip().casefold(), name.strip()) for name in names)
 
 
-def rows(path: pathlib.Path, columns: Sequence[str], *, may_lack: bool = False) -> Iterator[tuple[int, dict[str, str]]]:
-  """Yields the rows of a csv file with their lines' numbers; values have no blanks at either end. Empty lines are passed over.
+def rows(
+  path: pathlib.Path, columns: Sequence[str], *, may_lack: bool = False
+) -> Iterator[tuple[int, dict[str, str]]]:
+  """Yields the rows of a csv file with their lines' numbers; values have no blanks at either end.
+  Empty lines are passed over.
 
   Args:
     path: the file.
@@ -183,19 +216,26 @@ def rows(path: pathlib.Path, columns: Sequence[str], *, may_lack: bool = False) 
         if any(field.strip() for field in fields):
           yield line, dict(zip(header.names, _checked(path, line, fields, header), strict=True))
     except csv.Error as error:
-      raise errors.UserError(f'{path}: line {reader.line_num + offset} cannot be read as csv ({error})') from None
+      raise errors.UserError(
+        f'{path}: line {reader.line_num + offset} cannot be read as csv ({error})'
+      ) from None
 
 
 def _checked(path: pathlib.Path, line: int, fields: Sequence[str], header: Header) -> list[str]:
-  """A row's fields, one a column; a quotation mark that is never closed would take all rows after it into one field."""
+  """A row's fields, one a column; a quotation mark that is never closed would take all rows after
+  it into one field.
+  """
   values = [field.strip() for field in fields]
   while len(values) > len(header.names) and not values[-1]:
     values.pop()
   if len(values) != len(header.names):
     raise errors.UserError(
-      f'{path}: line {line} has {len(values)} fields ({shown(header.delimiter.join(values))}); expected'
+      f'{path}: line {line} has {len(values)} fields ({shown(header.delimiter.join(values))}); '
+      'expected'
       f' {len(header.names)}: {",".join(header.names)}'
     )
   if broken := next((value for value in values if '\n' in value or '\r' in value), None):
-    raise errors.UserError(f'{path}: line {line} ends a field of several lines, {shown(broken)}; expected a " to close')
+    raise errors.UserError(
+      f'{path}: line {line} ends a field of several lines, {shown(broken)}; expected a " to close'
+    )
   return values

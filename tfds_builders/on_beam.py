@@ -1,8 +1,10 @@
-"""Converts on a cluster, with Apache Beam (extra `beam`), on any runner whose workers see the same files as the launcher.
+"""Converts on a cluster, with Apache Beam (extra `beam`), on any runner whose workers see the same
+files as the launcher.
 
-Workers read photographs from `--manual_dir` and write parts (`tfds_builders/parts.py`) beside the set, so both lie on a file
-system that all machines mount at the same place. Beam passes on only the names of the parts and, to TFDS's writer, the
-records. The launcher makes the account of the build from the parts afterwards, in their order, as it does without Beam.
+Workers read photographs from `--manual_dir` and write parts (`tfds_builders/parts.py`) beside the
+set, so both lie on a file system that all machines mount at the same place. Beam passes on only the
+names of the parts and, to TFDS's writer, the records. The launcher makes the account of the build
+from the parts afterwards, in their order, as it does without Beam.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from tfds_builders import parts
 from tfds_builders.records import RecordForm
 from tfds_builders.summary import Face
 
-# Many runners give one process several threads, and OpenCV's networks are not for two threads at a time.
+# Many runners give one process several threads, and OpenCV's networks are not for two threads at a
+# time.
 _one_at_a_time = threading.Lock()
 
 
@@ -36,7 +39,8 @@ def pipeline_options(arguments: Sequence[str]) -> Any:
     from apache_beam.options import pipeline_options as options_lib
   except ImportError as error:
     raise errors.UserError(
-      f"--beam_options needs Apache Beam, which cannot be imported ({error}): pip install 'mtface[beam]', in an"
+      f'--beam_options needs Apache Beam, which cannot be imported ({error}): pip install '
+      "'mtface[beam]', in an"
       ' environment of its own, since it holds back versions of other packages'
     ) from None
   said = io.StringIO()
@@ -44,10 +48,14 @@ def pipeline_options(arguments: Sequence[str]) -> Any:
     with contextlib.redirect_stderr(said):  # argparse prints all options there are before it exits
       options = options_lib.PipelineOptions(_checked(arguments))
       options.get_all_options()  # before that, only those of one class are looked at
-      beam.runners.create_runner(options.view_as(options_lib.StandardOptions).runner or 'DirectRunner')
+      beam.runners.create_runner(
+        options.view_as(options_lib.StandardOptions).runner or 'DirectRunner'
+      )
   except (Exception, SystemExit) as error:
     why = said.getvalue().strip().rpartition('\n')[2] if isinstance(error, SystemExit) else error
-    raise errors.UserError(f'--beam_options: {" ".join(arguments)}: {why}; expected options of a Beam runner') from None
+    raise errors.UserError(
+      f'--beam_options: {" ".join(arguments)}: {why}; expected options of a Beam runner'
+    ) from None
   return options
 
 
@@ -60,11 +68,15 @@ def _checked(arguments: Sequence[str]) -> list[str]:
 
 
 def examples(
-  of_split: Sequence[parts.Part], convert: Callable[[Any], Iterable[parts.Outcome]], form: RecordForm
+  of_split: Sequence[parts.Part],
+  convert: Callable[[Any], Iterable[parts.Outcome]],
+  form: RecordForm,
 ) -> Any:
-  """Returns the PTransform that makes the parts of a split and yields its records as TFDS takes them: (key, record).
+  """Returns the PTransform that makes the parts of a split and yields its records as TFDS takes
+  them: (key, record).
 
-  What there is to convert is left beside each part: a graph that held half a million items would be refused by runners.
+  What there is to convert is left beside each part: a graph that held half a million items would be
+  refused by runners.
   """
   import apache_beam as beam
 
@@ -72,7 +84,11 @@ def examples(
     _items_file(part.path).write_bytes(pickle.dumps(part.items))
   records = functools.partial(_records, convert=convert, form=form)
   paths = [str(part.path) for part in of_split]
-  return 'Parts' >> beam.Create(paths) | 'Spread' >> beam.Reshuffle() | 'Convert' >> beam.FlatMap(records)
+  return (
+    'Parts' >> beam.Create(paths)
+    | 'Spread' >> beam.Reshuffle()
+    | 'Convert' >> beam.FlatMap(records)
+  )
 
 
 def _items_file(part: pathlib.Path) -> pathlib.Path:
@@ -82,7 +98,9 @@ def _items_file(part: pathlib.Path) -> pathlib.Path:
 def _records(
   path: str, convert: Callable[[Any], Iterable[parts.Outcome]], form: RecordForm
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Makes one part unless it is there, and yields its records. Beam may do this twice; the part is the same."""
+  """Makes one part unless it is there, and yields its records. Beam may do this twice; the part is
+  the same.
+  """
   part = pathlib.Path(path)
   with _one_at_a_time:
     parts.make(parts.Part(part, pickle.loads(_items_file(part).read_bytes())), convert)

@@ -1,4 +1,6 @@
-"""A map over many items in several processes: results in order, memory bounded, nothing left behind when it is stopped."""
+"""A map over many items in several processes: results in order, memory bounded, nothing left behind
+when it is stopped.
+"""
 
 from __future__ import annotations
 
@@ -26,33 +28,46 @@ _LONGEST_SOCKET = 104
 
 
 def num_cpus() -> int:
-  """Returns how many cores this process may use (a scheduler's share, not all that the machine has)."""
+  """Returns how many cores this process may use (a scheduler's share, not all that the machine
+  has).
+  """
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 def ordered_map(
-  function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, chunk: int = 8, preload: str = __name__
+  function: Callable[[Item], Result],
+  items: Iterable[Item],
+  *,
+  workers: int,
+  chunk: int = 8,
+  preload: str = __name__,
 ) -> Iterator[Result]:
   """Yields `function(item)` for each item, in the items' order whatever the number of workers.
 
   Args:
-    function: can be pickled (a module's function, or a `functools.partial` of one). Where it needs nothing of the program's own file,
-      workers do not run that, which may have no `__main__` guard, or come from stdin.
+    function: can be pickled (a module's function, or a `functools.partial` of one). Where it needs
+      nothing of the program's own file, workers do not run that, which may have no `__main__`
+      guard, or come from stdin.
     items: read only as fast as results are taken, so that neither items nor results pile up.
     workers: number of processes; 1 or less works in this process.
     chunk: items sent to a worker at a time.
-    preload: the module that `function` lives in, imported once for all workers where the platform can.
+    preload: the module that `function` lives in, imported once for all workers where the platform
+      can.
 
-  Raises:
-    Whatever `function` raises, and `BrokenProcessPool` when a worker is killed, mostly for lack of memory.
+  Raises: Whatever `function` raises, and `BrokenProcessPool` when a worker is killed, mostly for
+    lack of memory.
   """
-  if workers <= 1 or multiprocessing.current_process().daemon:  # a worker of somebody's pool may start no others
+  if (
+    workers <= 1 or multiprocessing.current_process().daemon
+  ):  # a worker of somebody's pool may start no others
     yield from map(function, items)
     return
   starting = contextlib.nullcontext if b'__main__' in pickle.dumps(function) else _without_main
-  pool = futures.ProcessPoolExecutor(workers, mp_context=_context(preload), initializer=_start_worker)
+  pool = futures.ProcessPoolExecutor(
+    workers, mp_context=_context(preload), initializer=_start_worker
+  )
   try:
     waiting: collections.deque[futures.Future[list[Result]]] = collections.deque()
     for part in _chunks(items, chunk):
@@ -63,17 +78,25 @@ def ordered_map(
     while waiting:
       yield from waiting.popleft().result()
   finally:
-    # On an error or Ctrl-C what is queued is dropped and only the chunks in progress are waited for.
+    # On an error or Ctrl-C what is queued is dropped and only the chunks in progress are waited
+    # for.
     pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _context(preload: str) -> Any:
-  """Workers are forked from a small clean server where there is one, so that the imports are paid for once.
+  """Workers are forked from a small clean server where there is one, so that the imports are paid
+  for once.
 
-  The server listens on a socket in TMPDIR, the path of which may have no more than 104 bytes (108 on Linux).
+  The server listens on a socket in TMPDIR, the path of which may have no more than 104 bytes (108
+  on Linux).
   """
-  socket = pathlib.Path(tempfile.gettempdir(), 'pymp-xxxxxxxx', 'listener-xxxxxxxx')  # as multiprocessing names it
-  if 'forkserver' not in multiprocessing.get_all_start_methods() or len(os.fsencode(socket)) >= _LONGEST_SOCKET:
+  socket = pathlib.Path(
+    tempfile.gettempdir(), 'pymp-xxxxxxxx', 'listener-xxxxxxxx'
+  )  # as multiprocessing names it
+  if (
+    'forkserver' not in multiprocessing.get_all_start_methods()
+    or len(os.fsencode(socket)) >= _LONGEST_SOCKET
+  ):
     return multiprocessing.get_context('spawn')
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload([preload, __name__])
@@ -82,7 +105,9 @@ def _context(preload: str) -> Any:
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-  """Processes that are started in the block do not run the program's file, as multiprocessing has it by default."""
+  """Processes that are started in the block do not run the program's file, as multiprocessing has
+  it by default.
+  """
   main = sys.modules['__main__']
   nothing = object()
   before = {name: getattr(main, name, nothing) for name in ('__file__', '__spec__')}
@@ -108,13 +133,17 @@ def _apply(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
 
 def _start_worker() -> None:
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone decides what stops
+  signal.signal(
+    signal.SIGINT, signal.SIG_IGN
+  )  # Ctrl-C reaches the whole group; the parent alone decides what stops
   cv2.setNumThreads(1)  # one process a core is the parallelism
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-  """Ends this worker when its parent was killed: the pool's queues alone would keep it waiting for ever."""
+  """Ends this worker when its parent was killed: the pool's queues alone would keep it waiting for
+  ever.
+  """
   parent = multiprocessing.parent_process()
   if parent is not None:
     multiprocessing.connection.wait([parent.sentinel])

@@ -32,12 +32,17 @@ def test_items_are_read_only_as_fast_as_results_are_taken(workers):
 def test_workers_do_not_run_the_program_again(tmp_path):
   program = """
 from tfds_builders import parallel
-print(list(parallel.ordered_map(abs, [-1, -2, -3], workers=2, chunk=1)), __spec__ is None, "__file__" in globals())
+mapped = list(parallel.ordered_map(abs, [-1, -2, -3], workers=2, chunk=1))
+print(mapped, __spec__ is None, "__file__" in globals())
 """
   (tmp_path / 'script.py').write_text(program)
-  as_file = subprocess.run([sys.executable, tmp_path / 'script.py'], capture_output=True, text=True, cwd=ROOT, env=ENV)
+  as_file = subprocess.run(
+    [sys.executable, tmp_path / 'script.py'], capture_output=True, text=True, cwd=ROOT, env=ENV
+  )
   assert (as_file.stdout, as_file.stderr) == ('[1, 2, 3] True True\n', '')
-  from_stdin = subprocess.run([sys.executable], input=program, capture_output=True, text=True, cwd=ROOT, env=ENV)
+  from_stdin = subprocess.run(
+    [sys.executable], input=program, capture_output=True, text=True, cwd=ROOT, env=ENV
+  )
   assert (from_stdin.stdout[:9], from_stdin.stderr) == ('[1, 2, 3]', '')
 
 

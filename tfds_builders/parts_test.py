@@ -26,7 +26,10 @@ def entries():
   """Images of noise in every fifth of which the label is missing, and some that are left out."""
   rng = np.random.default_rng(0)
   for i in range(COUNT):
-    entry = {'full_path': f'{i % 3:02d}/{i:04d}.jpg', 'image': rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)}
+    entry = {
+      'full_path': f'{i % 3:02d}/{i:04d}.jpg',
+      'image': rng.integers(0, 256, (24, 24, 3), dtype=np.uint8),
+    }
     odd = {0: {'gender': np.nan}, 3: {'second_face_score': 1.0}}
     yield entry | (odd.get(i % 5, {}))
 
@@ -47,10 +50,17 @@ def converted(monkeypatch, tmp_path):
   log = tmp_path / 'log'
   log.mkdir()
   monkeypatch.setattr(wiki.Builder, 'PART_SIZE', slow_parts.PART_SIZE)
-  monkeypatch.setattr(wiki.Builder, 'converter', lambda self: functools.partial(slow_parts.convert, **about(self)))
+  monkeypatch.setattr(
+    wiki.Builder, 'converter', lambda self: functools.partial(slow_parts.convert, **about(self))
+  )
 
   def about(builder):
-    return {'log': log, 'seconds': 0, 'size': builder.builder_config.size, 'channels': builder.builder_config.channels}
+    return {
+      'log': log,
+      'seconds': 0,
+      'size': builder.builder_config.size,
+      'channels': builder.builder_config.channels,
+    }
 
   def since():
     counts = {path.name: len(path.read_text()) for path in log.iterdir()}
@@ -65,7 +75,10 @@ def assert_same(path_a, path_b):
   for a, b in zip(read_records(path_a), read_records(path_b), strict=True):
     assert repr({**a, 'image': a['image'].tolist()}) == repr({**b, 'image': b['image'].tolist()})
   about_time = ('seconds', 'built')
-  a, b = ({k: v for k, v in read_summary(path).items() if k not in about_time} for path in (path_a, path_b))
+  a, b = (
+    {k: v for k, v in read_summary(path).items() if k not in about_time}
+    for path in (path_a, path_b)
+  )
   assert a == b
 
 
@@ -80,7 +93,8 @@ def folder(tmp_path):
 def fail_to_commit(monkeypatch):
   """Ends a build when all is converted, before TFDS has written the records."""
   monkeypatch.setattr(
-    'tfds_builders.summary.Account.check_left_out', lambda *_: (_ for _ in ()).throw(UserError('stop'))
+    'tfds_builders.summary.Account.check_left_out',
+    lambda *_: (_ for _ in ()).throw(UserError('stop')),
   )
 
 
@@ -92,14 +106,16 @@ def interrupted(raw, tmp_path, name='wiki/gray48'):
       build_set(name, raw, tmp_path / 'data')
 
 
-# --- A build that is killed ---------------------------------------------------------------------------------------------------------
+# --- A build that is killed -----------------------------------------------------------------------
 
 
 def start(raw, tmp_path):
   log = tmp_path / 'log_of_the_killed'
   log.mkdir()
   command = [sys.executable, '-m', 'tests.slow_parts', str(raw), str(tmp_path / 'data'), str(log)]
-  process = subprocess.Popen(command, cwd=pathlib.Path(__file__).parents[1], stderr=subprocess.PIPE, text=True)
+  process = subprocess.Popen(
+    command, cwd=pathlib.Path(__file__).parents[1], stderr=subprocess.PIPE, text=True
+  )
   end = time.monotonic() + 60
   while len(list(folder(tmp_path).glob('*.part'))) < 3:
     assert time.monotonic() < end, 'waited too long'
@@ -139,7 +155,7 @@ def test_with_workers_parts_make_the_same_set(raw, undisturbed, tmp_path):
   assert_same(build_set('wiki', raw, tmp_path, workers=2), undisturbed)
 
 
-# --- What is taken over, and what is not --------------------------------------------------------------------------------------------
+# --- What is taken over, and what is not ----------------------------------------------------------
 
 
 def test_all_parts_are_taken_over(raw, undisturbed, tmp_path, converted, capsys):
@@ -199,7 +215,9 @@ def changed_entry(raw):
   ],
   ids=['nothing', 'an entry', 'the version', 'the code', 'the size of the parts'],
 )
-def test_parts_of_something_else_are_not_taken(raw, tmp_path, converted, monkeypatch, change, again):
+def test_parts_of_something_else_are_not_taken(
+  raw, tmp_path, converted, monkeypatch, change, again
+):
   copy = shutil.copytree(raw, tmp_path / 'raw')
   interrupted(copy, tmp_path)
   converted()
@@ -226,7 +244,7 @@ def test_strangers_are_removed(raw, tmp_path, converted, capsys):
   assert '10 of 10 parts' in capsys.readouterr().out
 
 
-# --- Sets that are finished ---------------------------------------------------------------------------------------------------------
+# --- Sets that are finished -----------------------------------------------------------------------
 
 
 def test_overwrite_converts_everything_again(raw, tmp_path, converted):
@@ -260,7 +278,7 @@ def test_an_overwrite_that_failed_is_taken_over_by_the_next(raw, tmp_path, conve
   assert converted() == {}
 
 
-# --- The files ----------------------------------------------------------------------------------------------------------------------
+# --- The files ------------------------------------------------------------------------------------
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -274,8 +292,17 @@ def test_what_is_written_is_read(tmp_path):
   read = list(parts.read(tmp_path / '0.part'))
   assert [type(outcome) for outcome in read] == [Face, LeftOut, Face]
   np.testing.assert_array_equal(read[0].image, image)
-  assert (read[0].labels, read[0].notes, read[1], read[2].image) == ({'smile': 1}, ('n',), outcomes[1], b'jpeg')
-  assert [outcome.image_id for outcome in parts.read_account(tmp_path / '0.part')] == ['a', 'b', 'c']
+  assert (read[0].labels, read[0].notes, read[1], read[2].image) == (
+    {'smile': 1},
+    ('n',),
+    outcomes[1],
+    b'jpeg',
+  )
+  assert [outcome.image_id for outcome in parts.read_account(tmp_path / '0.part')] == [
+    'a',
+    'b',
+    'c',
+  ]
   assert [path.name for path in tmp_path.iterdir()] == ['0.part']
 
 

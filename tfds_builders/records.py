@@ -1,4 +1,5 @@
-"""The record that all sets share: the form of its image, its features, and a face as TFDS is to write it.
+"""The record that all sets share: the form of its image, its features, and a face as TFDS is to
+write it.
 
 The record is described in docs/datasets.md.
 """
@@ -21,7 +22,9 @@ JPEG_QUALITY = 95
 
 @dataclasses.dataclass(eq=False)
 class FaceConfig(tfds.core.BuilderConfig):
-  """The form in which faces are stored: `size` x `size` x `channels`, as raw bytes or `encoded` as JPEG."""
+  """The form in which faces are stored: `size` x `size` x `channels`, as raw bytes or `encoded` as
+  JPEG.
+  """
 
   size: int = 48
   channels: int = 1
@@ -49,7 +52,9 @@ def rgb96(description: str = '96x96, colour') -> FaceConfig:
 
 
 def rgb224(description: str = '224x224, colour') -> FaceConfig:
-  """The form that ImageNet-sized backbones take (Zhang 2016, Savchenko 2021): 224x224 colour, as JPEG of quality 95."""
+  """The form that ImageNet-sized backbones take (Zhang 2016, Savchenko 2021): 224x224 colour, as
+  JPEG of quality 95.
+  """
   return FaceConfig(name='rgb224', description=description, size=224, channels=3, encoded=True)
 
 
@@ -61,21 +66,26 @@ def face_features(
   landmarks: bool = False,
   attributes: Mapping[str, Any] | None = None,
 ) -> tfds.features.FeaturesDict:
-  """Returns the features of a record: image, image_id, labels/<task>, mask/<task> and what is optional.
+  """Returns the features of a record: image, image_id, labels/<task>, mask/<task> and what is
+  optional.
 
   Args:
-    config: the stored form. Raw images are `Tensor`s of bytes, encoded ones `Image`s given as JPEG bytes
-      (without TensorFlow, TFDS encodes no arrays itself).
-    task_names: tasks of `mtface.tasks`. A single-label task gives a ClassLabel and a bool, a multi-label one [C] of each.
+    config: the stored form. Raw images are `Tensor`s of bytes, encoded ones `Image`s given as JPEG
+      bytes (without TensorFlow, TFDS encodes no arrays itself).
+    task_names: tasks of `mtface.tasks`. A single-label task gives a ClassLabel and a bool, a
+      multi-label one [C] of each.
     subject: whether records name the person.
-    landmarks: whether records carry float32 [5, 2]: x and y, in pixels of the stored image, of the eye, the other eye,
-      the nose and the two mouth corners, the eye and corner at the left of the picture first; NaN where not known.
+    landmarks: whether records carry float32 [5, 2]: x and y, in pixels of the stored image, of the
+      eye, the other eye, the nose and the two mouth corners, the eye and corner at the left of the
+      picture first; NaN where not known.
     attributes: features by name, for audits.
   """
   features: dict[str, Any] = {'image': _image_feature(config), 'image_id': tfds.features.Text()}
   labelled = [tasks.get_task(name) for name in task_names]
   features['labels'] = {task.kind: _label_feature(task) for task in labelled}
-  features['mask'] = {task.kind: tfds.features.Tensor(shape=task.label_shape, dtype=np.bool_) for task in labelled}
+  features['mask'] = {
+    task.kind: tfds.features.Tensor(shape=task.label_shape, dtype=np.bool_) for task in labelled
+  }
   if subject:
     features['subject'] = tfds.features.Text()
   if landmarks:
@@ -89,7 +99,9 @@ def _image_feature(config: FaceConfig) -> tfds.features.FeatureConnector:
   if config.encoded:
     return tfds.features.Image(shape=config.shape, dtype=np.uint8, encoding_format='jpeg')
   # BYTES: otherwise every pixel is stored as an integer of its own, half as fast to write.
-  return tfds.features.Tensor(shape=config.shape, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES)
+  return tfds.features.Tensor(
+    shape=config.shape, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
+  )
 
 
 def _label_feature(task: tasks.Task) -> tfds.features.FeatureConnector:
@@ -100,7 +112,8 @@ def _label_feature(task: tasks.Task) -> tfds.features.FeatureConnector:
 
 @dataclasses.dataclass(frozen=True)
 class RecordForm:
-  """What a set's records hold. Small and easily pickled, unlike a builder: the workers of a cluster are sent it.
+  """What a set's records hold. Small and easily pickled, unlike a builder: the workers of a cluster
+  are sent it.
 
   Attributes:
     set_name: for errors.
@@ -117,26 +130,36 @@ class RecordForm:
   attributes: tuple[str, ...] = ()
 
   def record(self, face: Face) -> dict[str, Any]:
-    """Returns a face as `face_features` declares it. What is not known is 0 under a mask of False."""
+    """Returns a face as `face_features` declares it. What is not known is 0
+    under a mask of False.
+    """
     labelled = [tasks.get_task(name) for name in self.task_names]
     undeclared = set(face.labels) - {task.kind for task in labelled}
     if undeclared:
-      raise ValueError(f'{face.image_id}: labels for {sorted(undeclared)}, which {self.set_name} does not declare')
+      raise ValueError(
+        f'{face.image_id}: labels for {sorted(undeclared)}, which {self.set_name} does not declare'
+      )
     record: dict[str, Any] = {'image': face.image, 'image_id': face.image_id}
-    record['labels'] = {task.kind: _label_or_zero(task, face.labels.get(task.kind)) for task in labelled}
+    record['labels'] = {
+      task.kind: _label_or_zero(task, face.labels.get(task.kind)) for task in labelled
+    }
     record['mask'] = {task.kind: _mask(task, face.labels.get(task.kind)) for task in labelled}
     if self.subject:
       record['subject'] = face.subject or ''
     if self.landmarks:
       missing = np.full((5, 2), np.nan, np.float32)
-      record['landmarks'] = missing if face.landmarks is None else np.asarray(face.landmarks, np.float32)
+      record['landmarks'] = (
+        missing if face.landmarks is None else np.asarray(face.landmarks, np.float32)
+      )
     if self.attributes:
       record['attributes'] = {name: face.attributes[name] for name in self.attributes}
     return record
 
 
 def _label_or_zero(task: tasks.Task, label: Any) -> Any:
-  """A label that the set does not give is stored as 0 under a mask of False; so is a class of a multi-label task."""
+  """A label that the set does not give is stored as 0 under a mask of False; so is a class of a
+  multi-label task.
+  """
   if not task.multi_label:
     return 0 if label is None else int(label)
   given = np.full(task.label_shape, -1) if label is None else np.asarray(label)
@@ -152,7 +175,9 @@ def _mask(task: tasks.Task, label: Any) -> Any:
 
 def encode_jpeg(image: np.ndarray) -> bytes:
   """Returns an RGB uint8 [H, W, 3] image as JPEG bytes."""
-  ok, encoded = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+  ok, encoded = cv2.imencode(
+    '.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+  )
   if not ok:
     raise ValueError(f'OpenCV could not encode an image of shape {image.shape}')
   return encoded.tobytes()

@@ -46,13 +46,15 @@ def test_memory_is_a_few_bytes_an_image():
   seen, number = Seen(), 5_000
   tracemalloc.start()
   for i in range(number):
-    seen.add('train', f'{i % 100:02d}/nm{i:07d}_rm{i:09d}_1970-1-1_2005', {'age_years': i % 100}, b'%d' % i)
+    seen.add(
+      'train', f'{i % 100:02d}/nm{i:07d}_rm{i:09d}_1970-1-1_2005', {'age_years': i % 100}, b'%d' % i
+    )
   taken, _ = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   assert taken < 60 * number, f'{taken / number} bytes an image'
 
 
-# --- The account ------------------------------------------------------------------------------------------------------------------------
+# --- The account ----------------------------------------------------------------------------------
 
 
 def account(*outcomes, notes=()):
@@ -91,7 +93,13 @@ def test_what_is_counted():
     'by_rule': {'a rule': ['6']},
   }
   assert summary['duplicates'] == {
-    **{'compared': 'pixels', 'groups': 1, 'copies': 1, 'groups_across_splits': 1, 'groups_with_other_labels': 1},
+    **{
+      'compared': 'pixels',
+      'groups': 1,
+      'copies': 1,
+      'groups_across_splits': 1,
+      'groups_with_other_labels': 1,
+    },
     'list': [{'image_ids': ['1', '4'], 'splits': ['a', 'b'], 'differs_in': ['smile']}],
   }
 
@@ -106,7 +114,9 @@ def test_multi_label_classes_that_are_not_known_count_neither_way():
   made.add('a', Face('known', b'', {task.kind: label}))
   summary = made.as_dict(digest_of='', seconds=0)
   assert summary['labelled'] == {'a': {task.kind: 1}}
-  assert summary['labels']['a'][task.kind] == {name: int(i == 0) for i, name in enumerate(task.classes)}
+  assert summary['labels']['a'][task.kind] == {
+    name: int(i == 0) for i, name in enumerate(task.classes)
+  }
 
 
 @pytest.mark.parametrize(('damaged', 'ends'), [(0, False), (10, False), (11, True), (12, True)])
@@ -115,7 +125,9 @@ def test_ten_damaged_images_are_always_allowed(damaged, ends):
   outcomes += [('a', LeftOut(f'd{i}', 'damaged image')) for i in range(damaged)]
   made = account(*outcomes, *[('b', LeftOut(f'e{i}', 'damaged image')) for i in range(50)])
   if ends:
-    with pytest.raises(UserError, match=rf'{damaged} of {5 + damaged} images of a could not be used, the first: d0'):
+    with pytest.raises(
+      UserError, match=rf'{damaged} of {5 + damaged} images of a could not be used, the first: d0'
+    ):
       made.check_left_out('a', 0.01, 10)
   else:
     made.check_left_out('a', 0.01, 10)

@@ -1,8 +1,9 @@
 """Lets TFDS write a split of more than 1 GB without TensorFlow.
 
-TFDS orders a split by sorting it. From 1 GB on it first distributes the records over a thousand files, and it opens those
-with `tf.io.gfile` (tensorflow_datasets/core/shuffle.py, `_Bucket`, as of 4.9.10): without TensorFlow the build ends there with
-a ModuleNotFoundError, after hours. Here is such a file with Python's own means.
+TFDS orders a split by sorting it. From 1 GB on it first distributes the records over a thousand
+files, and it opens those with `tf.io.gfile` (tensorflow_datasets/core/shuffle.py, `_Bucket`, as of
+4.9.10): without TensorFlow the build ends there with a ModuleNotFoundError, after hours. Here is
+such a file with Python's own means.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ _HEADER = struct.Struct('<16sQ')  # the key, 128 bits, and the number of bytes t
 
 
 class Bucket:
-  """Keys and records in a file, in the order in which they were added. What `shuffle.Shuffler` asks of a bucket, no more.
+  """Keys and records in a file, in the order in which they were added. What `shuffle.Shuffler` asks
+  of a bucket, no more.
 
-  The file is opened for each write: a thousand open ones are more than many systems allow a process.
+  The file is opened for each write: a thousand open ones are more than many systems allow a
+  process.
   """
 
   def __init__(self, path: os.PathLike[str]):

@@ -9,7 +9,9 @@ KEYS = [3 << 120, 1, (1 << 128) - 1, 1 << 127, 2]
 
 
 def test_a_bucket_gives_back_what_was_put_in(tmp_path):
-  records = [(key, bytes([i]) * (i * 40_000)) for i, key in enumerate(KEYS)]  # more than the buffer, and an empty one
+  records = [
+    (key, bytes([i]) * (i * 40_000)) for i, key in enumerate(KEYS)
+  ]  # more than the buffer, and an empty one
   bucket = spill.Bucket(tmp_path / 'bucket')
   for key, data in records:
     bucket.add(key, data)
@@ -26,7 +28,9 @@ def test_an_empty_bucket(tmp_path):
 
 
 def test_tfds_own_bucket_needs_tensorflow(tmp_path):
-  """When this fails, TFDS or this environment has changed, and tfds_builders/spill.py may not be needed any more."""
+  """When this fails, TFDS or this environment has changed, and tfds_builders/spill.py may not be
+  needed any more.
+  """
   with pytest.raises(ModuleNotFoundError, match='tensorflow'):
     shuffle._Bucket(tmp_path / 'bucket').add(1, b'record')
 
@@ -44,7 +48,9 @@ def test_a_set_too_large_for_memory_is_the_same_set(tmp_path, monkeypatch):
   raw = make_utkface(tmp_path / 'raw', names)
   in_memory = read_records(build_set('utkface', raw, tmp_path / 'a'))
   added = []
-  monkeypatch.setattr(spill.Bucket, 'add', lambda *args, add=spill.Bucket.add: added.append(1) or add(*args))
+  monkeypatch.setattr(
+    spill.Bucket, 'add', lambda *args, add=spill.Bucket.add: added.append(1) or add(*args)
+  )
   monkeypatch.setattr(shuffle, 'MAX_MEM_BUFFER_SIZE', 50_000)  # a billion, usually
   path = build_set('utkface', raw, tmp_path / 'b')
   assert len(added) == 40

@@ -1,4 +1,6 @@
-"""The account of a build: what became of every image. Written as `build_summary.json` beside the records."""
+"""The account of a build: what became of every image. Written as `build_summary.json` beside the
+records.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ class Face:
   Attributes:
     image_id: unique in the set, and the same in every build.
     image: uint8 [H, W, C] (RGB or grey) in the stored size, or encoded bytes.
-    labels: known labels by task: a class index, or int [C] for a multi-label task with -1 for a class not known.
-      A task that is not here is masked.
+    labels: known labels by task: a class index, or int [C] for a multi-label task with -1 for a
+      class not known. A task that is not here is masked.
     subject: who it is, if the set says.
     landmarks: float32 [5, 2], or None where not known.
     attributes: all that the builder declares in `attributes()`.
@@ -53,8 +55,8 @@ class LeftOut:
     image_id: as of `Face`.
     reason: short, to count by.
     detail: to read.
-    damaged: whether it speaks of a broken copy of the set, as a missing file does. False: the set itself is so, and a
-      stated rule leaves such images out; there may be any number of them.
+    damaged: whether it speaks of a broken copy of the set, as a missing file does. False: the set
+      itself is so, and a stated rule leaves such images out; there may be any number of them.
   """
 
   image_id: str
@@ -64,16 +66,22 @@ class LeftOut:
 
 
 class Account:
-  """Counts and lists as the images go by. One of these sees a whole build, in one process, in order.
+  """Counts and lists as the images go by. One of these sees a whole build, in one process, in
+  order.
 
-  It grows with the set by 32 bytes an image (`seen.py`), and by 0.1 kB an image that is listed: for a note, as a copy, or
-  because it was left out.
+  It grows with the set by 32 bytes an image (`seen.py`), and by 0.1 kB an image that is listed: for
+  a note, as a copy, or because it was left out.
   """
 
   def __init__(
-    self, task_list: Sequence[tasks.Task], notes: Mapping[str, str], folder: str | os.PathLike[str] | None = None
+    self,
+    task_list: Sequence[tasks.Task],
+    notes: Mapping[str, str],
+    folder: str | os.PathLike[str] | None = None,
   ):
-    """`notes` are those that images may carry, with what each means; `folder` is for a temporary file."""
+    """`notes` are those that images may carry, with what each means; `folder` is for a temporary
+    file.
+    """
     self._tasks = list(task_list)
     self._meaning = dict(notes)
     self._notes: dict[str, list[str]] = {note: [] for note in notes}
@@ -87,7 +95,9 @@ class Account:
   def add(self, split: str, face: Face) -> None:
     """Counts an image that is in the set."""
     self._records[split] += 1
-    counts = self._classes.setdefault(split, {t.kind: np.zeros(t.num_classes, np.int64) for t in self._tasks})
+    counts = self._classes.setdefault(
+      split, {t.kind: np.zeros(t.num_classes, np.int64) for t in self._tasks}
+    )
     labelled = self._labelled.setdefault(split, {t.kind: 0 for t in self._tasks})
     for name, label in face.labels.items():
       given = np.atleast_1d(label)
@@ -105,13 +115,18 @@ class Account:
     if image.damaged:
       self._damaged.append((split, image))
     else:
-      self._by_rule[image.reason].append(image.image_id)  # no more than that: there are hundreds of thousands
+      self._by_rule[image.reason].append(
+        image.image_id
+      )  # no more than that: there are hundreds of thousands
 
   def check_left_out(self, split: str, share: float, always_allowed: int) -> None:
-    """Raises UserError if no image of a split is left, two have one id, or so many are damaged that the copy must be broken."""
+    """Raises UserError if no image of a split is left, two have one id, or so many are damaged that
+    the copy must be broken.
+    """
     if (image_id := self._seen.repeated_id()) is not None:
       raise errors.UserError(
-        f'two images have the image_id {image_id!r}; expected each once: remove or rename one of them'
+        f'two images have the image_id {image_id!r}; expected each once: remove or rename one of '
+        'them'
       )
     damaged = [image for of_split, image in self._damaged if of_split == split]
     total = self._records[split] + len(damaged)
@@ -119,11 +134,18 @@ class Account:
     if self._records[split] and len(damaged) <= allowed:
       return
     if not damaged:
-      reasons = ', '.join(f'{reason} {len(ids):,}' for reason, ids in self._by_rule.items()) or 'there are none'
-      raise errors.UserError(f'no image of {split} can be used ({reasons}): is this the whole set, as it is published?')
+      reasons = (
+        ', '.join(f'{reason} {len(ids):,}' for reason, ids in self._by_rule.items())
+        or 'there are none'
+      )
+      raise errors.UserError(
+        f'no image of {split} can be used ({reasons}): is this the whole set, as it is published?'
+      )
     raise errors.UserError(
-      f'{len(damaged)} of {total} images of {split} could not be used, the first: {damaged[0].image_id}'
-      f' ({damaged[0].detail or damaged[0].reason}); at most {allowed:,} may be damaged, so this copy looks broken:'
+      f'{len(damaged)} of {total} images of {split} could not be used, the first: '
+      f'{damaged[0].image_id}'
+      f' ({damaged[0].detail or damaged[0].reason}); at most {allowed:,} may be damaged, so this '
+      'copy looks broken:'
       ' fetch or unpack it again'
     )
 
@@ -140,7 +162,8 @@ class Account:
       'labels': {split: self._class_counts(counts) for split, counts in self._classes.items()},
       'left_out': self._left_out_dict(),
       'notes': {
-        note: {'means': self._meaning[note], 'images': len(ids), 'image_ids': ids} for note, ids in self._notes.items()
+        note: {'means': self._meaning[note], 'images': len(ids), 'image_ids': ids}
+        for note, ids in self._notes.items()
       },
       'duplicates': self._duplicates(digest_of),
       'versions': _versions(),
@@ -176,14 +199,21 @@ class Account:
 
 
 def _group(same: Sequence[tuple[str, str, Mapping[str, Any]]]) -> dict[str, Any]:
-  """One group of images with the same content; `differs_in` names tasks for which two of them have unlike labels."""
+  """One group of images with the same content; `differs_in` names tasks for which two of them have
+  unlike labels.
+  """
   splits, ids, labels = zip(*same, strict=True)
   task_names = sorted({name for of_image in labels for name in of_image})
-  differs = [name for name in task_names if len({str(of_image[name]) for of_image in labels if name in of_image}) > 1]
+  differs = [
+    name
+    for name in task_names
+    if len({str(of_image[name]) for of_image in labels if name in of_image}) > 1
+  ]
   return {'image_ids': list(ids), 'splits': list(splits), 'differs_in': differs}
 
 
 def _versions() -> dict[str, str]:
-  return {name: importlib.metadata.version(name) for name in ('tensorflow-datasets', 'array_record', 'numpy')} | {
-    'opencv': cv2.__version__
-  }
+  return {
+    name: importlib.metadata.version(name)
+    for name in ('tensorflow-datasets', 'array_record', 'numpy')
+  } | {'opencv': cv2.__version__}

@@ -1,4 +1,6 @@
-"""The commands of `mtface`: each calls the library with its flags, and says where the result is. `mtface/cli/main.py` runs them."""
+"""The commands of `mtface`: each calls the library with its flags, and says where the result is.
+`mtface/cli/main.py` runs them.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,16 @@ from mtface.files import local_path
 
 
 def build(args: Args, names: Sequence[str]) -> None:
-  """Prepares data sets: raw download -> array_record.   mtface build genki4k/gray48 --manual_dir=..."""
+  """Prepares data sets: raw download -> array_record.   mtface build genki4k/gray48
+  --manual_dir=...
+  """
   from mtface.data.build import build as build_set
 
   if not names:
-    raise UserError('build: name a set, e.g. `mtface build synthetic_faces/smile_gray48`; docs/datasets.md lists them')
+    raise UserError(
+      'build: name a set, e.g. `mtface build synthetic_faces/smile_gray48`; docs/datasets.md lists '
+      'them'
+    )
   for name in names:
     build_set(
       name,
@@ -38,7 +45,10 @@ def train(args: Args, _: Sequence[str]) -> None:
   join(args, config)
   process.say(f'training {config.name} in {workdir}')
   train_config(config, workdir, data_dir(args))
-  process.say(f'done: checkpoints in {workdir}; next: mtface evaluate --workdir={workdir} --data_dir={data_dir(args)}')
+  process.say(
+    f'done: checkpoints in {workdir}; next: mtface evaluate --workdir={workdir} '
+    f'--data_dir={data_dir(args)}'
+  )
 
 
 def evaluate(args: Args, _: Sequence[str]) -> None:
@@ -49,7 +59,10 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
 
   workdir = workdir_flag(args)
   if args.sheet and (args.distributed or args.processes):
-    raise UserError('--sheet: one process draws; leave it out here, and run `mtface evaluate --sheet` once more alone')
+    raise UserError(
+      '--sheet: one process draws; leave it out here, and run `mtface evaluate --sheet` once more '
+      'alone'
+    )
   join(args, read_config(workdir))
   rows = evaluate_run(
     workdir,
@@ -64,21 +77,33 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
   if args.sheet:
     from mtface.report.sheet import write_sheets
 
-    for path in write_sheets(workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on, args.stage):
+    for path in write_sheets(
+      workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on, args.stage
+    ):
       print(f'picture: {path}')
   process.say(f'results: {workdir / RESULTS_FILE}')
 
 
 def export(args: Args, _: Sequence[str]) -> None:
-  """Writes a network as safetensors: for timm (--format=timm), or all of it (mtface).   mtface export --workdir=... --to=FILE"""
+  """Writes a network as safetensors: for timm (--format=timm), or all of it (mtface).   mtface
+  export --workdir=... --to=FILE
+  """
   from mtface.publish.weights import export_network
 
   selection = args.checkpoint or ['last']
   if len(selection) != 1 or not args.to:
-    raise UserError('export: takes one --checkpoint, and the file to write as --to=FILE.safetensors')
+    raise UserError(
+      'export: takes one --checkpoint, and the file to write as --to=FILE.safetensors'
+    )
   workdir = workdir_flag(args)
   export_network(
-    workdir, data_dir(args), selection[0], args.to, format=args.format, classifier=args.classifier, stage=args.stage
+    workdir,
+    data_dir(args),
+    selection[0],
+    args.to,
+    format=args.format,
+    classifier=args.classifier,
+    stage=args.stage,
   )
   print(f'weights: {args.to}')
 
@@ -91,14 +116,18 @@ def params(args: Args, _: Sequence[str]) -> None:
 
 
 def describe(args: Args, _: Sequence[str]) -> None:
-  """Prints what a config is: sources, samples a task after mixing, steps; for each stage what trains, at what rate; memory."""
+  """Prints what a config is: sources, samples a task after mixing, steps; for each stage what
+  trains, at what rate; memory.
+  """
   from mtface.report.describe import describe as describe_config
 
   print(describe_config(config_of(args), data_dir(args)))
 
 
 def crossval(args: Args, _: Sequence[str]) -> None:
-  """Trains and measures a config once a fold: mean and spread, beside the paper's. The same command continues."""
+  """Trains and measures a config once a fold: mean and spread, beside the paper's. The same command
+  continues.
+  """
   from mtface.evaluation.crossval import CROSSVAL_FILE, crossval_table, gather, missing_folds
   from mtface.evaluation.crossval import crossval as run_crossval
   from mtface.evaluation.results import Row
@@ -110,13 +139,16 @@ def crossval(args: Args, _: Sequence[str]) -> None:
   else:
     config = config_of(args)
     join(args, config)
-    rows = run_crossval(config, workdir, data_dir(args), folds=args.folds, fold=args.fold, checkpoints=args.checkpoint)
+    rows = run_crossval(
+      config, workdir, data_dir(args), folds=args.folds, fold=args.fold, checkpoints=args.checkpoint
+    )
   if not process.is_first():
     return
   if rows is None:
     missing = ', '.join(map(str, missing_folds(workdir, args.folds)))
     print(
-      f'fold {missing} to be done; the last one gathers, or: mtface crossval --gather --folds={args.folds} --workdir={workdir}'
+      f'fold {missing} to be done; the last one gathers, or: mtface crossval --gather '
+      f'--folds={args.folds} --workdir={workdir}'
     )
     return
   print(crossval_table(rows))
@@ -135,18 +167,24 @@ def _print_paper_rows(workdir: pathlib.Path) -> None:
 
 
 def compare(args: Args, _: Sequence[str]) -> None:
-  """The difference between two cross-validations, paired by fold, with an interval where one is known."""
+  """The difference between two cross-validations, paired by fold, with an interval where one is
+  known.
+  """
   from mtface.evaluation.compare import compare as compare_runs
   from mtface.evaluation.compare import comparison_table
 
   if len(args.workdirs) != 2:
-    raise UserError('--workdirs: compare takes two, as in --workdirs=runs/a2@last,runs/a2@ensemble:10')
+    raise UserError(
+      '--workdirs: compare takes two, as in --workdirs=runs/a2@last,runs/a2@ensemble:10'
+    )
   print(f'{args.workdirs[1]} minus {args.workdirs[0]}, in percentage points')
   print(comparison_table(compare_runs(*args.workdirs)))
 
 
 def sweep(args: Args, _: Sequence[str]) -> None:
-  """Measures every checkpoint of a run on every set; or trains and measures a grid: --configs=demo --over='seed=0,1'."""
+  """Measures every checkpoint of a run on every set; or trains and measures a grid: --configs=demo
+  --over='seed=0,1'.
+  """
   from mtface.config.saved import read_config
   from mtface.config.stages import stage_folder, stage_of
   from mtface.evaluation.results import results_table
@@ -157,7 +195,9 @@ def sweep(args: Args, _: Sequence[str]) -> None:
   if args.configs:
     configs = [config_files.load_config(name) for name in config_files.split_names(args.configs)]
     rows = sweep_configs(configs, args.over or '', workdir, data_dir(args))
-    print(results_table([row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'} for row in rows]))
+    print(
+      results_table([row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'} for row in rows])
+    )
     print(f'results: {workdir}/sweep.csv, .json, .md')
     return
   if args.over:
@@ -170,7 +210,9 @@ def sweep(args: Args, _: Sequence[str]) -> None:
 
 
 def table(args: Args, names: Sequence[str]) -> None:
-  """Prints a paper's tables with ours beside them.   mtface table sang2017 --workdirs=runs/a1,runs/a2"""
+  """Prints a paper's tables with ours beside them.   mtface table sang2017
+  --workdirs=runs/a1,runs/a2
+  """
   from mtface.report.tables import paper_table, read_measured, tables_of
 
   if len(names) != 1:
@@ -178,26 +220,38 @@ def table(args: Args, names: Sequence[str]) -> None:
   path = config_files.find_config(names[0])
   tables = tables_of(config_files.load_module(path))
   if not tables:
-    raise UserError(f'{path}: has no TABLES, which `mtface table` prints; the configs of papers have some')
+    raise UserError(
+      f'{path}: has no TABLES, which `mtface table` prints; the configs of papers have some'
+    )
   if args.table and args.table not in tables:
     raise UserError(f'--table={args.table}: {names[0]} has {", ".join(tables)}')
   runs = [read_measured(workdir) for workdir in args.workdirs]
-  print('\n\n'.join(paper_table(tables[number], runs) for number in ([args.table] if args.table else tables)))
+  print(
+    '\n\n'.join(
+      paper_table(tables[number], runs) for number in ([args.table] if args.table else tables)
+    )
+  )
 
 
 def report(args: Args, _: Sequence[str]) -> None:
-  """Draws a run's curves over training, and galleries of its wrong predictions, into its workdir."""
+  """Draws a run's curves over training, and galleries of its wrong predictions,
+  into its workdir.
+  """
   from mtface.report.curves import draw_curves
   from mtface.report.sheet import write_galleries
 
   workdir = workdir_flag(args)
   print(f'picture: {draw_curves(workdir, args.stage)}')
-  for path in write_galleries(workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on, args.stage):
+  for path in write_galleries(
+    workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on, args.stage
+  ):
     print(f'picture: {path}')
 
 
 def doctor(args: Args, _: Sequence[str]) -> None:
-  """Examines a machine or a cluster: devices, mesh, speed of collectives and of the workdir's file system, versions."""
+  """Examines a machine or a cluster: devices, mesh, speed of collectives and of the workdir's file
+  system, versions.
+  """
   from mtface.config.schema import experiment
   from mtface.parallel.doctor import doctor as examine
 
@@ -208,7 +262,9 @@ def doctor(args: Args, _: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """A command: its function, the flags that it takes, and whether other words may stand beside them."""
+  """A command: its function, the flags that it takes, and whether other words may stand beside
+  them.
+  """
 
   run: Callable[[Args, Sequence[str]], None]
   flags: tuple[str, ...]
@@ -218,16 +274,32 @@ class Command:
 _PLACE = ('distributed', 'coordinator', 'processes', 'process')
 _RUN = ('workdir', 'data_dir', 'checkpoint', 'stage')
 COMMANDS: dict[str, Command] = {
-  'build': Command(build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True),
+  'build': Command(
+    build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True
+  ),
   'describe': Command(describe, ('config', 'data_dir')),
   'params': Command(params, ('config',)),
   'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
   'evaluate': Command(
     evaluate,
-    ('workdir', 'data_dir', 'checkpoint', 'on', 're_estimate_statistics', 'sheet', 'predictions', 'stage', *_PLACE),
+    (
+      'workdir',
+      'data_dir',
+      'checkpoint',
+      'on',
+      're_estimate_statistics',
+      'sheet',
+      'predictions',
+      'stage',
+      *_PLACE,
+    ),
   ),
-  'export': Command(export, ('workdir', 'data_dir', 'checkpoint', 'stage', 'format', 'classifier', 'to')),
-  'crossval': Command(crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)),
+  'export': Command(
+    export, ('workdir', 'data_dir', 'checkpoint', 'stage', 'format', 'classifier', 'to')
+  ),
+  'crossval': Command(
+    crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)
+  ),
   'compare': Command(compare, ('workdirs',)),
   'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),
   'table': Command(table, ('workdirs', 'table'), takes_names=True),
@@ -235,7 +307,8 @@ COMMANDS: dict[str, Command] = {
   'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
   'features': Command(feature_commands.features, (*_RUN, 'on')),
   'classify': Command(
-    feature_commands.classify, (*_RUN, 'train', 'test', 'task', 'classifiers', 'l2', 'trees', 'seed')
+    feature_commands.classify,
+    (*_RUN, 'train', 'test', 'task', 'classifiers', 'l2', 'trees', 'seed'),
   ),
   'identify': Command(feature_commands.identify, (*_RUN, 'on', 'repeats', 'seed')),
   'video': Command(

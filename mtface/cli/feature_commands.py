@@ -1,4 +1,6 @@
-"""The commands that work on a trained network's features; `mtface/cli/commands.py` lists them with their flags."""
+"""The commands that work on a trained network's features; `mtface/cli/commands.py` lists them with
+their flags.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,18 @@ from mtface.errors import UserError
 
 
 def features(args: Args, _: Sequence[str]) -> None:
-  """Writes feature vectors of sources: workdir/features/CHECKPOINT/SOURCE.npz, with ids, subjects and labels."""
+  """Writes feature vectors of sources: workdir/features/CHECKPOINT/SOURCE.npz, with ids, subjects
+  and labels.
+  """
   from mtface.features.extract import write_features
 
   write_features(workdir_flag(args), data_dir(args), _checkpoint(args), args.on, args.stage)
 
 
 def classify(args: Args, _: Sequence[str]) -> None:
-  """Fits SVM, forest, k-NN, new layer to features.   mtface classify --train=SOURCE --test=SOURCE --task=ethnicity5"""
+  """Fits SVM, forest, k-NN, new layer to features.   mtface classify --train=SOURCE --test=SOURCE
+  --task=ethnicity5
+  """
   from mtface.features.classify import CLASSIFY_FILE, Settings, classify_table
   from mtface.features.classify import classify as classify_features
 
@@ -37,7 +43,9 @@ def classify(args: Args, _: Sequence[str]) -> None:
 
 
 def identify(args: Args, _: Sequence[str]) -> None:
-  """Measures rank-1 identification with one gallery picture a person, 10 random galleries.   mtface identify --on=SOURCE"""
+  """Measures rank-1 identification with one gallery picture a person, 10 random galleries.   mtface
+  identify --on=SOURCE
+  """
   from mtface.features.identify import IDENTIFY_FILE, identify_table
   from mtface.features.identify import identify as identify_people
 
@@ -56,7 +64,9 @@ def identify(args: Args, _: Sequence[str]) -> None:
 
 
 def video(args: Args, _: Sequence[str]) -> None:
-  """Classifies clips by their faces.   mtface video --train=FOLDER --test=FOLDER, with FOLDER/<class>/<clip>.avi, or sources"""
+  """Classifies clips by their faces.   mtface video --train=FOLDER --test=FOLDER, with
+  FOLDER/<class>/<clip>.avi, or sources
+  """
   from mtface.features.classify import Settings
   from mtface.features.classify_clips import VIDEO_FILE, classify_clips, video_table
   from mtface.features.clips import Reading
@@ -81,7 +91,9 @@ def video(args: Args, _: Sequence[str]) -> None:
 def _checkpoint(args: Args) -> str:
   """--checkpoint, one; last where none is given."""
   if len(args.checkpoint) > 1:
-    raise UserError(f'--checkpoint={",".join(args.checkpoint)}: features are of one network at a time; name one')
+    raise UserError(
+      f'--checkpoint={",".join(args.checkpoint)}: features are of one network at a time; name one'
+    )
   return args.checkpoint[0] if args.checkpoint else 'last'
 
 

@@ -21,7 +21,9 @@ from mtface.progress import warn
 
 
 def _take_config_flag(argv: Sequence[str]) -> tuple[list[str], str | None]:
-  """Takes --config=NAME[:ARG] out of argv, so that its file can be found before ml_collections looks for it."""
+  """Takes --config=NAME[:ARG] out of argv, so that its file can be found before ml_collections
+  looks for it.
+  """
   rest: list[str] = []
   found = None
   items = iter(argv)
@@ -40,7 +42,10 @@ def usage(name: str = '') -> str:
     lines = [f'mtface {name}: {command.run.__doc__}', '']
     return '\n'.join(lines + [f'  --{flag:<12} {FLAGS[flag].help}' for flag in command.flags])
   lines = ['mtface <command> [--flags]', '']
-  lines += [f'  {name:<10} {(command.run.__doc__ or "").splitlines()[0]}' for name, command in COMMANDS.items()]
+  lines += [
+    f'  {name:<10} {(command.run.__doc__ or "").splitlines()[0]}'
+    for name, command in COMMANDS.items()
+  ]
   lines += [f'  {"help":<10} Lists the commands.']
   return '\n'.join([*lines, '', '`mtface <command> --help` lists the flags of a command.'])
 
@@ -68,7 +73,9 @@ def run(argv: Sequence[str]) -> int:
   return 0
 
 
-def _parse(command: str, rest: Sequence[str], config: ConfigDict | None) -> tuple[flags.FlagValues, list[str]]:
+def _parse(
+  command: str, rest: Sequence[str], config: ConfigDict | None
+) -> tuple[flags.FlagValues, list[str]]:
   """A command's flags, and what stands beside them."""
   # Not absl's global one, which holds the flags of every library, and can be parsed only once.
   args = flags.FlagValues()
@@ -86,7 +93,10 @@ def main(argv: Sequence[str] | None = None) -> Any:
   streams.outlive_readers()
   _quieten_libraries()
   for setting in jax_settings.set_aside():
-    warn(f'{setting}: is set aside, since it only makes JAX refuse what libraries do; no number depends on it')
+    warn(
+      f'{setting}: is set aside, since it only makes JAX refuse what libraries do; no number '
+      'depends on it'
+    )
   try:
     code = run(sys.argv[1:] if argv is None else argv)
   except UserError as error:
@@ -111,7 +121,9 @@ def main(argv: Sequence[str] | None = None) -> Any:
 
 
 def _leave_the_others(error: Exception) -> None:
-  """Ends one of several processes that cannot go on, without waiting for the others, which may be gone."""
+  """Ends one of several processes that cannot go on, without waiting for the others, which may be
+  gone.
+  """
   from mtface.parallel import distributed
 
   if distributed.is_loss(error):

@@ -1,4 +1,6 @@
-"""What a program prints when nobody reads it any more: `mtface train ... | head -1`, a terminal that was closed. It goes on in silence."""
+"""What a program prints when nobody reads it any more: `mtface train ... | head -1`, a terminal
+that was closed. It goes on in silence.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class _Output(io.FileIO):
 
 
 def outlive_readers() -> None:
-  """Makes stdout and stderr such files. To be called once, by a program; what has replaced them (a test, a notebook) stays as it is."""
+  """Makes stdout and stderr such files. To be called once, by a program; what has replaced them (a
+  test, a notebook) stays as it is.
+  """
   _open_closed()
   if sys.stdout is sys.__stdout__:
     sys.stdout = _wrapped(sys.stdout, 1)
@@ -36,7 +40,9 @@ def outlive_readers() -> None:
 
 
 def _open_closed() -> None:
-  """Opens /dev/null in place of standard files that are closed: the next file to be opened, a checkpoint, would be taken for them."""
+  """Opens /dev/null in place of standard files that are closed: the next file to be opened, a
+  checkpoint, would be taken for them.
+  """
   for number in range(3):
     try:
       os.fstat(number)
@@ -49,7 +55,10 @@ def _wrapped(before: TextIO | None, number: int) -> io.TextIOWrapper:
   line_buffering, unbuffered = number == 2 or raw.isatty(), False
   if isinstance(before, io.TextIOWrapper):
     before.flush()
-    line_buffering, unbuffered = before.line_buffering, before.write_through  # of -u and PYTHONUNBUFFERED
+    line_buffering, unbuffered = (
+      before.line_buffering,
+      before.write_through,
+    )  # of -u and PYTHONUNBUFFERED
   return io.TextIOWrapper(
     io.BufferedWriter(raw),
     encoding=getattr(before, 'encoding', None) or 'utf-8',

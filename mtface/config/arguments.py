@@ -1,4 +1,6 @@
-"""Arguments of config files, as in `configs/sang2017.py:A2,fold=1`, and what several papers' files do with theirs."""
+"""Arguments of config files, as in `configs/sang2017.py:A2,fold=1`, and what several papers' files
+do with theirs.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,11 @@ from mtface.errors import UserError
 
 
 def use_fast_recipe(config: ConfigDict) -> None:
-  """Our recipe for a few hundred thousand samples on a CPU, in place of a paper's, which wants millions.
+  """Our recipe for a few hundred thousand samples on a CPU, in place of a paper's, which wants
+  millions.
 
-  he init, less dropout, batches of 64, a one-cycle rate up to 0.05 with Nesterov momentum, lambda 2.5e-4, losses divided by the labelled
-  samples. Figures in docs/results.md.
+  he init, less dropout, batches of 64, a one-cycle rate up to 0.05 with Nesterov momentum, lambda
+  2.5e-4, losses divided by the labelled samples. Figures in docs/results.md.
   """
   config.batch_size = 64
   config.model.init = 'he'
@@ -30,7 +33,9 @@ SIZES = {'full': 1.0, 'small': 0.25, 'smoke': 0.125}  # of all channel counts
 
 
 def use_size(config: ConfigDict, size: str) -> None:
-  """`full`: as published; `small`: a quarter of the channels; `smoke`: an eighth of them and 20 steps, to see that everything runs."""
+  """`full`: as published; `small`: a quarter of the channels; `smoke`: an eighth of them and 20
+  steps, to see that everything runs.
+  """
   config.model.width *= SIZES[size]
   if size == 'smoke':
     config.duration, config.checkpoint.every, config.log_every = '20 steps', '2 steps', '2 steps'
@@ -38,7 +43,9 @@ def use_size(config: ConfigDict, size: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-  """One argument of a config file: its default, which also gives its type, and the values it may take (None: any)."""
+  """One argument of a config file: its default, which also gives its type, and the values it may
+  take (None: any).
+  """
 
   default: Any
   choices: tuple[Any, ...] | None = None
@@ -64,7 +71,9 @@ def parse_arg(text: str | None, config_file: str, first: str, **options: Option)
     elif not equals:
       key, value = item, 'True'
     if key not in options:
-      raise UserError(f'{config_file}: argument {item!r} is unknown; there are {_describe(options)}')
+      raise UserError(
+        f'{config_file}: argument {item!r} is unknown; there are {_describe(options)}'
+      )
     given[key] = _convert(value, options[key], f'{config_file}: argument {key}')
   return given
 
@@ -72,12 +81,16 @@ def parse_arg(text: str | None, config_file: str, first: str, **options: Option)
 def given_arguments(text: str | None, first: str) -> set[str]:
   """The names of the arguments that the text of `parse_arg` gives, whatever their defaults."""
   items = list(filter(None, (text or '').split(',')))
-  return {first if not i and '=' not in item else item.partition('=')[0] for i, item in enumerate(items)}
+  return {
+    first if not i and '=' not in item else item.partition('=')[0] for i, item in enumerate(items)
+  }
 
 
 def contradiction(config_file: str, one: str, other: str, why: str) -> UserError:
   """The error of two arguments that exclude each other; `why` is a clause."""
-  return UserError(f'{config_file}: {one} and {other} contradict each other: {why}; leave one of them out')
+  return UserError(
+    f'{config_file}: {one} and {other} contradict each other: {why}; leave one of them out'
+  )
 
 
 def _convert(value: str, option: Option, what: str) -> Any:

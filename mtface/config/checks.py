@@ -1,4 +1,6 @@
-"""What can be seen to be wrong in a config by itself, without data, devices or a network. `mtface/training/checks.py` looks at the rest."""
+"""What can be seen to be wrong in a config by itself, without data, devices or a network.
+`mtface/training/checks.py` looks at the rest.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ FROZEN_NORMS = ('running', 'batch')
 _FREE_FORM = ('arguments', 'stage')  # groups whose fields a config file chooses
 _OF_NUMBERS = ('image_shape', 'model.age_hidden')  # the other tuples are of text
 
-# What a number must be, in words and as a test that NaN fails too. What is not here is checked where it is used.
+# What a number must be, in words and as a test that NaN fails too. What is not here is checked
+# where it is used.
 _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'seed': ('from 0 to 2^32 - 1', lambda x: 0 <= x < 2**32),
   'batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
@@ -63,12 +66,16 @@ def check(config: ConfigDict, devices: int) -> None:
   for name, known in tasks_of(config).items():
     _check_number(f'tasks.{name}.weight', values, 'at least 0', lambda x: 0 <= x < math.inf)
     most = known.num_classes if known.values else 1
-    _check_number(f'tasks.{name}.top', values, f'from 1 to {most} for {name}', range(1, most + 1).__contains__)
+    _check_number(
+      f'tasks.{name}.top', values, f'from 1 to {most} for {name}', range(1, most + 1).__contains__
+    )
     _check_choice(f'tasks.{name}.class_weights', values, CLASS_WEIGHTS)
   for field, (words, holds) in _NUMBERS.items():
     _check_number(field, values, words, holds)
   if len(config.image_shape) != 3 or min(config.image_shape) < 1:
-    raise UserError(f'config.image_shape: {config.image_shape}; it must be (height, width, channels)')
+    raise UserError(
+      f'config.image_shape: {config.image_shape}; it must be (height, width, channels)'
+    )
   _check_choice('loss.over', values, LOSS_OVER)
   _check_choice('freeze.norms', values, FROZEN_NORMS)
   for field in ('batch_size', 'evaluation.batch_size'):
@@ -77,29 +84,41 @@ def check(config: ConfigDict, devices: int) -> None:
 
 
 def _check_types(config: ConfigDict, values: dict[str, Any]) -> None:
-  """Fields are of the types of their defaults, and there are no others: stages, and ConfigDicts that are not locked, take anything."""
+  """Fields are of the types of their defaults, and there are no others: stages, and ConfigDicts
+  that are not locked, take anything.
+  """
   defaults = fields_of(config)
   for field, value in values.items():
     if field.partition('.')[0] in _FREE_FORM:
       continue
     if field not in defaults:
       group = field.rpartition('.')[0]
-      there = ', '.join(sorted(name.rpartition('.')[2] for name in defaults if name.rpartition('.')[0] == group))
+      there = ', '.join(
+        sorted(name.rpartition('.')[2] for name in defaults if name.rpartition('.')[0] == group)
+      )
       raise UserError(f'config.{field}: there is no such field; the fields here are: {there}')
     default = defaults[field]
     if isinstance(default, list):
       kind = int if field in _OF_NUMBERS else str
       good = isinstance(value, list) and all(isinstance(item, kind) for item in value)
-      words = 'numbers in brackets, such as (48, 48, 1)' if kind is int else "text in brackets, such as ('trunk',)"
+      words = (
+        'numbers in brackets, such as (48, 48, 1)'
+        if kind is int
+        else "text in brackets, such as ('trunk',)"
+      )
     else:
       kinds: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
       good = isinstance(value, kinds) and (isinstance(default, bool) or not isinstance(value, bool))
-      words = {bool: 'True or False', int: 'a whole number', float: 'a number'}.get(type(default), 'text')
+      words = {bool: 'True or False', int: 'a whole number', float: 'a number'}.get(
+        type(default), 'text'
+      )
     if not good:
       raise UserError(f'config.{field}: {value!r}; it must be {words}')
 
 
-def _check_number(field: str, values: dict[str, Any], words: str, holds: Callable[[Any], bool]) -> None:
+def _check_number(
+  field: str, values: dict[str, Any], words: str, holds: Callable[[Any], bool]
+) -> None:
   if not holds(values[field]):
     raise UserError(f'config.{field}: {values[field]!r} is out of range; it must be {words}')
 
@@ -114,9 +133,15 @@ def _check_evaluation(config: ConfigDict) -> None:
     for name in config.evaluation[field]:
       if name not in config.evaluation.sets:
         listed = ', '.join(config.evaluation.sets) or 'none'
-        raise UserError(f'config.evaluation.{field}: {name!r} is not among config.evaluation.sets ({listed})')
+        raise UserError(
+          f'config.evaluation.{field}: {name!r} is not among config.evaluation.sets ({listed})'
+        )
   missing = set(config.evaluation.best_on) - set(config.evaluation.during_training)
   if missing:
-    raise UserError(f'config.evaluation.best_on: {", ".join(missing)} must be in during_training too')
+    raise UserError(
+      f'config.evaluation.best_on: {", ".join(missing)} must be in during_training too'
+    )
   if 'best' in config.evaluation.checkpoints and not config.evaluation.best_on:
-    raise UserError('config.evaluation.checkpoints: best is asked for, and config.evaluation.best_on names no set')
+    raise UserError(
+      'config.evaluation.checkpoints: best is asked for, and config.evaluation.best_on names no set'
+    )

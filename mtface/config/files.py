@@ -1,4 +1,6 @@
-"""Config files: where the shipped ones are, and how one is run. A file's errors are the user's to mend, so they name its line."""
+"""Config files: where the shipped ones are, and how one is run. A file's errors are the user's to
+mend, so they name its line.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def config_folder() -> pathlib.Path:
 
 
 def find_config(name: str) -> pathlib.Path:
-  """The file of a config: a path as given, or else a shipped one by its name, `sang2017` or `configs/sang2017.py`."""
+  """The file of a config: a path as given, or else a shipped one by its name, `sang2017` or
+  `configs/sang2017.py`.
+  """
   path = local_path(name)
   if path.is_file():
     return path
@@ -35,7 +39,9 @@ def find_config(name: str) -> pathlib.Path:
   if path.parent.name in ('', 'configs') and shipped.is_file():
     return shipped
   names = ', '.join(sorted(p.stem for p in config_folder().glob('*.py')))
-  raise UserError(f'--config={name}: no such file, and no shipped config of that name; there are {names}')
+  raise UserError(
+    f'--config={name}: no such file, and no shipped config of that name; there are {names}'
+  )
 
 
 def shipped_module(name: str) -> ModuleType | None:
@@ -51,7 +57,9 @@ def load_config(name: str) -> ConfigDict:
 
 
 def load_config_file(path: pathlib.Path, argument: str | None = None) -> ConfigDict:
-  """Runs a config file's `get_config(argument)`; a file without one, or with an error of its own, is bad input."""
+  """Runs a config file's `get_config(argument)`; a file without one, or with an error of its own,
+  is bad input.
+  """
   module = load_module(path)
   with _errors_name_the_line(path):
     config = _call_get_config(module, path, argument)
@@ -71,7 +79,8 @@ def load_module(path: pathlib.Path) -> ModuleType:
 
 
 def split_names(names: str) -> list[str]:
-  """Config names with commas between them, of which the arguments have commas too: `a:A1,a:A2,fold=1` -> a:A1 and a:A2,fold=1.
+  """Config names with commas between them, of which the arguments have commas too:
+  `a:A1,a:A2,fold=1` -> a:A1 and a:A2,fold=1.
 
   An item without a colon and with an equals sign is an argument of the name before it.
   """
@@ -91,18 +100,26 @@ def _errors_name_the_line(path: pathlib.Path) -> Iterator[None]:
   except UserError:
     raise
   except Exception as error:  # the file is the user's code: anything may come out of it
-    raise UserError(f'{_line_of(error, path)}: {type(error).__name__}: {error}; correct the config file') from error
+    raise UserError(
+      f'{_line_of(error, path)}: {type(error).__name__}: {error}; correct the config file'
+    ) from error
 
 
 def _call_get_config(module: ModuleType, path: pathlib.Path, argument: str | None) -> ConfigDict:
   if not callable(getattr(module, 'get_config', None)):
-    raise UserError(f'{path}: has no function get_config; a config file defines get_config(arg=None) -> ConfigDict')
+    raise UserError(
+      f'{path}: has no function get_config; a config file defines get_config(arg=None) -> '
+      'ConfigDict'
+    )
   if argument is not None and not inspect.signature(module.get_config).parameters:
-    raise UserError(f'{path}: takes no argument, {argument!r} was given; leave out the colon and what follows')
+    raise UserError(
+      f'{path}: takes no argument, {argument!r} was given; leave out the colon and what follows'
+    )
   config = module.get_config() if argument is None else module.get_config(argument)
   if not isinstance(config, ConfigDict):
     raise UserError(
-      f'{path}: get_config returned {type(config).__name__}; expected what mtface.config.schema.experiment() returns, changed'
+      f'{path}: get_config returned {type(config).__name__}; expected what '
+      'mtface.config.schema.experiment() returns, changed'
     )
   check_fields(config, str(path))
   return config
@@ -112,12 +129,17 @@ def _line_of(error: Exception, path: pathlib.Path) -> str:
   """`path:line` of the line in the config file that raised."""
   if isinstance(error, SyntaxError):
     return f'{path}:{error.lineno}'
-  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+  lines = [
+    frame.lineno
+    for frame in traceback.extract_tb(error.__traceback__)
+    if frame.filename == str(path)
+  ]
   return f'{path}:{lines[-1]}' if lines else str(path)
 
 
 def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-  """The config with --config.FIELD=VALUE, each a value of the field's type: no 1.9 for a whole number.
+  """The config with --config.FIELD=VALUE, each a value of the field's type: no 1.9 for a whole
+  number.
 
   Raises:
     UserError: there is no such field, or the value is of another type.

@@ -1,4 +1,6 @@
-"""config.json of a run, read: the configuration, and the versions that wrote it. `mtface/training/workdir.py` writes it."""
+"""config.json of a run, read: the configuration, and the versions that wrote it.
+`mtface/training/workdir.py` writes it.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def read_config(workdir: str | os.PathLike) -> ConfigDict:
 
 
 def with_defaults(config: ConfigDict) -> ConfigDict:
-  """The config of an older run: fields that came later get their defaults, which leave things as they were."""
+  """The config of an older run: fields that came later get their defaults, which leave things as
+  they were.
+  """
   have, defaults = flat(config.to_dict()), flat(experiment().to_dict())
   for name in _LATER:
     if name not in have and name not in config:  # config.stage is there, and has names below it
@@ -74,7 +78,9 @@ def read_content(path: pathlib.Path) -> dict[str, Any]:
   try:
     content = json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError):
-    raise UserError(f'{path}: not found; --workdir must be the folder of a run that `mtface train` started') from None
+    raise UserError(
+      f'{path}: not found; --workdir must be the folder of a run that `mtface train` started'
+    ) from None
   except (OSError, ValueError) as error:
     raise _damaged(path, error) from error
   if not isinstance(content, dict):
@@ -83,7 +89,9 @@ def read_content(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> UserError:
-  return UserError(f'{path}: is damaged ({first_line(error)}); restore it, or train into another --workdir')
+  return UserError(
+    f'{path}: is damaged ({first_line(error)}); restore it, or train into another --workdir'
+  )
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Experiments as `ml_collections.ConfigDict`: the fields, their defaults and units, and the arguments of config files.
+"""Experiments as `ml_collections.ConfigDict`: the fields, their defaults and units, and the
+arguments of config files.
 
-Every file in configs/ starts from `experiment()` and changes what its paper says. Any field can be overridden on the command line,
-as in `--config.batch_size=256` or `--config.model.width=0.5`.
+Every file in configs/ starts from `experiment()` and changes what its paper says. Any field can be
+overridden on the command line, as in `--config.batch_size=256` or `--config.model.width=0.5`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from ml_collections import ConfigDict
 from mtface.errors import UserError
 from mtface.tasks import Task, get_task
 
-MODELS: dict[str, dict[str, Any]] = {  # the fields of each network; their defaults are the published network
+MODELS: dict[
+  str, dict[str, Any]
+] = {  # the fields of each network; their defaults are the published network
   'bknet': {
     'width': 1.0,  # factor on all channel counts
     'join': False,  # MBKNet's join of the first and the last block
@@ -25,7 +28,9 @@ MODELS: dict[str, dict[str, Any]] = {  # the fields of each network; their defau
     'width': 1.0,
     'dropout': 0.0,  # before each last layer
     'age_hidden': (),  # widths of layers before the last one of tasks with years
-    'input': 'half',  # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation | caffe: BGR less means (mobile.rescaled)
+    # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation | caffe: BGR less means
+    # (mobile.rescaled)
+    'input': 'half',
   },
   'efficientnet': {  # mtface/models/efficientnet.py has the widths and depths of B0 to B7
     'width': 1.0,
@@ -46,26 +51,39 @@ MODELS: dict[str, dict[str, Any]] = {  # the fields of each network; their defau
 
 
 def experiment() -> ConfigDict:
-  """All fields of an experiment with their defaults. A duration is text: '10 epochs', '2000 steps' or '300000 examples'."""
+  """All fields of an experiment with their defaults. A duration is text: '10 epochs', '2000 steps'
+  or '300000 examples'.
+  """
   return ConfigDict(
     {
       'name': '',
-      'arguments': {},  # those of the config file, by name; `mtface table` finds a paper's rows by them
+      # those of the config file, by name; `mtface table` finds a paper's rows by them
+      'arguments': {},
       'seed': 0,  # of weights, order, augmentation and dropout
-      'stages': (),  # names of stages, in the order of training (mtface/config/stages.py); none: the config is the only one
+      # names of stages, in the order of training (mtface/config/stages.py); none: the config is the
+      # only one
+      'stages': (),
       'stage': {},  # name of a stage -> the fields that it changes, see `stage()`
       'start': {
-        'weights': '',  # where they come from: stage:NAME | WORKDIR[@last|best|STEP] | a file (mtface/training/start.py); '': drawn
+        # where they come from: stage:NAME | WORKDIR[@last|best|STEP] | a file
+        # (mtface/training/start.py); '': drawn
+        'weights': '',
         'fresh': (),  # patterns of parameters that are drawn all the same
       },
       'freeze': {
-        'params': (),  # patterns of parameters that stay as they are: regular expressions that their paths begin with, as in 'trunk'
-        'norms': 'running',  # batch norms that are frozen: by their running statistics, which stay | batch: as the others
+        # patterns of parameters that stay as they are: regular expressions that their paths begin
+        # with, as in 'trunk'
+        'params': (),
+        # batch norms that are frozen: by their running statistics, which stay | batch: as the
+        # others
+        'norms': 'running',
       },
       'tasks': {},  # task name -> see `task()`
       'sources': {},  # name of ours -> see `source()`; what is trained on
       'mixture': 'equal',  # equal | proportional | alternate (mtface/data/mixing.py)
-      'store': 'auto',  # where images are: memory | stream | auto, by their size and free memory (mtface/data/store.py)
+      # where images are: memory | stream | auto, by their size and free memory
+      # (mtface/data/store.py)
+      'store': 'auto',
       'image_shape': (48, 48, 1),  # height, width in pixels, channels; what the sources must have
       'batch_size': 128,  # global, over all devices
       'duration': '10 epochs',
@@ -76,7 +94,9 @@ def experiment() -> ConfigDict:
         'rotate': 15.0,  # degrees, uniform in [-rotate, rotate]
       },
       'loss': {
-        'over': 'all',  # divide a task's loss by all samples of the batch (the papers' N), or by the 'labelled' ones
+        # divide a task's loss by all samples of the batch (the papers' N), or by the 'labelled'
+        # ones
+        'over': 'all',
         'l2': 0.0,  # lambda of lambda * ||W||^2
       },
       'optimizer': {
@@ -85,21 +105,24 @@ def experiment() -> ConfigDict:
         'beta2': 0.999,  # of Adam
         'nesterov': False,
         'clip': 0.0,  # greatest norm of the gradient over all parameters; 0: no limit
-        'schedule': 'exponential',  # exponential: rate * decay^(step / decay_steps) | one_cycle: up to rate and down to zero
+        # exponential: rate * decay^(step / decay_steps) | one_cycle: up to rate and down to zero
+        'schedule': 'exponential',
         'rate': 0.01,
         'decay': 0.8,
         'decay_steps': 10000,
         'warmup': 0.25,  # one_cycle: share of the duration in which the rate rises
-        'factors': (),  # 'PATTERN=FACTOR' of the learning rate; the first pattern that a parameter's path begins with counts
+        # 'PATTERN=FACTOR' of the learning rate; the first pattern that a parameter's path begins
+        # with counts
+        'factors': (),
         'sam': 0.0,  # sharpness-aware minimisation: its radius rho; 0: off
       },
       'evaluation': {
-        'checkpoints': (
-          'last',
-        ),  # selections that are measured unless others are asked for (mtface/evaluation/evaluate.py)
+        # selections that are measured unless others are asked for (mtface/training/selection.py)
+        'checkpoints': ('last',),
         'sets': {},  # name of ours -> see `source()`; what `mtface evaluate` measures
         'during_training': (),  # which of them each checkpoint is measured on
-        'best_on': (),  # the best checkpoint has the highest mean accuracy over these; keep test sets out of it
+        # the best checkpoint has the highest mean accuracy over these; keep test sets out of it
+        'best_on': (),
         'batch_size': 512,
       },
       'checkpoint': {
@@ -120,20 +143,27 @@ def experiment() -> ConfigDict:
 
 
 def model(name: str, **changes: Any) -> ConfigDict:
-  """The fields of a network of `MODELS`, and `dtype`, that of the computation: float32 | bfloat16."""
+  """The fields of a network of `MODELS`, and `dtype`, that of the computation:
+  float32 | bfloat16.
+  """
   return ConfigDict({'name': name} | MODELS[name] | {'dtype': 'float32'} | changes)
 
 
 def task(
-  loss: str = 'softmax_cross_entropy', weight: float = 1.0, class_weights: str = 'none', top: int = 1
+  loss: str = 'softmax_cross_entropy',
+  weight: float = 1.0,
+  class_weights: str = 'none',
+  top: int = 1,
 ) -> ConfigDict:
   """What is asked of one task.
 
   Args:
     loss: a name in `losses.TERMS`.
     weight: mu_t of the total loss.
-    class_weights: none, or balanced (Savchenko 2021, eq. 2: from the counts of the training sources).
-    top: of ages: the prediction is the mean of so many of the most probable years (Savchenko 2021, eq. 1); 1 is the most probable.
+    class_weights: none, or balanced (Savchenko 2021, eq. 2: from the counts of the training
+      sources).
+    top: of ages: the prediction is the mean of so many of the most probable years (Savchenko 2021,
+      eq. 1); 1 is the most probable.
   """
   return ConfigDict({'loss': loss, 'weight': weight, 'class_weights': class_weights, 'top': top})
 
@@ -144,33 +174,48 @@ def tasks_of(config: ConfigDict) -> dict[str, Task]:
 
 
 def source(name: str, *tasks: str) -> ConfigDict:
-  """A source by its name (mtface/data/sources.py) and the label sets that are taken from it (none named: all of the experiment's)."""
+  """A source by its name (mtface/data/sources.py) and the label sets that are taken from it (none
+  named: all of the experiment's).
+  """
   return ConfigDict({'name': name, 'tasks': tasks})
 
 
 def check_fields(config: ConfigDict, where: str) -> None:
-  """Raises a `UserError` that begins with `where` for a field of `experiment()`, `task()` or `source()` that is missing."""
+  """Raises a `UserError` that begins with `where` for a field of `experiment()`, `task()` or
+  `source()` that is missing.
+  """
   have = flat(config.to_dict())
   network = have.get('model.name', 'bknet')
   if network not in MODELS:
     raise UserError(f'{where}.model.name {network!r} is unknown; there are {", ".join(MODELS)}')
-  missing = [name for name in fields_of(config) if name not in have and name not in ('arguments', 'stage')]
+  missing = [
+    name for name in fields_of(config) if name not in have and name not in ('arguments', 'stage')
+  ]
   if missing:
     raise UserError(
-      f'{where}: the field {missing[0]} is missing; a config starts from experiment(), task() and source() of mtface.config.schema'
+      f'{where}: the field {missing[0]} is missing; a config starts from experiment(), task() and '
+      'source() of mtface.config.schema'
     )
 
 
 def fields_of(config: ConfigDict) -> dict[str, Any]:
-  """{name with dots: default} of the fields that a config must have: those of its network, of each of its tasks and sources too."""
+  """{name with dots: default} of the fields that a config must have: those of its network, of each
+  of its tasks and sources too.
+  """
   have, default = flat(config.to_dict()), experiment()
   default.model = model(have.get('model.name', 'bknet'))
   fields = flat(default.to_dict())
   for group, entry in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
-    names = dict.fromkeys(name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.'))
+    names = dict.fromkeys(
+      name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.')
+    )
     if names:
       del fields[group]
-    fields |= {f'{group}.{name}.{key}': value for name in names for key, value in flat(entry.to_dict()).items()}
+    fields |= {
+      f'{group}.{name}.{key}': value
+      for name in names
+      for key, value in flat(entry.to_dict()).items()
+    }
   return fields
 
 
@@ -178,7 +223,8 @@ def check_shareable(batch_size: int, devices: int, field: str) -> None:
   """Raises a `UserError` for a batch that the devices cannot share equally."""
   if batch_size % devices:
     raise UserError(
-      f'config.{field}: {batch_size} cannot be shared equally by {devices} devices; take a multiple of {devices}'
+      f'config.{field}: {batch_size} cannot be shared equally by {devices} devices; take a '
+      f'multiple of {devices}'
     )
 
 

@@ -1,7 +1,9 @@
-"""Stages: trainings one after the other, each with weights, tasks, data and an optimiser of its own (Savchenko 2021, section 2.2).
+"""Stages: trainings one after the other, each with weights, tasks, data and an optimiser of its own
+(Savchenko 2021, section 2.2).
 
-An experiment names its stages in `config.stages`, and in `config.stage.NAME` what each changes of the experiment's own fields. A stage is
-then an experiment like any other, which is all that the rest of mtface knows of it. A config without stages is one stage, `main`.
+An experiment names its stages in `config.stages`, and in `config.stage.NAME` what each changes of
+the experiment's own fields. A stage is then an experiment like any other, which is all that the
+rest of mtface knows of it. A config without stages is one stage, `main`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _SHARED = ('name', 'arguments', 'seed', 'stages', 'stage', 'mesh', 'distributed'
 
 
 def stage(changes: Mapping[str, Any]) -> ConfigDict:
-  """What a stage changes, from names with dots: {'start.weights': 'stage:identity', 'optimizer.rate': 1e-4}."""
+  """What a stage changes, from names with dots: {'start.weights': 'stage:identity',
+  'optimizer.rate': 1e-4}.
+  """
   found: dict[str, Any] = {}
   for name, value in changes.items():
     *groups, last = name.split('.')
@@ -41,17 +45,22 @@ def stages_of(config: ConfigDict) -> dict[str, ConfigDict]:
   """{name: the experiment that the stage is}, in the order of training.
 
   Raises:
-    UserError: a stage that is not described, changes what no stage can, or starts from one that does not come before it.
+    UserError: a stage that is not described, changes what no stage can, or starts from one that
+      does not come before it.
   """
   if not config.stages:
     return {MAIN: config}
   found: dict[str, ConfigDict] = {}
   for name in config.stages:
     if not _NAME.match(name) or name in found:
-      raise UserError(f'config.stages: {name!r} cannot be a stage; names are of letters, digits, - and _, each once')
+      raise UserError(
+        f'config.stages: {name!r} cannot be a stage; names are of letters, digits, - and _, each '
+        'once'
+      )
     if name not in config.stage:
       raise UserError(
-        f'config.stages: {name!r} is not described in config.stage, which has {", ".join(config.stage) or "none"}'
+        f'config.stages: {name!r} is not described in config.stage, which has '
+        f'{", ".join(config.stage) or "none"}'
       )
     found[name] = _merged(config, name)
     before, _ = split_selection(str(found[name].start.weights).removeprefix(EARLIER))
@@ -99,7 +108,9 @@ def _replace(into: ConfigDict, changes: ConfigDict, what: str, group: str) -> No
   for key, value in changes.items():
     field = f'{group}{key}'
     if key not in into:
-      raise UserError(f'{what}.{field}: an experiment has no such field; there are {", ".join(into)}')
+      raise UserError(
+        f'{what}.{field}: an experiment has no such field; there are {", ".join(into)}'
+      )
     if isinstance(value, ConfigDict) and isinstance(into[key], ConfigDict) and field not in _WHOLE:
       _replace(into[key], value, what, f'{field}.')
     else:

@@ -1,12 +1,12 @@
 """Random crop, flip and rotation of a batch of faces, on the device, inside the training step.
 
-The three are composed into one map of coordinates and read with one bilinear interpolation, so an image is blurred once
-and costs four reads a pixel. Every sample is treated by itself: on a mesh whose `data` axis splits the batch nothing is
-sent between devices.
+The three are composed into one map of coordinates and read with one bilinear interpolation, so an
+image is blurred once and costs four reads a pixel. Every sample is treated by itself: on a mesh
+whose `data` axis splits the batch nothing is sent between devices.
 
-A sample's augmentation is a function of (key, position) alone, where position is the sample's place in the global
-stream of training. How the stream is cut into batches, which device or host a sample lands on and a restart change
-nothing.
+A sample's augmentation is a function of (key, position) alone, where position is the sample's place
+in the global stream of training. How the stream is cut into batches, which device or host a sample
+lands on and a restart change nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class Parameters(NamedTuple):
   """What was drawn for each of B samples.
 
   Attributes:
-    shift: int32 [B, 2], (down, right): where in the padded image the crop begins, counted from its middle.
+    shift: int32 [B, 2], (down, right): where in the padded image the crop begins, counted from its
+      middle.
     flip: bool [B], left and right exchanged.
     angle: float32 [B], radians, counter-clockwise as seen on a screen.
   """
@@ -40,18 +41,24 @@ def augment(
     images: uint8 [B, H, W, C].
     positions: uint32 [B], each sample's place in the global stream.
     key: a JAX random key, the same for the whole run.
-    pad: pixels; the image is padded by this many on each side and cropped back at a random place. 0: off.
+    pad: pixels; the image is padded by this many on each side and cropped back at a random place.
+      0: off.
     flip: exchange left and right of every other sample, at random.
-    rotate: degrees; each sample turns about the crop's centre by an angle drawn from [-rotate, rotate]. 0: off.
+    rotate: degrees; each sample turns about the crop's centre by an angle drawn from [-rotate,
+      rotate]. 0: off.
 
-  What lies outside the image takes its nearest edge pixel. With rotate 0 pixels stay whole numbers, and with all three
-  off the image comes back exactly.
+  What lies outside the image takes its nearest edge pixel. With rotate 0 pixels stay whole numbers,
+  and with all three off the image comes back exactly.
   """
   return warp(images, draw_parameters(positions, key, pad=pad, flip=flip, rotate=rotate))
 
 
-def draw_parameters(positions: jax.Array, key: jax.Array, *, pad: int, flip: bool, rotate: float) -> Parameters:
-  """Draws each sample's parameters from (key, position); switching one off leaves the other two as they are."""
+def draw_parameters(
+  positions: jax.Array, key: jax.Array, *, pad: int, flip: bool, rotate: float
+) -> Parameters:
+  """Draws each sample's parameters from (key, position); switching one off leaves the other two as
+  they are.
+  """
 
   def draw(position: jax.Array) -> Parameters:
     shift_key, flip_key, angle_key = jax.random.split(jax.random.fold_in(key, position), 3)
@@ -65,7 +72,9 @@ def draw_parameters(positions: jax.Array, key: jax.Array, *, pad: int, flip: boo
 
 
 def warp(images: jax.Array, parameters: Parameters) -> jax.Array:
-  """Crops, then flips, then rotates images [B, H, W, C] as `parameters` say; float32, the same shape."""
+  """Crops, then flips, then rotates images [B, H, W, C] as `parameters` say; float32, the same
+  shape.
+  """
   return jax.vmap(_warp_one)(images, parameters)
 
 
@@ -73,7 +82,10 @@ def _warp_one(image: jax.Array, parameters: Parameters) -> jax.Array:
   height, width, channels = image.shape
   y, x = _source_coordinates(height, width, parameters)
   top, left = jnp.floor(y), jnp.floor(x)
-  down, right = (y - top)[..., None], (x - left)[..., None]  # weights of the lower and of the right pixel
+  down, right = (
+    (y - top)[..., None],
+    (x - left)[..., None],
+  )  # weights of the lower and of the right pixel
   top, left = top.astype(jnp.int32), left.astype(jnp.int32)
   bottom, beside = jnp.minimum(top + 1, height - 1), jnp.minimum(left + 1, width - 1)
   pixels = image.reshape(height * width, channels)
@@ -87,11 +99,15 @@ def _warp_one(image: jax.Array, parameters: Parameters) -> jax.Array:
   return upper * (1 - down) + lower * down
 
 
-def _source_coordinates(height: int, width: int, parameters: Parameters) -> tuple[jax.Array, jax.Array]:
-  """Where in the source each pixel of the result comes from, (y, x) float32 [H, W], within the source.
+def _source_coordinates(
+  height: int, width: int, parameters: Parameters
+) -> tuple[jax.Array, jax.Array]:
+  """Where in the source each pixel of the result comes from, (y, x) float32 [H, W], within the
+  source.
 
-  The chain runs backwards: a pixel of the result is turned back, then flipped back, then moved to the crop's place.
-  Distances are counted from the centre, (H - 1) / 2, which float32 holds exactly, as it does whole shifts.
+  The chain runs backwards: a pixel of the result is turned back, then flipped back, then moved to
+  the crop's place. Distances are counted from the centre, (H - 1) / 2, which float32 holds exactly,
+  as it does whole shifts.
   """
   centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
   y = jnp.arange(height, dtype=jnp.float32)[:, None] - centre_y

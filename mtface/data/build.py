@@ -1,7 +1,8 @@
 """`mtface build`: from a raw download to a prepared set, whole or not at all.
 
-TFDS writes a set into a folder called `incomplete.*` and renames it when it is finished, so what bears a version's name
-is whole. Here are the rest: finding the builder, errors in the user's words, and the leftovers of builds that were killed.
+TFDS writes a set into a folder called `incomplete.*` and renames it when it is finished, so what
+bears a version's name is whole. Here are the rest: finding the builder, errors in the user's words,
+and the leftovers of builds that were killed.
 """
 
 from __future__ import annotations
@@ -46,15 +47,16 @@ def build(
     manual_dir: the folder of the raw download; sets that are generated need none.
     overwrite: build again what is already built. If that fails, the old one is kept.
     workers: number of processes; all cores by default. The records do not depend on it.
-    beam_options: converts with Apache Beam, with these options (`--runner=...`; empty: DirectRunner, on this machine).
-      `data_dir` and `manual_dir` must be where all its workers see them. The records are the same.
+    beam_options: converts with Apache Beam, with these options (`--runner=...`; empty:
+      DirectRunner, on this machine). `data_dir` and `manual_dir` must be where all its workers see
+      them. The records are the same.
 
   Returns:
     The folder of the prepared set.
 
   Raises:
-    UserError: there is no such set, the download is not there or not in order, `data_dir` cannot be written, or Beam is
-      not installed or refuses its options.
+    UserError: there is no such set, the download is not there or not in order, `data_dir` cannot be
+      written, or Beam is not installed or refuses its options.
   """
   builder_class, config = find_builder(name)
   data_dir = local_path(data_dir)
@@ -93,30 +95,39 @@ def available() -> dict[str, list[str]]:
 
 
 def find_builder(name: str) -> tuple[Any, Any]:
-  """Returns the builder class and the config of `set/config` or `set`: its name, or itself where it is not a listed one.
+  """Returns the builder class and the config of `set/config` or `set`: its name, or itself where it
+  is not a listed one.
 
   Raises:
     UserError: there is no such set or config; the message lists those that there are.
   """
   set_name, _, config = name.partition('/')
   if set_name not in _set_names():
-    raise errors.UserError(f'{name}: there is no builder for a set {set_name!r}; there are: {_all_names()}')
+    raise errors.UserError(
+      f'{name}: there is no builder for a set {set_name!r}; there are: {_all_names()}'
+    )
   builder_class = _builder_class(set_name)
   configs = list(builder_class.builder_configs)
   if config and config not in configs:
     if (unlisted := builder_class.unlisted_config(config)) is not None:
       return builder_class, unlisted
-    raise errors.UserError(f'{name}: {set_name} has no config {config!r}; it has: {", ".join(configs)}')
+    raise errors.UserError(
+      f'{name}: {set_name} has no config {config!r}; it has: {", ".join(configs)}'
+    )
   return builder_class, config or configs[0]
 
 
 def _set_names() -> list[str]:
-  names = sorted(module.name for module in pkgutil.iter_modules(tfds_builders.__path__) if module.ispkg)
+  names = sorted(
+    module.name for module in pkgutil.iter_modules(tfds_builders.__path__) if module.ispkg
+  )
   return [name for name in names if importlib.util.find_spec(_module(name))]
 
 
 def _all_names() -> str:
-  return ', '.join(f'{set_name}/{config}' for set_name, configs in available().items() for config in configs)
+  return ', '.join(
+    f'{set_name}/{config}' for set_name, configs in available().items() for config in configs
+  )
 
 
 def _module(set_name: str) -> str:
@@ -139,11 +150,15 @@ def _prepare(builder: Any, manual_dir: pathlib.Path | None, beam_options: Any) -
 
   tfds.disable_progress_bar()  # the builders show their own
   config = tfds.download.DownloadConfig(manual_dir=manual_dir, beam_options=beam_options)
-  with tempfile.TemporaryDirectory() as unused:  # TFDS makes a folder for downloads even if there are none
-    builder.download_and_prepare(download_dir=unused, download_config=config, file_format='array_record')
+  with (
+    tempfile.TemporaryDirectory() as unused
+  ):  # TFDS makes a folder for downloads even if there are none
+    builder.download_and_prepare(
+      download_dir=unused, download_config=config, file_format='array_record'
+    )
 
 
-# --- Whole or not at all ------------------------------------------------------------------------------------------------------------
+# --- Whole or not at all --------------------------------------------------------------------------
 
 
 def _is_finished(path: pathlib.Path) -> bool:
@@ -151,7 +166,9 @@ def _is_finished(path: pathlib.Path) -> bool:
     return False
   if (path / 'dataset_info.json').is_file():
     return True
-  raise errors.UserError(f'{path}: this folder is in the way: it bears the name of a set but holds none; remove it')
+  raise errors.UserError(
+    f'{path}: this folder is in the way: it bears the name of a set but holds none; remove it'
+  )
 
 
 def _remove_old_parts(path: pathlib.Path) -> None:
@@ -173,7 +190,9 @@ def remove_leftovers(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _only_build(folder: pathlib.Path) -> Iterator[None]:
-  """Holds a lock, so that two builds of one set do not remove each other's files. The system frees it if we are killed."""
+  """Holds a lock, so that two builds of one set do not remove each other's files. The system frees
+  it if we are killed.
+  """
   folder.mkdir(parents=True, exist_ok=True)
   try:
     import fcntl
@@ -184,7 +203,9 @@ def _only_build(folder: pathlib.Path) -> Iterator[None]:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      raise errors.UserError(f'{folder}: another build of this set is running; wait for it, or stop it') from None
+      raise errors.UserError(
+        f'{folder}: another build of this set is running; wait for it, or stop it'
+      ) from None
     yield
 
 
@@ -204,7 +225,7 @@ def _set_aside(path: pathlib.Path) -> Iterator[None]:
   shutil.rmtree(aside)
 
 
-# --- Errors -------------------------------------------------------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -213,7 +234,8 @@ def _in_the_users_words(data_dir: pathlib.Path) -> Iterator[None]:
     yield
   except process_pool.BrokenProcessPool:
     raise errors.UserError(
-      'a worker process of the build was killed, mostly for lack of memory; nothing was built: free some and try again'
+      'a worker process of the build was killed, mostly for lack of memory; nothing was built: '
+      'free some and try again'
     ) from None
   except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
     if getattr(error, 'errno', None) in _DISK_FULL or os.strerror(errno.ENOSPC) in str(error):
@@ -222,13 +244,14 @@ def _in_the_users_words(data_dir: pathlib.Path) -> Iterator[None]:
       ) from None
     if isinstance(error, OSError) and error.filename is not None:
       raise errors.UserError(
-        f'{error.filename}: {error.strerror}; nothing was built: give a --data_dir that can be written and a --manual_dir'
+        f'{error.filename}: {error.strerror}; nothing was built: give a --data_dir that can be '
+        'written and a --manual_dir'
         ' that can be read'
       ) from None
     raise
 
 
-# --- What became of the images ------------------------------------------------------------------------------------------------------
+# --- What became of the images --------------------------------------------------------------------
 
 
 def describe(path: pathlib.Path) -> str:
@@ -239,15 +262,21 @@ def describe(path: pathlib.Path) -> str:
   report = json.loads(file.read_text(encoding='utf-8'))
   rate = report['images'] / max(report['seconds'], 0.1)
   lines = [
-    f'{report["name"]}/{report["config"]} {report["version"]}: {report["images"]:,} images in {report["seconds"]:.1f} s'
+    f'{report["name"]}/{report["config"]} {report["version"]}: {report["images"]:,} images in '
+    f'{report["seconds"]:.1f} s'
     f' ({rate:,.0f} images/s)'
   ]
   for split, count in report['records'].items():
     lines.append(f'  {split}: {count:,} images')
     labelled = report['labelled'][split]
-    lines += [f'    {task}: {_classes(labelled[task], counts)}' for task, counts in report['labels'][split].items()]
+    lines += [
+      f'    {task}: {_classes(labelled[task], counts)}'
+      for task, counts in report['labels'][split].items()
+    ]
   lines += [f'  {note}: {of["images"]:,} ({of["means"]})' for note, of in report['notes'].items()]
-  lines.append(f'  left out: {report["left_out"]["images"]:,}{_reasons(report["left_out"]["by_reason"])}')
+  lines.append(
+    f'  left out: {report["left_out"]["images"]:,}{_reasons(report["left_out"]["by_reason"])}'
+  )
   lines.append(f'  duplicates: {_duplicates(report["duplicates"])}')
   return '\n'.join([*lines, f'  which ones: {file}', f'prepared: {path}'])
 
@@ -255,15 +284,22 @@ def describe(path: pathlib.Path) -> str:
 def _classes(labelled: int, counts: Mapping[str, int]) -> str:
   if len(counts) > _MOST_CLASSES_SHOWN:
     return f'{labelled:,} labelled'
-  return f'{labelled:,} labelled: ' + ', '.join(f'{name} {count:,}' for name, count in counts.items())
+  return f'{labelled:,} labelled: ' + ', '.join(
+    f'{name} {count:,}' for name, count in counts.items()
+  )
 
 
 def _reasons(by_reason: Mapping[str, int]) -> str:
-  return f' ({", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())})' if by_reason else ''
+  return (
+    f' ({", ".join(f"{reason} {count:,}" for reason, count in by_reason.items())})'
+    if by_reason
+    else ''
+  )
 
 
 def _duplicates(found: Mapping[str, Any]) -> str:
   return (
     f'{found["copies"]:,} copies of {found["groups"]:,} images (compared: {found["compared"]});'
-    f' {found["groups_across_splits"]:,} of them across splits, {found["groups_with_other_labels"]:,} with unlike labels'
+    f' {found["groups_across_splits"]:,} of them across splits, '
+    f'{found["groups_with_other_labels"]:,} with unlike labels'
   )

@@ -1,4 +1,6 @@
-"""Folds and random draws that depend on the images' ids, not on the order in which a build happened to write them."""
+"""Folds and random draws that depend on the images' ids, not on the order in which a build happened
+to write them.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +24,23 @@ def stratified_folds(
 ) -> np.ndarray:
   """Deals N images into k folds of equal size and equal mixture of strata.
 
-  The fold of an image follows from the set of (id, stratum, group), k and seed; the order of the rows and the machine
-  do not matter. Within a stratum images are ordered by a hash of seed and id and cut into k runs, so an image more or
-  less in a rebuilt set moves only the few images at the ends of the runs.
+  The fold of an image follows from the set of (id, stratum, group), k and seed; the order of the
+  rows and the machine do not matter. Within a stratum images are ordered by a hash of seed and id
+  and cut into k runs, so an image more or less in a rebuilt set moves only the few images at the
+  ends of the runs.
 
   Args:
     image_ids: [N] text (or bytes, as TFDS returns it) or numbers, each unique.
-    strata: [N] or [N, M] whatever is to be spread evenly, usually the label, or M of them taken together; give
-      unlabelled images a value of their own.
+    strata: [N] or [N, M] whatever is to be spread evenly, usually the label, or M of them taken
+      together; give unlabelled images a value of their own.
     k: number of folds, 2 to N.
     seed: another seed, other folds.
-    groups: [N] images of one group (a subject, or copies of one image) share a fold; an image whose group is '' or
-      None stands alone.
+    groups: [N] images of one group (a subject, or copies of one image) share a fold; an image whose
+      group is '' or None stands alone.
 
-  Returns:
-    int32 [N], each image's fold, 0..k-1. Without groups fold sizes differ by at most 1, in total and in every
-    stratum. With groups, those of several images are placed first, largest first, each on the fold that it unbalances
-    least; the single images then even out what they can.
+  Returns: int32 [N], each image's fold, 0..k-1. Without groups fold sizes differ by at most 1, in
+    total and in every stratum. With groups, those of several images are placed first, largest
+    first, each on the fold that it unbalances least; the single images then even out what they can.
 
   Raises:
     UserError: k is out of range, an id is not unique, or there are fewer groups than folds.
@@ -46,7 +48,10 @@ def stratified_folds(
   ids = [_text(image_id) for image_id in image_ids]
   members = ids if groups is None else [_text(group) for group in groups]
   if not len(ids) == len(strata) == len(members):
-    raise ValueError(f'{len(ids)} image_ids, {len(strata)} strata and {len(members)} groups; expected the same number')
+    raise ValueError(
+      f'{len(ids)} image_ids, {len(strata)} strata and {len(members)} groups; expected the same '
+      'number'
+    )
   _check(ids, k)
   stratum = _stratum_indices(np.asarray(strata))
   sizes = np.bincount(stratum)
@@ -70,13 +75,15 @@ def draw(
 ) -> np.ndarray:
   """Draws `take` of N images, the same ones wherever the set was built.
 
-  Groups are put into a random order, by a hash of seed and name; a group's images follow each other by id. The draw is the first `take`
-  images of that order, or with `after` the `take` images from the first group on that the draw of `after` does not touch: so a training
-  draw of `after` images and its test draw share no group.
+  Groups are put into a random order, by a hash of seed and name; a group's images follow each other
+  by id. The draw is the first `take` images of that order, or with `after` the `take` images from
+  the first group on that the draw of `after` does not touch: so a training draw of `after` images
+  and its test draw share no group.
 
   Args:
     image_ids: [N], unique.
-    groups: [N] images of one group (a subject, copies of one image) never come into both draws; '' or None stands alone.
+    groups: [N] images of one group (a subject, copies of one image) never come into both draws; ''
+      or None stands alone.
     take: number of images.
     after: number of images of the draw to stay clear of.
     seed: another seed, another order.
@@ -104,7 +111,8 @@ def draw(
     take = max(1, min(take, len(order) - start))
   if start + take > len(order):
     raise errors.UserError(
-      f'{take} images{f" after {start}" if after else ""} are to be drawn, but only {len(order)} can be; take fewer'
+      f'{take} images{f" after {start}" if after else ""} are to be drawn, but only {len(order)} '
+      'can be; take fewer'
     )
   return np.sort(rows[order[start : start + take]])
 
@@ -125,14 +133,20 @@ def _check(ids: list[str], k: int) -> None:
   if k < 2:
     raise errors.UserError(f'folds is {k}; expected at least 2')
   if k > len(ids):
-    raise errors.UserError(f'folds is {k}, but there are only {len(ids)} images; give at most one fold an image')
+    raise errors.UserError(
+      f'folds is {k}, but there are only {len(ids)} images; give at most one fold an image'
+    )
   if len(set(ids)) < len(ids):
     repeated, _ = collections.Counter(ids).most_common(1)[0]
-    raise errors.UserError(f"image_id '{repeated}' occurs more than once; expected unique ids; build the set again")
+    raise errors.UserError(
+      f"image_id '{repeated}' occurs more than once; expected unique ids; build the set again"
+    )
 
 
 def _hashes(texts: list[str], seed: int) -> np.ndarray:
-  """uint64 [N, 2]; 128 bits, so that two ids never tie. Python's own hash differs from process to process."""
+  """uint64 [N, 2]; 128 bits, so that two ids never tie. Python's own hash differs from process to
+  process.
+  """
   start = hashlib.blake2b(f'{seed}:'.encode(), digest_size=16)
 
   def digest(text: str) -> bytes:
@@ -146,7 +160,9 @@ def _hashes(texts: list[str], seed: int) -> np.ndarray:
 def _group_rows(ids: list[str], members: list[str], k: int, seed: int) -> list[np.ndarray]:
   """The rows of each group of several images; largest first, then by hash."""
   is_grouped = np.array([bool(group) for group in members])
-  names, group, counts = np.unique(np.array(members)[is_grouped], return_inverse=True, return_counts=True)
+  names, group, counts = np.unique(
+    np.array(members)[is_grouped], return_inverse=True, return_counts=True
+  )
   num_units = len(names) + int(np.sum(~is_grouped))
   if num_units < k:
     raise errors.UserError(
@@ -160,12 +176,17 @@ def _group_rows(ids: list[str], members: list[str], k: int, seed: int) -> list[n
 
 
 def _place_groups(
-  folds: np.ndarray, filled: np.ndarray, stratum: np.ndarray, sizes: np.ndarray, group_rows: list[np.ndarray]
+  folds: np.ndarray,
+  filled: np.ndarray,
+  stratum: np.ndarray,
+  sizes: np.ndarray,
+  group_rows: list[np.ndarray],
 ) -> None:
   """Writes into `folds` and `filled` the fold of each group of several images.
 
-  Imbalance is measured by the sum over folds and strata of filled^2 / stratum size, plus the same of whole folds: both
-  are least when all are equal. `cost` is what one more group adds to it, up to a part that is the same for all folds.
+  Imbalance is measured by the sum over folds and strata of filled^2 / stratum size, plus the same
+  of whole folds: both are least when all are equal. `cost` is what one more group adds to it, up to
+  a part that is the same for all folds.
   """
   totals = filled.sum(axis=1)
   num_images = len(stratum)
@@ -178,8 +199,12 @@ def _place_groups(
     totals[fold] += len(rows)
 
 
-def _deal_singles(folds: np.ndarray, filled: np.ndarray, stratum: np.ndarray, hashes: np.ndarray) -> None:
-  """Writes into `folds` the fold of each image that has none, stratum by stratum, in the order of the hashes."""
+def _deal_singles(
+  folds: np.ndarray, filled: np.ndarray, stratum: np.ndarray, hashes: np.ndarray
+) -> None:
+  """Writes into `folds` the fold of each image that has none, stratum by stratum, in the order of
+  the hashes.
+  """
   rows = np.flatnonzero(folds < 0)
   rows = rows[np.lexsort((hashes[rows, 1], hashes[rows, 0], stratum[rows]))]
   bounds = np.searchsorted(stratum[rows], np.arange(filled.shape[1] + 1))
@@ -192,7 +217,8 @@ def _deal_singles(folds: np.ndarray, filled: np.ndarray, stratum: np.ndarray, ha
 
 
 def _level(filled: np.ndarray, totals: np.ndarray, amount: int) -> np.ndarray:
-  """How many of `amount` images each fold gets, so that `filled + result` is as level as possible, as water would be.
+  """How many of `amount` images each fold gets, so that `filled + result` is as level as possible,
+  as water would be.
 
   The images that do not make up a whole layer go to the folds with the fewest images in total.
   """
@@ -201,7 +227,9 @@ def _level(filled: np.ndarray, totals: np.ndarray, amount: int) -> np.ndarray:
     return shares
   lowest_first = np.sort(filled)
   # The first j folds can be raised to the level of fold j with this many images.
-  needed = np.arange(len(filled)) * lowest_first - np.concatenate([[0], np.cumsum(lowest_first)[:-1]])
+  needed = np.arange(len(filled)) * lowest_first - np.concatenate(
+    [[0], np.cumsum(lowest_first)[:-1]]
+  )
   j = int(np.searchsorted(needed, amount, side='right'))  # number of folds under water
   level, rest = divmod(int(amount - needed[j - 1]), j)
   level += int(lowest_first[j - 1])

@@ -1,11 +1,14 @@
-"""The index of a prepared split: all that its records say but the pixels, in the order of the image ids.
+"""The index of a prepared split: all that its records say but the pixels, in the order of the image
+ids.
 
-The index is made in one pass over the records, in which no image is decoded: by `mtface build` when the set is finished, or when the set
-is first used. It lies beside the shards, as one file a column, and is memory-mapped: a set of millions is opened at once.
+The index is made in one pass over the records, in which no image is decoded: by `mtface build` when
+the set is finished, or when the set is first used. It lies beside the shards, as one file a column,
+and is memory-mapped: a set of millions is opened at once.
 
-It knows the shards that it was made of by a hash of their bytes, so that a set that was replaced is noticed; they are read again only where
-a shard's size or times have changed since. What was read from them has a hash too, the *fingerprint* of the split: the same set built
-again has the same one, though the bytes of its shards may differ (the order of fields in a record is not fixed).
+It knows the shards that it was made of by a hash of their bytes, so that a set that was replaced is
+noticed; they are read again only where a shard's size or times have changed since. What was read
+from them has a hash too, the *fingerprint* of the split: the same set built again has the same one,
+though the bytes of its shards may differ (the order of fields in a record is not fixed).
 """
 
 from __future__ import annotations
@@ -42,15 +45,18 @@ class Index:
     folder: of the prepared set.
     name: SET/CONFIG:SPLIT.
     shards: its files, in order.
-    fingerprint: 16 hex digits of all that its records say, pixels included, in the order of the ids.
+    fingerprint: 16 hex digits of all that its records say, pixels included, in the order of the
+      ids.
     image_shape: (H, W, C).
     encoded: whether images are stored as JPEG, not as they are.
     encoded_bytes: of all images together as they are stored.
     columns: by name, [M, ...], memory-mapped where the index could be written. Text is UTF-8 bytes.
-      `positions` int64: the record of each face, counted through the shards; `image_ids`, `subjects` ('' where unknown), `digests` (of the
-      stored image) and `groups` (what must not be parted: a subject's images, or a clip's, or copies of one image): text;
-      `labels.TASK` int32 and `mask.TASK` bool, [M] or [M, C]; `attributes.NAME`.
-    cache: the folder of the index, where decoded images may be kept too; None where nothing could be written.
+      `positions` int64: the record of each face, counted through the shards; `image_ids`,
+      `subjects` ('' where unknown), `digests` (of the stored image) and `groups` (what must not be
+      parted: a subject's images, or a clip's, or copies of one image): text; `labels.TASK` int32
+      and `mask.TASK` bool, [M] or [M, C]; `attributes.NAME`.
+    cache: the folder of the index, where decoded images may be kept too; None where nothing could
+      be written.
     times: of each shard, its size and when it was changed.
   """
 
@@ -75,17 +81,24 @@ class Index:
 
 
 def prepared_dir(set_name: str, data_dir: pathlib.Path) -> pathlib.Path:
-  """The newest version's folder of a prepared set; `UserError`, which says how to build it, if there is none."""
+  """The newest version's folder of a prepared set; `UserError`, which says how to build it, if
+  there is none.
+  """
   if '/' not in set_name:
     raise UserError(f'source {set_name!r}: name the prepared config too, as in {set_name}/gray48')
   folder = data_dir / set_name
   versions = sorted(
-    (p for p in folder.glob('*') if re.fullmatch(r'\d+\.\d+\.\d+', p.name) and (p / 'dataset_info.json').exists()),
+    (
+      p
+      for p in folder.glob('*')
+      if re.fullmatch(r'\d+\.\d+\.\d+', p.name) and (p / 'dataset_info.json').exists()
+    ),
     key=lambda p: tuple(map(int, p.name.split('.'))),
   )
   if not versions:
     raise UserError(
-      f'{folder}: no prepared set is here; build it with `mtface build {set_name} --data_dir={data_dir}` '
+      f'{folder}: no prepared set is here; build it with `mtface build {set_name} '
+      f'--data_dir={data_dir}` '
       '(real sets also need --manual_dir), or pass the --data_dir that holds it'
     )
   return versions[-1]
@@ -110,10 +123,19 @@ def load_index(set_name: str, split: str, data_dir: pathlib.Path) -> Index:
     found = _read(cache, form, digests)
     if found is None:
       found = _make(folder, f'{set_name}:{split}', shards)
-      found |= {'fingerprint': _fingerprint(form, found['columns']), 'form': form, 'shards': digests}
+      found |= {
+        'fingerprint': _fingerprint(form, found['columns']),
+        'form': form,
+        'shards': digests,
+      }
       found = _written(cache, found) or found | {'cache': None}
-  fields = {key: found[key] for key in ('fingerprint', 'encoded', 'encoded_bytes', 'columns', 'cache')}
-  fields |= {'image_shape': tuple(found['image_shape']), 'times': tuple(shard[:3] for shard in digests.values())}
+  fields = {
+    key: found[key] for key in ('fingerprint', 'encoded', 'encoded_bytes', 'columns', 'cache')
+  }
+  fields |= {
+    'image_shape': tuple(found['image_shape']),
+    'times': tuple(shard[:3] for shard in digests.values()),
+  }
   return Index(folder, f'{set_name}:{split}', shards, **fields)
 
 
@@ -121,7 +143,9 @@ def check_unchanged(index: Index) -> None:
   """Raises a `UserError` if a shard is another one than when the index was loaded."""
   for path, times in zip(index.shards, index.times, strict=True):
     if not path.exists() or _times(path) != times:
-      raise UserError(f'{path}: was changed while it was in use; the set was built again or replaced: start anew')
+      raise UserError(
+        f'{path}: was changed while it was in use; the set was built again or replaced: start anew'
+      )
 
 
 def splits_of(folder: pathlib.Path) -> dict[str, list[str]]:
@@ -130,13 +154,17 @@ def splits_of(folder: pathlib.Path) -> dict[str, list[str]]:
   names = {}
   for split in info['splits']:
     count = len(split['shardLengths'])
-    names[split['name']] = [f'{info["name"]}-{split["name"]}.array_record-{i:05d}-of-{count:05d}' for i in range(count)]
+    names[split['name']] = [
+      f'{info["name"]}-{split["name"]}.array_record-{i:05d}-of-{count:05d}' for i in range(count)
+    ]
   return names
 
 
 @contextlib.contextmanager
 def _readable(folder: pathlib.Path, set_name: str) -> Iterator[None]:
-  """Says in the user's words that a set is damaged: array_record, TFDS and protobuf raise many types."""
+  """Says in the user's words that a set is damaged: array_record, TFDS and protobuf raise many
+  types.
+  """
   try:
     yield
   except UserError:
@@ -149,13 +177,16 @@ def damaged(folder: pathlib.Path, set_name: str, error: Exception) -> UserError:
   """The error of a prepared set that cannot be read."""
   first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
   return UserError(
-    f'{folder}: the prepared set cannot be read ({first_line}); build it again with `mtface build {set_name} --overwrite`'
+    f'{folder}: the prepared set cannot be read ({first_line}); build it again with `mtface build '
+    f'{set_name} --overwrite`'
   )
 
 
-# --- Fingerprints -------------------------------------------------------------------------------------------------------------------
+# --- Fingerprints ---------------------------------------------------------------------------------
 
-Shard = list[Any]  # size, times of the last change of content and of the file's entry in ns, digest of the content
+Shard = list[
+  Any
+]  # size, times of the last change of content and of the file's entry in ns, digest of the content
 
 
 def _digest(path: pathlib.Path, known: Shard | None) -> Shard:
@@ -192,7 +223,7 @@ def _fingerprint(form: str, columns: Mapping[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
-# --- Making an index ----------------------------------------------------------------------------------------------------------------
+# --- Making an index ------------------------------------------------------------------------------
 
 
 def _make(folder: pathlib.Path, what: str, shards: Sequence[pathlib.Path]) -> dict[str, Any]:
@@ -202,10 +233,14 @@ def _make(folder: pathlib.Path, what: str, shards: Sequence[pathlib.Path]) -> di
 
   features = tfds.features.FeaturesDict.from_config(str(folder))
   image = features['image']
-  rest = tfds.features.FeaturesDict({k: v for k, v in features.items() if k not in ('image', 'landmarks')})
+  rest = tfds.features.FeaturesDict(
+    {k: v for k, v in features.items() if k not in ('image', 'landmarks')}
+  )
   records = ArrayRecordDataSource([str(path) for path in shards])
   columns = _Columns(what, rest, len(records))
-  for first in progress(range(0, len(records), _CHUNK), f'indexing {what}', total=-(-len(records) // _CHUNK)):
+  for first in progress(
+    range(0, len(records), _CHUNK), f'indexing {what}', total=-(-len(records) // _CHUNK)
+  ):
     columns.add(first, records.__getitems__(range(first, min(first + _CHUNK, len(records)))))
   return {
     'image_shape': list(image.shape),
@@ -218,7 +253,8 @@ def _make(folder: pathlib.Path, what: str, shards: Sequence[pathlib.Path]) -> di
 class _Columns:
   """The columns of `count` records, as they are read.
 
-  A record is parsed once and its fields are taken as they lie in it: TFDS's own decoding takes several times as long.
+  A record is parsed once and its fields are taken as they lie in it: TFDS's own decoding takes
+  several times as long.
   """
 
   def __init__(self, what: str, features: Any, count: int):
@@ -229,10 +265,17 @@ class _Columns:
     self._texts: dict[str, list[np.ndarray]] = {}  # a piece a chunk: as wide as its longest text
     self.encoded_bytes = 0
     labels = features['labels']
-    # The task of each label set: its own name, but identities say among how many people, as in `identity:158`.
-    self._tasks = {name: f'{name}:{labels[name].num_classes}' if name == 'identity' else name for name in labels}
-    self._fields = {f'labels/{name}': (f'labels.{task}', labels[name]) for name, task in self._tasks.items()}
-    self._fields |= {f'mask/{name}': (f'mask.{task}', features['mask'][name]) for name, task in self._tasks.items()}
+    # The task of each label set: its own name, but identities say among how many people, as in
+    # `identity:158`.
+    self._tasks = {
+      name: f'{name}:{labels[name].num_classes}' if name == 'identity' else name for name in labels
+    }
+    self._fields = {
+      f'labels/{name}': (f'labels.{task}', labels[name]) for name, task in self._tasks.items()
+    }
+    self._fields |= {
+      f'mask/{name}': (f'mask.{task}', features['mask'][name]) for name, task in self._tasks.items()
+    }
     for name, feature in features['attributes'].items() if 'attributes' in features else ():
       self._fields[f'attributes/{name}'] = f'{ATTRIBUTE}{name}', feature
     self._has_subject = 'subject' in features
@@ -250,13 +293,17 @@ class _Columns:
       texts['digests'].append(hashlib.blake2b(stored, digest_size=12).hexdigest().encode())
       for name, found in numbers.items():
         field = fields[name]
-        found.append((field.int64_list.value or field.float_list.value or field.bytes_list.value)[:])
+        found.append(
+          (field.int64_list.value or field.float_list.value or field.bytes_list.value)[:]
+        )
     for name, (key, feature) in self._fields.items():
       dtype = np.dtype(feature.np_dtype)
       if dtype.kind in 'OSU':
         texts[key] = [value for (value,) in numbers[name]]
       else:
-        self._set(key, first, np.asarray(numbers[name]).reshape(len(records), *feature.shape), dtype)
+        self._set(
+          key, first, np.asarray(numbers[name]).reshape(len(records), *feature.shape), dtype
+        )
     for key, values in texts.items():
       self._texts.setdefault(key, []).append(np.array(values, np.bytes_))
 
@@ -273,7 +320,9 @@ class _Columns:
     columns = {'positions': order.astype(np.int64), 'image_ids': ids[order]}
     columns |= {key: np.concatenate(self._texts.pop(key))[order] for key in list(self._texts)}
     columns |= {key: self._arrays.pop(key)[order] for key in list(self._arrays)}
-    columns['groups'] = groups(columns['digests'], columns.get(f'{ATTRIBUTE}clip', columns['subjects']))
+    columns['groups'] = groups(
+      columns['digests'], columns.get(f'{ATTRIBUTE}clip', columns['subjects'])
+    )
     for task in self._tasks.values():
       _check_labels(task, columns, self._what)
     return columns
@@ -292,7 +341,9 @@ def image_bytes(record: bytes) -> bytes:
 
 
 def groups(digests: np.ndarray, subjects: np.ndarray | None = None) -> np.ndarray:
-  """bytes [M]: what must not be parted by folds: a subject's images (or a clip's), and copies of one image."""
+  """bytes [M]: what must not be parted by folds: a subject's images (or a clip's), and copies of
+  one image.
+  """
   images = np.char.add(b'image ', digests)
   return images if subjects is None else np.where(subjects == b'', images, subjects)
 
@@ -304,11 +355,12 @@ def _check_labels(name: str, columns: Mapping[str, np.ndarray], what: str) -> No
   if len(bad):
     where = columns['image_ids'][bad[0][0]].decode()
     raise UserError(
-      f'{what}: label {labels[tuple(bad[0])]} of {where} is out of range for task {task.name} (0 to {top - 1})'
+      f'{what}: label {labels[tuple(bad[0])]} of {where} is out of range for task {task.name} (0 '
+      f'to {top - 1})'
     )
 
 
-# --- The index on disk --------------------------------------------------------------------------------------------------------------
+# --- The index on disk ----------------------------------------------------------------------------
 
 
 def _known_shards(cache: pathlib.Path) -> dict[str, Shard]:
@@ -326,12 +378,17 @@ def _read(cache: pathlib.Path, form: str, shards: Mapping[str, Shard]) -> dict[s
     if index['format'] != FORMAT:
       return None
     if (index['form'], _bytes_of(index['shards'])) != (form, _bytes_of(shards)):
-      warn(f'{cache.parent.parent}: the set has changed since it was used last; its index is made again')
+      warn(
+        f'{cache.parent.parent}: the set has changed since it was used last; its index is made '
+        'again'
+      )
       return None
     for name, size in index['bytes'].items():
       if (cache / name).stat().st_size != size:
         raise ValueError(f'{name} has a wrong size')
-    columns = {name.removesuffix('.npy'): np.load(cache / name, mmap_mode='r') for name in index['bytes']}
+    columns = {
+      name.removesuffix('.npy'): np.load(cache / name, mmap_mode='r') for name in index['bytes']
+    }
     if index['shards'] != shards:  # the same content under other times
       with contextlib.suppress(OSError):
         _write_json(cache / 'index.json', index | {'shards': shards})
@@ -348,7 +405,9 @@ def _bytes_of(shards: Mapping[str, Shard]) -> dict[str, str]:
 
 
 def _written(cache: pathlib.Path, found: dict[str, Any]) -> dict[str, Any] | None:
-  """Writes an index under a temporary name and renames it, so that a killed process leaves no half one; None where that cannot be."""
+  """Writes an index under a temporary name and renames it, so that a killed process leaves no half
+  one; None where that cannot be.
+  """
   temporary = None
   try:
     cache.parent.mkdir(parents=True, exist_ok=True)

@@ -18,25 +18,34 @@ def scale_images(images: jax.Array) -> jax.Array:
 
 
 def check_images(source: Source, image_shape: Sequence[int]) -> None:
-  """Raises a `UserError` for a source whose images are not of `image_shape` (H, W, C); it names the configs of the set that are."""
+  """Raises a `UserError` for a source whose images are not of `image_shape` (H, W, C); it names the
+  configs of the set that are.
+  """
   if source.image_shape == tuple(image_shape):
     return
   have, want = ('x'.join(map(str, shape)) for shape in (source.image_shape, image_shape))
   fitting = _configs_of(SourceName.parse(source.name).set_name, image_shape)
-  what = f'take {" or ".join(fitting)}' if fitting else f'no config of this set has images of {want}'
+  what = (
+    f'take {" or ".join(fitting)}' if fitting else f'no config of this set has images of {want}'
+  )
   raise UserError(
-    f'{source.name}: its images are {have}, config.image_shape says {want}; {what}, or change config.image_shape'
+    f'{source.name}: its images are {have}, config.image_shape says {want}; {what}, or change '
+    'config.image_shape'
   )
 
 
 def _configs_of(set_name: str, image_shape: Sequence[int]) -> list[str]:
   """The configs of a set that is built here, as SET/CONFIG, whose images are of a shape."""
-  from mtface.data.build import find_builder  # which imports TFDS, a second that only an error takes
+  from mtface.data.build import (
+    find_builder,
+  )  # which imports TFDS, a second that only an error takes
 
   name = set_name.partition('/')[0]
   try:
     configs_there = find_builder(name)[0].builder_configs
   except UserError:
     return []
-  shapes = {key: (config.size, config.size, config.channels) for key, config in configs_there.items()}
+  shapes = {
+    key: (config.size, config.size, config.channels) for key, config in configs_there.items()
+  }
   return [f'{name}/{key}' for key, shape in shapes.items() if shape == tuple(image_shape)]

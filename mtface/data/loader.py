@@ -1,9 +1,10 @@
 """The loader: (mixture, seed, step) -> one global batch, sharded over the devices.
 
-grain orders and prefetches *batches*: its source is a random-access sequence whose element k is this host's share of the global batch of
-step k, gathered from memory in a few vectorised copies. One record at a time through Python would be a hundred times slower
-(benchmarks/throughput.py). Nothing here is state: the batch of step k is a function of (config, seed, k), so a restart begins at its
-step, and the number of hosts does not matter.
+grain orders and prefetches *batches*: its source is a random-access sequence whose element k is
+this host's share of the global batch of step k, gathered from memory in a few vectorised copies.
+One record at a time through Python would be a hundred times slower (benchmarks/throughput.py).
+Nothing here is state: the batch of step k is a function of (config, seed, k), so a restart begins
+at its step, and the number of hosts does not matter.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ _NO_STEP_LIMIT = 2**31 - 1
 
 
 class BatchSource:
-  """Random access to one process's share of every global batch: element k is `{image, labels, mask, source, position}` of step k.
+  """Random access to one process's share of every global batch: element k is `{image, labels, mask,
+  source, position}` of step k.
 
-  `image` uint8 [b, H, W, C]; `labels` and `mask` {task: [b] or [b, C]}; `source` int32 [b]; `position` uint32 [b], the sample's place in
-  the global stream, which keys its augmentation. b = batch_size / process_count.
+  `image` uint8 [b, H, W, C]; `labels` and `mask` {task: [b] or [b, C]}; `source` int32 [b];
+  `position` uint32 [b], the sample's place in the global stream, which keys its augmentation. b =
+  batch_size / process_count.
   """
 
   def __init__(
@@ -39,7 +42,9 @@ class BatchSource:
     process_count: int = 1,
   ):
     if batch_size % process_count:
-      raise UserError(f'batch_size {batch_size} cannot be shared by {process_count} processes; take a multiple')
+      raise UserError(
+        f'batch_size {batch_size} cannot be shared by {process_count} processes; take a multiple'
+      )
     self._sources, self._mixture, self._batch_size = sources, mixture, batch_size
     share = batch_size // process_count
     self._part = (process_index * share, (process_index + 1) * share)
@@ -81,12 +86,18 @@ class BatchSource:
 
 
 def _join_labels(sources: Sequence[Source]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Labels and masks of all sources one after the other; what a source does not label is 0 and masked."""
+  """Labels and masks of all sources one after the other; what a source does not label is 0 and
+  masked.
+  """
   labels, mask = {}, {}
   for task in dict.fromkeys(t for s in sources for t in sorted(s.labels)):
     shape = get_task(task).label_shape
-    labels[task] = np.concatenate([s.labels.get(task, np.zeros((len(s), *shape), np.int32)) for s in sources])
-    mask[task] = np.concatenate([s.mask.get(task, np.zeros((len(s), *shape), bool)) for s in sources])
+    labels[task] = np.concatenate(
+      [s.labels.get(task, np.zeros((len(s), *shape), np.int32)) for s in sources]
+    )
+    mask[task] = np.concatenate(
+      [s.mask.get(task, np.zeros((len(s), *shape), bool)) for s in sources]
+    )
   return labels, mask
 
 
@@ -95,8 +106,8 @@ def load_batches(
 ) -> Iterator[Batch]:
   """This process's share of the batches of steps [start, stop), read ahead by grain's threads.
 
-  `threads` None: two where images are decoded as they are used, so that the cores that decode one batch never wait for the next one to
-  begin; one where they lie in memory.
+  `threads` None: two where images are decoded as they are used, so that the cores that decode one
+  batch never wait for the next one to begin; one where they lie in memory.
   """
   threads = threads or (2 if source.decodes else 1)
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffered)

@@ -1,4 +1,6 @@
-"""How much memory this process may still take: of the machine, and within the limits that a scheduler or a container has set."""
+"""How much memory this process may still take: of the machine, and within the limits that a
+scheduler or a container has set.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,26 @@ import pathlib
 from collections.abc import Iterator
 
 _GROUPS = pathlib.Path('/sys/fs/cgroup')
-_KINDS = {  # of control groups: (file of the limit, the line of memory.stat that says what cannot be given back)
+# of control groups: (file of the limit, the line of memory.stat that says what cannot be given
+# back)
+_KINDS = {
   'memory': ('memory.limit_in_bytes', 'total_rss'),  # version 1
   '': ('memory.max', 'anon'),  # version 2
 }
 
 
 def available() -> int:
-  """Bytes that can be taken without swapping or being killed for it; a guess of 4 GB where the system does not say."""
+  """Bytes that can be taken without swapping or being killed for it; a guess of 4 GB where the
+  system does not say.
+  """
   return max(0, min(_machine(), *_groups()))
 
 
 def _machine() -> int:
   try:
-    fields = dict(line.split(':') for line in pathlib.Path('/proc/meminfo').read_text().splitlines())
+    fields = dict(
+      line.split(':') for line in pathlib.Path('/proc/meminfo').read_text().splitlines()
+    )
     return int(fields['MemAvailable'].split()[0]) * 1024
   except (OSError, KeyError, ValueError):
     return 4 << 30

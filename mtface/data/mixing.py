@@ -1,18 +1,24 @@
 """Mixtures: how sources share an epoch.
 
-`equal` (Sang 2017, section 4.2) gives every task the same number of labelled samples an epoch. With one task a source that is simple: the
-smaller sources are repeated. Here a source may label several tasks, and each of its samples only some of them, so the samples are grouped
-by *pattern*: (source, the tasks that the sample is labelled for). How often each pattern is drawn is a small linear programme (`_solve`):
+`equal` (Sang 2017, section 4.2) gives every task the same number of labelled samples an epoch. With
+one task a source that is simple: the smaller sources are repeated. Here a source may label several
+tasks, and each of its samples only some of them, so the samples are grouped by *pattern*: (source,
+the tasks that the sample is labelled for). How often each pattern is drawn is a small linear
+programme (`_solve`):
 
     every task is labelled at least K times, K being the count of the task that has most labels;
-    every sample is drawn at least once; as few draws as possible, and then repeats as even as possible.
+    every sample is drawn at least once; as few draws as possible, and then repeats as even as
+    possible.
 
-Inside a pattern every sample is drawn floor or ceil (draws / samples) times an epoch, and which samples get the extra draw rotates from
-epoch to epoch. Some sets of labels cannot be made equal by repeating alone: where each sample with task a also has task b, but not the
-other way round, b always stays ahead. The surplus labels are then hidden (masked): exactly as many a task as are over K, rotating over the
-samples; the image still serves its other tasks. What cannot be had is equality, all labels used, and all samples drawn, at once.
+Inside a pattern every sample is drawn floor or ceil (draws / samples) times an epoch, and which
+samples get the extra draw rotates from epoch to epoch. Some sets of labels cannot be made equal by
+repeating alone: where each sample with task a also has task b, but not the other way round, b
+always stays ahead. The surplus labels are then hidden (masked): exactly as many a task as are over
+K, rotating over the samples; the image still serves its other tasks. What cannot be had is
+equality, all labels used, and all samples drawn, at once.
 
-Everything is a function of (sources, seed, position in the global stream): there is no state to save, and any host can compute any slice.
+Everything is a function of (sources, seed, position in the global stream): there is no state to
+save, and any host can compute any slice.
 """
 
 from __future__ import annotations
@@ -38,7 +44,8 @@ class Draws:
   Attributes:
     source: int32 [n], which source each sample comes from.
     row: int [n], which sample of that source.
-    hidden: task -> bool [n], labels that are masked to keep the counts equal. Only tasks with any are present.
+    hidden: task -> bool [n], labels that are masked to keep the counts equal. Only tasks with any
+      are present.
   """
 
   source: np.ndarray
@@ -67,11 +74,19 @@ class Mixture:
     draws: source index -> samples drawn from it an epoch.
   """
 
-  def __init__(self, epoch_size: int, counts: dict[str, int], draws: list[int], make_epoch: Callable[[int], Draws]):
+  def __init__(
+    self,
+    epoch_size: int,
+    counts: dict[str, int],
+    draws: list[int],
+    make_epoch: Callable[[int], Draws],
+  ):
     self.epoch_size = epoch_size
     self.counts = counts
     self.draws = draws
-    self._lock = threading.Lock()  # the loader's threads ask at once; an epoch's order is made only once
+    self._lock = (
+      threading.Lock()
+    )  # the loader's threads ask at once; an epoch's order is made only once
     self._epoch = functools.lru_cache(maxsize=2)(make_epoch)
 
   def epoch(self, number: int) -> Draws:
@@ -90,15 +105,18 @@ class Mixture:
     if len(pieces) == 1:
       return pieces[0]
     hidden = {t: np.concatenate([p.hidden[t] for p in pieces]) for t in pieces[0].hidden}
-    return Draws(np.concatenate([p.source for p in pieces]), np.concatenate([p.row for p in pieces]), hidden)
+    return Draws(
+      np.concatenate([p.source for p in pieces]), np.concatenate([p.row for p in pieces]), hidden
+    )
 
 
 def make_mixture(kind: str, sources: Sequence[Source], *, seed: int, batch_size: int) -> Mixture:
   """Builds a mixture.
 
   Args:
-    kind: `equal`: equal labelled samples a task; `proportional`: every sample once an epoch; `alternate`: batch k comes from source
-      k mod S alone (Pons 2018's classical multi-task training), each source at its own pace; an epoch is as long as the largest needs.
+    kind: `equal`: equal labelled samples a task; `proportional`: every sample once an epoch;
+      `alternate`: batch k comes from source k mod S alone (Pons 2018's classical multi-task
+      training), each source at its own pace; an epoch is as long as the largest needs.
     sources: what is mixed.
     seed: orders and rotations depend on it.
     batch_size: of the global batch; only `alternate` depends on it.
@@ -115,7 +133,9 @@ def make_mixture(kind: str, sources: Sequence[Source], *, seed: int, batch_size:
 
 
 def find_patterns(sources: Sequence[Source]) -> list[Pattern]:
-  """Groups the samples of each source by the tasks they are labelled for. Samples without any label are left out of training."""
+  """Groups the samples of each source by the tasks they are labelled for. Samples without any label
+  are left out of training.
+  """
   patterns = []
   for index, source in enumerate(sources):
     tasks = sorted(source.labels)
@@ -125,7 +145,9 @@ def find_patterns(sources: Sequence[Source]) -> list[Pattern]:
       if labelled:
         patterns.append(Pattern(index, labelled, np.flatnonzero((bits == bit_row).all(axis=1))))
   if not patterns:
-    raise UserError(f'sources {", ".join(s.name for s in sources)}: no sample has a label for any of the tasks')
+    raise UserError(
+      f'sources {", ".join(s.name for s in sources)}: no sample has a label for any of the tasks'
+    )
   return patterns
 
 
@@ -137,7 +159,8 @@ def _solve(patterns: Sequence[Pattern]) -> tuple[int, list[int]]:
   tasks = sorted(frozenset.union(*(p.tasks for p in patterns)))
   serves = np.array([[task in p.tasks for p in patterns] for task in tasks], float)
   target = int((serves @ sizes).max())
-  # Variables: draws of each pattern in units of its size (repeats), and their maximum, which is worth a little less than a draw.
+  # Variables: draws of each pattern in units of its size (repeats), and their maximum, which is
+  # worth a little less than a draw.
   cost = np.append(sizes / sizes.sum(), 1e-3)
   enough = np.hstack([-serves * sizes, np.zeros((len(tasks), 1))])
   even = np.hstack([np.eye(len(sizes)), -np.ones((len(sizes), 1))])
@@ -148,23 +171,33 @@ def _solve(patterns: Sequence[Pattern]) -> tuple[int, list[int]]:
     bounds=[(1, None)] * len(cost),
   )
   if not solved.success:
-    raise RuntimeError(f'equal mixing: {solved.message}')  # always feasible: repeating enough reaches K for every task
+    raise RuntimeError(
+      f'equal mixing: {solved.message}'
+    )  # always feasible: repeating enough reaches K for every task
   return target, [math.ceil(x - 1e-6) for x in solved.x[:-1] * sizes]
 
 
 def _mixed(
-  sources: Sequence[Source], patterns: Sequence[Pattern], draws: Sequence[int], target: int | None, seed: int
+  sources: Sequence[Source],
+  patterns: Sequence[Pattern],
+  draws: Sequence[int],
+  target: int | None,
+  seed: int,
 ) -> Mixture:
   """Shuffled epochs in which pattern p is drawn draws[p] times; labels over `target` are hidden."""
   labelled = _tasks_of(sources)
-  counts = {t: sum(d for p, d in zip(patterns, draws, strict=True) if t in p.tasks) for t in labelled}
+  counts = {
+    t: sum(d for p, d in zip(patterns, draws, strict=True) if t in p.tasks) for t in labelled
+  }
   surplus = {t: n - target for t, n in counts.items() if n > target} if target is not None else {}
   source = np.repeat([p.source for p in patterns], draws).astype(np.int32)
   served = {t: np.flatnonzero(np.repeat([t in p.tasks for p in patterns], draws)) for t in surplus}
   fixed = [_generator(seed, 0, i).permutation(p.rows) for i, p in enumerate(patterns)]
 
   def make_epoch(number: int) -> Draws:
-    rows = np.concatenate([_floor_or_ceil(order, d, number) for order, d in zip(fixed, draws, strict=True)])
+    rows = np.concatenate(
+      [_floor_or_ceil(order, d, number) for order, d in zip(fixed, draws, strict=True)]
+    )
     hidden = {}
     for i, (task, over) in enumerate(surplus.items()):
       hidden[task] = np.zeros(len(rows), bool)
@@ -178,7 +211,9 @@ def _mixed(
 
 
 def _floor_or_ceil(order: np.ndarray, draws: int, epoch: int) -> np.ndarray:
-  """`draws` of the samples in `order`: each of them floor(draws / n) times, and a window that rotates with the epoch once more."""
+  """`draws` of the samples in `order`: each of them floor(draws / n) times, and a window that
+  rotates with the epoch once more.
+  """
   repeats, rest = divmod(draws, len(order))
   return np.concatenate([np.tile(order, repeats), _rotating(order, rest, epoch)])
 
@@ -188,7 +223,9 @@ def _rotating(order: np.ndarray, count: int, epoch: int) -> np.ndarray:
 
 
 def _alternate(sources: Sequence[Source], seed: int, batch_size: int) -> Mixture:
-  """Batch k from source k mod S. Each source is walked through in its own order, which is reshuffled at each pass."""
+  """Batch k from source k mod S. Each source is walked through in its own order, which is
+  reshuffled at each pass.
+  """
   usable = [np.flatnonzero(np.any([s.labelled(t) for t in s.labels], axis=0)) for s in sources]
   for source, rows in zip(sources, usable, strict=True):
     if not len(rows):
@@ -197,8 +234,13 @@ def _alternate(sources: Sequence[Source], seed: int, batch_size: int) -> Mixture
   each = rounds * batch_size
 
   def make_epoch(number: int) -> Draws:
-    rows = [_walk(order, number * each, each, seed, i).reshape(rounds, batch_size) for i, order in enumerate(usable)]
-    source = np.broadcast_to(np.arange(len(sources), dtype=np.int32)[None, :, None], (rounds, len(sources), batch_size))
+    rows = [
+      _walk(order, number * each, each, seed, i).reshape(rounds, batch_size)
+      for i, order in enumerate(usable)
+    ]
+    source = np.broadcast_to(
+      np.arange(len(sources), dtype=np.int32)[None, :, None], (rounds, len(sources), batch_size)
+    )
     return Draws(source.reshape(-1), np.stack(rows, axis=1).reshape(-1), {})
 
   counts = dict.fromkeys(_tasks_of(sources), 0)
@@ -211,7 +253,9 @@ def _alternate(sources: Sequence[Source], seed: int, batch_size: int) -> Mixture
 def _walk(rows: np.ndarray, start: int, count: int, seed: int, stream: int) -> np.ndarray:
   """Positions [start, start + count) of the stream that shuffles `rows` anew at each pass."""
   first, last = start // len(rows), (start + count - 1) // len(rows)
-  passes = [_generator(seed, 3, stream, number).permutation(rows) for number in range(first, last + 1)]
+  passes = [
+    _generator(seed, 3, stream, number).permutation(rows) for number in range(first, last + 1)
+  ]
   return np.concatenate(passes)[start - first * len(rows) :][:count]
 
 

@@ -1,13 +1,18 @@
-"""The names of sources: a prepared set, one of its splits, and which part of it. One line of text, which configs, `--on` and reports use:
+"""The names of sources: a prepared set, one of its splits, and which part of it. One line of text,
+which configs, `--on` and reports use:
 
 genki4k/gray48:train                               a prepared set and one of its splits
 genki4k/gray48:train[fold!=0/4]                    three of four stratified folds (training)
 genki4k/gray48:train[fold=0/4]                     the fourth (test)
-lfw/rgb64_158:train[fold!=0/5,by=image]            folds of images, not of people: to learn who is who, everybody must be on both sides
+lfw/rgb64_158:train[fold!=0/5,by=image]            folds of images, not of people: to learn who is
+                                                   who, everybody must be on both sides
 wiki/gray48:train[take=30000,seed=0]               30,000 faces drawn by a seed (training)
-wiki/gray48:train[take=4200,after=30000,seed=0]    4,200 of those that the draw of 30,000 left (test)
-imdb/rgb224:train[upto=264251,seed=0]              as `take`, or as many as there are where they are fewer
-utkface/rgb224:train[age_years=21-60]              those of which a label or an attribute is known and in a range
+wiki/gray48:train[take=4200,after=30000,seed=0]    4,200 of those that the draw of 30,000 left
+                                                   (test)
+imdb/rgb224:train[upto=264251,seed=0]              as `take`, or as many as there are where they are
+                                                   fewer
+utkface/rgb224:train[age_years=21-60]              those of which a label or an attribute is known
+                                                   and in a range
 utkface/rgb224:train[gender=1,age_years=21-60,fold=0/4]    ranges come before a fold or a draw
 """
 
@@ -21,13 +26,19 @@ from mtface.errors import UserError
 
 _NAME = re.compile(r'^(?P<set>[\w\-]+(/[\w\-.]+)?):(?P<split>\w+)(\[(?P<part>[^\[\]]*)\])?$')
 _FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)(?P<by>,by=image)?$')
-_RANGE = re.compile(r'^(?!(?:fold|take|upto|after|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$')
-_DRAW = re.compile(r'^(?P<how>take|upto)=(?P<take>\d+)(,after=(?P<after>\d+))?(,seed=(?P<seed>\d+))?$')
+_RANGE = re.compile(
+  r'^(?!(?:fold|take|upto|after|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$'
+)
+_DRAW = re.compile(
+  r'^(?P<how>take|upto)=(?P<take>\d+)(,after=(?P<after>\d+))?(,seed=(?P<seed>\d+))?$'
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-  """One of `of` stratified folds, or with `others` all but that one; `by_image` deals out images whoever they show."""
+  """One of `of` stratified folds, or with `others` all but that one; `by_image` deals out images
+  whoever they show.
+  """
 
   index: int
   of: int
@@ -35,12 +46,14 @@ class Fold:
   by_image: bool = False
 
   def __str__(self) -> str:
-    return f'fold{"!=" if self.others else "="}{self.index}/{self.of}{",by=image" if self.by_image else ""}'
+    by = ',by=image' if self.by_image else ''
+    return f'fold{"!=" if self.others else "="}{self.index}/{self.of}{by}'
 
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """`take` faces of a random order that follows from `seed`: the first ones, or those after the first `after`.
+  """`take` faces of a random order that follows from `seed`: the first ones, or those after the
+  first `after`.
 
   `at_most`: all that there are, where they are fewer.
   """
@@ -51,14 +64,15 @@ class Draw:
   at_most: bool = False
 
   def __str__(self) -> str:
-    return (
-      f'{"upto" if self.at_most else "take"}={self.take}{f",after={self.after}" if self.after else ""},seed={self.seed}'
-    )
+    how, after = 'upto' if self.at_most else 'take', f',after={self.after}' if self.after else ''
+    return f'{how}={self.take}{after},seed={self.seed}'
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """The faces of which a label or an attribute, called `of`, is a number from `least` to `most`, both inclusive."""
+  """The faces of which a label or an attribute, called `of`, is a number from `least` to `most`,
+  both inclusive.
+  """
 
   of: str
   least: int
@@ -92,7 +106,9 @@ class SourceName:
     return f'{self.set_name}:{self.split}' + (f'[{",".join(parts)}]' if parts else '')
 
   def rotated(self, fold: int, folds: int) -> SourceName:
-    """The same source in another round of a cross-validation: another fold, or a draw with another seed."""
+    """The same source in another round of a cross-validation: another fold, or a draw with another
+    seed.
+    """
     if isinstance(self.part, Fold):
       return dataclasses.replace(self, part=dataclasses.replace(self.part, index=fold, of=folds))
     if isinstance(self.part, Draw):
@@ -115,18 +131,25 @@ def _parse_part(part: str, text: str) -> Fold | Draw:
   if fold := _FOLD.match(part):
     index, of = int(fold['index']), int(fold['of'])
     if not (of >= 2 and index < of):
-      raise UserError(f'source {text!r}: fold {index}/{of} does not exist; folds are numbered 0 to N-1, N at least 2')
+      raise UserError(
+        f'source {text!r}: fold {index}/{of} does not exist; folds are numbered 0 to N-1, N at '
+        'least 2'
+      )
     return Fold(index, of, fold['op'] == '!=', bool(fold['by']))
   draw = _DRAW.match(part)
   if not draw:
     raise _not_a_name(text)
   if not int(draw['take']):
     raise UserError(f'source {text!r}: takes no face at all; {draw["how"]} must be at least 1')
-  return Draw(int(draw['take']), int(draw['after'] or 0), int(draw['seed'] or 0), draw['how'] == 'upto')
+  return Draw(
+    int(draw['take']), int(draw['after'] or 0), int(draw['seed'] or 0), draw['how'] == 'upto'
+  )
 
 
 def _not_a_name(text: str) -> UserError:
   return UserError(
-    f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N] or [take=N,after=M,seed=S] (or upto=N), '
-    'as in genki4k/gray48:train[fold!=0/4]; before these, ranges of labels or attributes: [age_years=21-60,fold=0/4]'
+    f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N] or '
+    '[take=N,after=M,seed=S] (or upto=N), '
+    'as in genki4k/gray48:train[fold!=0/4]; before these, ranges of labels or attributes: '
+    '[age_years=21-60,fold=0/4]'
   )

@@ -1,6 +1,8 @@
-"""Sources: parts of prepared sets, with their labels in memory and their images where `mtface/data/store.py` has them.
+"""Sources: parts of prepared sets, with their labels in memory and their images where
+`mtface/data/store.py` has them.
 
-A source is named by one line of text, as in `genki4k/gray48:train[fold!=0/4]`: see mtface/data/names.py.
+A source is named by one line of text, as in `genki4k/gray48:train[fold!=0/4]`: see
+mtface/data/names.py.
 """
 
 from __future__ import annotations
@@ -30,14 +32,18 @@ class Source:
 
   Attributes:
     name: the source's name, see the module's docstring.
-    images: uint8 [M, H, W, C], every face of the split: an array, or `store.Images`, of which rows can be asked for in the same way.
+    images: uint8 [M, H, W, C], every face of the split: an array, or `store.Images`, of which rows
+      can be asked for in the same way.
     rows: int [N], which of them belong to this source (a fold is a selection, not a copy).
     image_ids: text [N].
     labels: task name -> int32 [N], or [N, C] for a multi-label task.
-    mask: the same shapes, bool; False where the label is unknown (the label's value then means nothing).
-    attributes: what else the set says, by name: [N, ...] of the builder's type, text as str; empty if it says nothing else.
+    mask: the same shapes, bool; False where the label is unknown (the label's value then means
+      nothing).
+    attributes: what else the set says, by name: [N, ...] of the builder's type, text as str; empty
+      if it says nothing else.
     subjects: text [N], who it is; '' where that is not known.
-    fingerprint: of the split that it is a part of, see `mtface/data/index.py`; '' of one that was made in memory.
+    fingerprint: of the split that it is a part of, see `mtface/data/index.py`; '' of one that was
+      made in memory.
   """
 
   name: str
@@ -64,7 +70,9 @@ class Source:
     return h, w, c
 
   def labelled(self, task: str) -> np.ndarray:
-    """bool [N]: whether anything is known of `task`; for a multi-label task, of any of its classes."""
+    """bool [N]: whether anything is known of `task`; for a multi-label task, of
+    any of its classes.
+    """
     mask = self.mask[task]
     return np.any(mask.reshape(len(mask), -1), axis=1)
 
@@ -82,7 +90,9 @@ class Source:
   def take(self, indices: np.ndarray) -> Source:
     """The source of these samples alone; the images are not copied."""
     fields = ('labels', 'mask', 'attributes')
-    taken: dict[str, Any] = {field: {key: x[indices] for key, x in getattr(self, field).items()} for field in fields}
+    taken: dict[str, Any] = {
+      field: {key: x[indices] for key, x in getattr(self, field).items()} for field in fields
+    }
     taken |= {field: getattr(self, field)[indices] for field in ('rows', 'image_ids', 'subjects')}
     return dataclasses.replace(self, **taken)
 
@@ -126,7 +136,8 @@ def load_source(
 
 
 def fingerprint(name: str, data_dir: str | os.PathLike) -> str:
-  """16 hex digits of what the split holds that a source is a part of; others where the set was built again with another content.
+  """16 hex digits of what the split holds that a source is a part of; others where the set was
+  built again with another content.
 
   Raises:
     UserError: as `load_source`.
@@ -136,10 +147,14 @@ def fingerprint(name: str, data_dir: str | os.PathLike) -> str:
 
 
 class _Attributes(Mapping[str, np.ndarray]):
-  """The attributes of some rows, each taken when it is asked for first: few are, of sets that have many."""
+  """The attributes of some rows, each taken when it is asked for first: few are, of sets that have
+  many.
+  """
 
   def __init__(self, columns: Mapping[str, np.ndarray], rows: np.ndarray):
-    self._columns = {key.removeprefix(ATTRIBUTE): columns[key] for key in columns if key.startswith(ATTRIBUTE)}
+    self._columns = {
+      key.removeprefix(ATTRIBUTE): columns[key] for key in columns if key.startswith(ATTRIBUTE)
+    }
     self._rows = rows
     self._taken: dict[str, np.ndarray] = {}
 
@@ -163,7 +178,8 @@ def _as_text(values: np.ndarray) -> np.ndarray:
 def _rows_of(name: SourceName, index: Index) -> np.ndarray:
   """int [N]: the faces of a part of the split.
 
-  A draw takes from those that the ranges leave; folds are those of the whole split, so that no range moves a face to another.
+  A draw takes from those that the ranges leave; folds are those of the whole split, so that no
+  range moves a face to another.
   """
   part, columns, everyone = name.part, index.columns, np.full(len(index), True)
   inside = np.all([everyone, *(_is_in(limits, columns) for limits in name.ranges)], axis=0)
@@ -173,7 +189,12 @@ def _rows_of(name: SourceName, index: Index) -> np.ndarray:
     # Only faces with all labels of the set, so that every task's runs draw the same ones.
     labelled = [columns[f'mask.{t}'].reshape(len(everyone), -1).any(axis=1) for t in index.tasks]
     usable = np.all([inside, *labelled], axis=0)
-    how: dict[str, Any] = {'after': part.after, 'seed': part.seed, 'usable': usable, 'at_most': part.at_most}
+    how: dict[str, Any] = {
+      'after': part.after,
+      'seed': part.seed,
+      'usable': usable,
+      'at_most': part.at_most,
+    }
     return draw(columns['image_ids'], columns['groups'], part.take, **how)
   if not inside.any():
     raise UserError('no face is in this range')
@@ -187,14 +208,22 @@ def _is_in(limits: Range, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     if values is not None and values.ndim == 1 and values.dtype.kind in 'biuf':
       known = columns.get(f'mask.{name}', True)
       return known & (values >= limits.least) & (values <= limits.most)
-  numbers = {k.partition('.')[2] for k, v in columns.items() if v.ndim == 1 and v.dtype.kind in 'biuf' and '.' in k}
-  raise UserError(f'has no label or attribute {name!r} that is one number; it has {", ".join(sorted(numbers))}')
+  numbers = {
+    k.partition('.')[2]
+    for k, v in columns.items()
+    if v.ndim == 1 and v.dtype.kind in 'biuf' and '.' in k
+  }
+  raise UserError(
+    f'has no label or attribute {name!r} that is one number; it has {", ".join(sorted(numbers))}'
+  )
 
 
 def _folds_of(index: Index, part: Fold) -> np.ndarray:
-  """int [M]: the fold of every face. All labels of the set make the strata, so that every task sees the same folds.
+  """int [M]: the fold of every face. All labels of the set make the strata, so that every task sees
+  the same folds.
 
-  Folds by image are strata of who it is as well: everybody is in each of them, as far as their images go.
+  Folds by image are strata of who it is as well: everybody is in each of them, as far as their
+  images go.
   """
   strata_columns, columns = [], index.columns
   for task in index.tasks:

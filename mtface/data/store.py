@@ -1,9 +1,12 @@
-"""Where the images of a source are while they are used: decoded in one file that is memory-mapped, or as they were encoded.
+"""Where the images of a source are while they are used: decoded in one file that is memory-mapped,
+or as they were encoded.
 
-    memory    every image is decoded once, into a file of uint8 beside the shards that all processes of a host share. For sets whose decoded
-              pixels fit the memory: gathering a batch is a copy.
-    stream    images stay as they were encoded, and are read and decoded when a batch wants them, by as many threads as there are cores.
-              Memory does not grow with the set, and training begins at once.
+    memory    every image is decoded once, into a file of uint8 beside the shards that all processes
+              of a host share. For sets whose decoded pixels fit the memory: gathering a batch is a
+              copy.
+    stream    images stay as they were encoded, and are read and decoded when a batch wants them, by
+              as many threads as there are cores. Memory does not grow with the set, and training
+              begins at once.
 
 Both give the same pixels for the same rows, so batches do not depend on it.
 """
@@ -28,16 +31,22 @@ from mtface.errors import UserError
 from mtface.progress import progress, warn
 
 STORES = ('auto', 'memory', 'stream')
-_SHARE = 0.25  # of the memory that is left: more than that is not to be filled with one set's pixels
+_SHARE = (
+  0.25  # of the memory that is left: more than that is not to be filled with one set's pixels
+)
 _TOGETHER = 8  # images that a thread decodes at a time
 _BLOCK = 512  # images that are decoded at a time into the file
 
 
 class Images:
-  """The images of a split, uint8 [M, H, W, C]; `images[rows]` are some of them. Nothing is decoded before that."""
+  """The images of a split, uint8 [M, H, W, C]; `images[rows]` are some of them. Nothing is decoded
+  before that.
+  """
 
   def __init__(self, index: Index, store: str = 'auto'):
-    """Chooses where the images are to be; `store` is one of `STORES`, `auto` asks for their size and the memory that is left."""
+    """Chooses where the images are to be; `store` is one of `STORES`, `auto` asks for their size
+    and the memory that is left.
+    """
     if store not in STORES:
       raise UserError(f'config.store {store!r} is unknown; there are {", ".join(STORES)}')
     self._index = index
@@ -76,14 +85,19 @@ class Images:
   def __str__(self) -> str:
     name, gigabytes = self._index.name, self.decoded_bytes / 1e9
     text = (
-      f'{name}: {len(self):,} images, {gigabytes:,.2f} GB decoded, {self._index.encoded_bytes / 1e9:,.2f} GB as stored'
+      f'{name}: {len(self):,} images, {gigabytes:,.2f} GB decoded, '
+      f'{self._index.encoded_bytes / 1e9:,.2f} GB as stored'
     )
     left = f'{self._left / 1e9:,.1f} GB of memory are left'
-    return f'{text}: {"decoded once" if self.store == "memory" else "decoded as they are used"} ({left})'
+    return (
+      f'{text}: {"decoded once" if self.store == "memory" else "decoded as they are used"} ({left})'
+    )
 
 
 class EncodedImages:
-  """Images that are read from the shards and decoded when they are asked for. Threads may ask at once."""
+  """Images that are read from the shards and decoded when they are asked for. Threads may ask at
+  once.
+  """
 
   def __init__(self, index: Index):
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -103,7 +117,9 @@ class EncodedImages:
     """Decodes the images of `rows` into `images[places]`, some of them at a time in each thread."""
     positions = self._positions[rows]
     starts = range(0, len(positions), _TOGETHER)
-    parts = [(positions[start : start + _TOGETHER], places[start : start + _TOGETHER]) for start in starts]
+    parts = [
+      (positions[start : start + _TOGETHER], places[start : start + _TOGETHER]) for start in starts
+    ]
     for done in [_pool().submit(self._fill, images, *part) for part in parts]:
       done.result()
 
@@ -146,11 +162,13 @@ def _cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-# --- Decoded once -------------------------------------------------------------------------------------------------------------------
+# --- Decoded once ---------------------------------------------------------------------------------
 
 
 def _decoded(index: Index, encoded: EncodedImages) -> np.ndarray:
-  """All images of a split, memory-mapped from a file beside the index, which is made if it is not there."""
+  """All images of a split, memory-mapped from a file beside the index, which is made if it is not
+  there.
+  """
   if index.cache is None:
     return _filled(index, encoded, np.empty((len(index), *index.image_shape), np.uint8))
   path = index.cache / 'images.npy'
@@ -160,7 +178,9 @@ def _decoded(index: Index, encoded: EncodedImages) -> np.ndarray:
         _write_decoded(path, index, encoded)
     return np.load(path, mmap_mode='r')
   except OSError as error:
-    warn(f'{path}: cannot be written ({error.strerror or error}); images are decoded as they are used')
+    warn(
+      f'{path}: cannot be written ({error.strerror or error}); images are decoded as they are used'
+    )
     return encoded  # type: ignore[return-value]  # it is indexed in the same way
 
 
@@ -175,14 +195,18 @@ def _is_whole(path: pathlib.Path, index: Index) -> bool:
 
 
 def _write_decoded(path: pathlib.Path, index: Index, encoded: EncodedImages) -> None:
-  """Under a temporary name first, so that a killed process leaves no half file; block by block, so that it is never whole in memory."""
+  """Under a temporary name first, so that a killed process leaves no half file; block by block, so
+  that it is never whole in memory.
+  """
   for left in path.parent.glob('.images.*.part'):
     left.unlink(missing_ok=True)
   temporary = path.with_name(f'.images.{uuid.uuid4().hex}.part')
   shape = (len(index), *index.image_shape)
   try:
     with temporary.open('wb') as file:
-      np.lib.format.write_array_header_1_0(file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
+      np.lib.format.write_array_header_1_0(
+        file, {'descr': '|u1', 'fortran_order': False, 'shape': shape}
+      )
       for block in _blocks(index):
         file.write(encoded[block].data)
     temporary.rename(path)
@@ -204,7 +228,9 @@ def _blocks(index: Index) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def _only_one(path: pathlib.Path) -> Iterator[None]:
-  """Lets one process of several do the work, and the others find it done, where the file system has locks."""
+  """Lets one process of several do the work, and the others find it done, where the file system has
+  locks.
+  """
   try:
     import fcntl
 
@@ -219,9 +245,13 @@ def _only_one(path: pathlib.Path) -> Iterator[None]:
 
 
 def open_all(sources: Sequence[Any]) -> list[str]:
-  """Decodes what is to be decoded before it is used; returns a line a source on where its images are."""
+  """Decodes what is to be decoded before it is used; returns a line a source on where its images
+  are.
+  """
   lines = []
-  for images in dict.fromkeys(source.images for source in sources if isinstance(source.images, Images)):
+  for images in dict.fromkeys(
+    source.images for source in sources if isinstance(source.images, Images)
+  ):
     lines.append(str(images))
     images.open()
   return lines

@@ -1,9 +1,12 @@
-"""`mtface crossval`: a config trained and measured once for each fold, and the mean and spread over the folds.
+"""`mtface crossval`: a config trained and measured once for each fold, and the mean and spread over
+the folds.
 
-In round k every source with a part rotates: `[fold=0/4]` becomes fold k, a draw `[take=...]` is drawn with seed k. A source without one,
-such as FER-2013's published split, stays as it is and is measured once a round. Round k of N lies in `WORKDIR/foldKofN`, an ordinary run
-with one file more, `fold.json`, that is written when it is trained and measured. Rounds run one after the other, or each in a job of its
-own (`--fold=K`); the last one, or `--gather`, puts them together in `crossval.json`.
+In round k every source with a part rotates: `[fold=0/4]` becomes fold k, a draw `[take=...]` is
+drawn with seed k. A source without one, such as FER-2013's published split, stays as it is and is
+measured once a round. Round k of N lies in `WORKDIR/foldKofN`, an ordinary run with one file more,
+`fold.json`, that is written when it is trained and measured. Rounds run one after the other, or
+each in a job of its own (`--fold=K`); the last one, or `--gather`, puts them together in
+`crossval.json`.
 """
 
 from __future__ import annotations
@@ -93,7 +96,8 @@ def round_config(config: ConfigDict, fold: int, folds: int) -> ConfigDict:
     rotates |= name.part is not None
   if not rotates:
     raise UserError(
-      'crossval: no source of the config has folds; name the training part as SET/CONFIG:SPLIT[fold!=0/4] and the test part as '
+      'crossval: no source of the config has folds; name the training part as '
+      'SET/CONFIG:SPLIT[fold!=0/4] and the test part as '
       'SET/CONFIG:SPLIT[fold=0/4]'
     )
   config.name = f'{config.name} fold {fold}/{folds}'
@@ -122,10 +126,10 @@ def missing_folds(workdir: pathlib.Path, folds: int) -> list[int]:
 def gather(workdir: str | os.PathLike, folds: int) -> list[Row]:
   """Puts the rounds together, in `workdir`/crossval.json.
 
-  Returns:
-    One row for each selection, set and task that all rounds measured: `checkpoint`, `set`, `task`, `stage` (if the run has some), and lists
-    over the rounds: `source`, `n`, `correct`, `accuracy`, `balanced_accuracy`, `macro_f1`, `mae` (None where there is none); `mean` and
-    `std` (of the sample, n - 1) are those of `accuracy`.
+  Returns: One row for each selection, set and task that all rounds measured: `checkpoint`, `set`,
+    `task`, `stage` (if the run has some), and lists over the rounds: `source`, `n`, `correct`,
+    `accuracy`, `balanced_accuracy`, `macro_f1`, `mae` (None where there is none); `mean` and `std`
+    (of the sample, n - 1) are those of `accuracy`.
 
   Raises:
     UserError: a round is missing or damaged.
@@ -133,7 +137,8 @@ def gather(workdir: str | os.PathLike, folds: int) -> list[Row]:
   workdir = local_path(workdir)
   if missing := missing_folds(workdir, folds):
     raise UserError(
-      f'{workdir}: fold {", ".join(map(str, missing))} of {folds} is not done; run `mtface crossval` with --fold={missing[0]}'
+      f'{workdir}: fold {", ".join(map(str, missing))} of {folds} is not done; run `mtface '
+      f'crossval` with --fold={missing[0]}'
     )
   by_key: dict[tuple[str, str, str], list[Row]] = {}
   for k in range(folds):
@@ -153,7 +158,9 @@ def _gathered(checkpoint: str, set_name: str, task: str, of_folds: Sequence[Row]
   return {'checkpoint': checkpoint, 'set': set_name, 'task': task} | stage | spread | lists
 
 
-def _is_measured(folder: pathlib.Path, selections: Sequence[str], data_dir: str | os.PathLike) -> bool:
+def _is_measured(
+  folder: pathlib.Path, selections: Sequence[str], data_dir: str | os.PathLike
+) -> bool:
   """Whether a round is done: all selections, and on sets that are still the same."""
   path = folder / FOLD_FILE
   rows = _read(path)['results'] if path.exists() else []
@@ -178,17 +185,32 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
       row['checkpoint'], row['set'], row['task']
     return content
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path}: is damaged ({error}); delete it and run `mtface crossval` again') from error
+    raise UserError(
+      f'{path}: is damaged ({error}); delete it and run `mtface crossval` again'
+    ) from error
 
 
 def crossval_table(rows: Sequence[Row]) -> str:
   """Mean and standard deviation over the rounds, and the accuracy of each."""
   folds = len(rows[0]['accuracy']) if rows else 0
-  columns = ['checkpoint', 'set', 'task', 'n a fold', 'accuracy', *(f'fold {k}' for k in range(folds))]
+  columns = [
+    'checkpoint',
+    'set',
+    'task',
+    'n a fold',
+    'accuracy',
+    *(f'fold {k}' for k in range(folds)),
+  ]
   return markdown_table(columns, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> list[str]:
   n = f'{min(row["n"]):,}' + (f'-{max(row["n"]):,}' if len(set(row['n'])) > 1 else '')
-  cells = [row['checkpoint'], row['set'], row['task'], n, f'{100 * row["mean"]:.2f} ± {100 * row["std"]:.2f}']
+  cells = [
+    row['checkpoint'],
+    row['set'],
+    row['task'],
+    n,
+    f'{100 * row["mean"]:.2f} ± {100 * row["std"]:.2f}',
+  ]
   return cells + [f'{100 * accuracy:.2f}' for accuracy in row['accuracy']]

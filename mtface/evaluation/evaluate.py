@@ -1,4 +1,6 @@
-"""`mtface evaluate`: selections of checkpoints (`mtface/training/selection.py`) on sets, and what came out."""
+"""`mtface evaluate`: selections of checkpoints (`mtface/training/selection.py`) on sets, and what
+came out.
+"""
 
 from __future__ import annotations
 
@@ -40,27 +42,38 @@ def evaluate(
   Args:
     workdir: of a run that `mtface train` made.
     data_dir: of the prepared sets.
-    checkpoints: selections, see `mtface.training.selection`; none: the run's `config.evaluation.checkpoints`.
+    checkpoints: selections, see `mtface.training.selection`; none: the run's
+      `config.evaluation.checkpoints`.
     on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
-    re_estimate: whether `average:K` re-estimates batch-norm statistics; if not, they are averaged like the weights.
-    predictions: also write what the networks say of each image, see `mtface.evaluation.predictions`.
+    re_estimate: whether `average:K` re-estimates batch-norm statistics; if not, they are averaged
+      like the weights.
+    predictions: also write what the networks say of each image, see
+      `mtface.evaluation.predictions`.
     skip_measured: take rows of results.json of the very same checkpoints and faces as they are.
     stage: of the run; '' is the last one.
 
-  Returns:
-    One row for each selection, set and task: `checkpoint`, `steps`, `checksums` (of those steps' checkpoints), `set`, `source`, `data` (its
-    fingerprint), `task`, `low`, `high` (95% Wilson interval of the accuracy), `seconds`, and all of
-    `metrics.summarize`; `stage`, where the run has stages.
+  Returns: One row for each selection, set and task: `checkpoint`, `steps`, `checksums` (of those
+    steps' checkpoints), `set`, `source`, `data` (its fingerprint), `task`, `low`, `high` (95%
+    Wilson interval of the accuracy), `seconds`, and all of `metrics.summarize`; `stage`, where the
+    run has stages.
   """
-  before = read_results(local_path(workdir))  # what is damaged is to show before the work, not after it
+  before = read_results(
+    local_path(workdir)
+  )  # what is damaged is to show before the work, not after it
   evaluator = Evaluator(workdir, data_dir, stage)
   config = evaluator.config
-  selections = {text: Selection.parse(text) for text in checkpoints or config.evaluation.checkpoints}
+  selections = {
+    text: Selection.parse(text) for text in checkpoints or config.evaluation.checkpoints
+  }
   names = list(on) or list(config.evaluation.sets)
   if not names:
-    raise UserError('--on: the run names no evaluation sets; give some, e.g. --on=genki4k/gray48:train')
+    raise UserError(
+      '--on: the run names no evaluation sets; give some, e.g. --on=genki4k/gray48:train'
+    )
   sources = {name: evaluator.source(name) for name in names}
-  heads = {text: evaluator.head(text, selection, re_estimate) for text, selection in selections.items()}
+  heads = {
+    text: evaluator.head(text, selection, re_estimate) for text, selection in selections.items()
+  }
   rows = []
   for text, selection in selections.items():
     head = heads[text]
@@ -76,11 +89,15 @@ def evaluate(
   return rows
 
 
-def _measured(before: Sequence[Row], head: Row, sources: Mapping[str, Source]) -> dict[str, list[Row]]:
+def _measured(
+  before: Sequence[Row], head: Row, sources: Mapping[str, Source]
+) -> dict[str, list[Row]]:
   """{set: rows} of what was measured before, of the same checkpoints and on the same faces."""
   found: dict[str, list[Row]] = {}
   for row in before:
-    same = all(row.get(key) == value for key, value in head.items()) and None not in head['checksums']
+    same = (
+      all(row.get(key) == value for key, value in head.items()) and None not in head['checksums']
+    )
     source = sources.get(row['set'])
     if same and source and (row['source'], row.get('data')) == (source.name, source.fingerprint):
       found.setdefault(row['set'], []).append(row)
@@ -95,7 +112,9 @@ def _measure_set(evaluator: Evaluator, networks: Networks, head: Row, write: boo
   meter = Meter(evaluator.tasks, source, threshold=0.5, tops=tops)
 
   def measured() -> Iterator[tuple[Scores, np.ndarray]]:
-    for scores, rows in evaluator.stream(networks, source, show=f'{head["checkpoint"]} on {head["set"]}'):
+    for scores, rows in evaluator.stream(
+      networks, source, show=f'{head["checkpoint"]} on {head["set"]}'
+    ):
       meter.add(scores, rows)
       yield scores, rows
 

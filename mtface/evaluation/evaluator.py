@@ -40,7 +40,9 @@ _RE_ESTIMATION_SAMPLES = 20_000
 
 
 class Evaluator:
-  """A trained run, ready to be measured: sources and networks are loaded once for any number of selections and sets."""
+  """A trained run, ready to be measured: sources and networks are loaded once for any number of
+  selections and sets.
+  """
 
   def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike, stage: str = ''):
     """Opens a stage of the run in `workdir`; '' is the last one."""
@@ -52,7 +54,10 @@ class Evaluator:
     self.heads = tasks_of(self.config)
     self.tasks = with_views(self.heads)  # what its scores say something of
     self.network, *self._shapes = abstract_network(
-      self.config.model, list(self.heads.values()), self.config.image_shape, still_parts(self.config)
+      self.config.model,
+      list(self.heads.values()),
+      self.config.image_shape,
+      still_parts(self.config),
     )
     self.checkpoints = Checkpoints(self.workdir, self.stage)
     self.scorer = Scorer(self.network, self.mesh, self.config.evaluation.batch_size)
@@ -70,16 +75,21 @@ class Evaluator:
     if name not in self._sets:
       entry = self.config.evaluation.sets.get(name)
       tasks = tuple(entry.tasks) or None if entry else None
-      self._sets[name] = load_source(entry.name if entry else name, self.data_dir, tasks, self.config.store)
+      self._sets[name] = load_source(
+        entry.name if entry else name, self.data_dir, tasks, self.config.store
+      )
       if not set(self._sets[name].labels) & set(self.tasks):
         raise UserError(
-          f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts {", ".join(self.tasks)}; '
+          f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts '
+          f'{", ".join(self.tasks)}; '
           'name a set with one of these'
         )
     return self._sets[name]
 
   def networks(self, selection: Selection, *, re_estimate: bool = True) -> Networks:
-    """The parameters and statistics of the networks that a selection means: one, or K for an ensemble."""
+    """The parameters and statistics of the networks that a selection means: one, or K for an
+    ensemble.
+    """
     found = [self._restore(step) for step in selection.steps(self.checkpoints)]
     if selection.kind != 'average':
       return found
@@ -88,8 +98,12 @@ class Evaluator:
       stats = self._re_estimated(params, stats)
     return [(params, stats)]
 
-  def stream(self, networks: Networks, source: Source, show: str = '') -> Iterator[tuple[Scores, np.ndarray]]:
-    """({task: [b, C]}, rows int [b]), batch by batch: what the networks say on average, see `scoring.comparable`."""
+  def stream(
+    self, networks: Networks, source: Source, show: str = ''
+  ) -> Iterator[tuple[Scores, np.ndarray]]:
+    """({task: [b, C]}, rows int [b]), batch by batch: what the networks say on average, see
+    `scoring.comparable`.
+    """
     for of_each, rows in self.scorer.stream(networks, source, show=show):
       total: Scores = {}
       for scores in of_each:
@@ -102,24 +116,33 @@ class Evaluator:
     return concatenated(scores for scores, _ in self.stream(networks, source))
 
   def head(self, text: str, selection: Selection, re_estimate: bool = True) -> Row:
-    """What a row of results says of a selection: its name, steps, and checksums of these steps' checkpoints."""
+    """What a row of results says of a selection: its name, steps, and checksums of these steps'
+    checkpoints.
+    """
     label = text if re_estimate or selection.kind != 'average' else f'{text} (statistics averaged)'
     steps = selection.steps(self.checkpoints)
-    head = {'checkpoint': label, 'steps': steps, 'checksums': [self.checkpoints.checksum(step) for step in steps]}
+    head = {
+      'checkpoint': label,
+      'steps': steps,
+      'checksums': [self.checkpoints.checksum(step) for step in steps],
+    }
     return head if self.stage == MAIN else head | {'stage': self.stage}
 
   def _restore(self, step: int) -> tuple[Params, Stats]:
     shardings = state_shardings(self._shapes, self.mesh, self.config.mesh.shard_from)
     like = jax.tree.map(
-      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), self._shapes, shardings
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      self._shapes,
+      shardings,
     )
     return self.checkpoints.restore_weights(step, *like)
 
   def _re_estimated(self, params: Params, stats: Stats) -> Stats:
-    """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training samples, augmented as in training.
+    """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training
+    samples, augmented as in training.
 
-    A batch norm's update is new = m * old + (1 - m) * batch. Started from zeros, and again for each batch, new / (1 - m) is the
-    batch's own statistic. One that is frozen keeps its old one.
+    A batch norm's update is new = m * old + (1 - m) * batch. Started from zeros, and again for each
+    batch, new / (1 - m) is the batch's own statistic. One that is frozen keeps its old one.
     """
     config, run = self.config, self.run
     check_shareable(config.batch_size, self.mesh.size, 'batch_size')
@@ -129,7 +152,9 @@ class Evaluator:
       function: Callable[[jax.Array, bool], Any], tree: Stats
     ) -> Stats:  # of a statistic, and whether it is frozen
       still = still_parts(config)
-      return jax.tree_util.tree_map_with_path(lambda path, x: function(x, matches(still, path_name(path))), tree)
+      return jax.tree_util.tree_map_with_path(
+        lambda path, x: function(x, matches(still, path_name(path))), tree
+      )
 
     start = for_each(lambda x, still: x if still else np.zeros_like(x), stats)
 

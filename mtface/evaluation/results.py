@@ -1,4 +1,6 @@
-"""results.json: what was measured of a run, one row for each selection of checkpoints, set and task."""
+"""results.json: what was measured of a run, one row for each selection of checkpoints, set and
+task.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def read_results(workdir: pathlib.Path) -> list[Row]:
 
 
 def read_rows(path: pathlib.Path, key: Sequence[str], command: str) -> list[Row]:
-  """The rows that `mtface COMMAND` left in a file; none where there is no such file. `key`: fields that each row must have."""
+  """The rows that `mtface COMMAND` left in a file; none where there is no such file. `key`: fields
+  that each row must have.
+  """
   if not path.exists():
     return []
   try:
@@ -30,16 +34,24 @@ def read_rows(path: pathlib.Path, key: Sequence[str], command: str) -> list[Row]
       _values(row, key)
     return rows
   except (ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path}: is damaged ({error}); delete it and run `mtface {command}` again') from error
+    raise UserError(
+      f'{path}: is damaged ({error}); delete it and run `mtface {command}` again'
+    ) from error
 
 
 def write_results(workdir: pathlib.Path, name: str, rows: Sequence[Row]) -> None:
-  """Adds rows to the results.json of the run of config `name`; a row measured again replaces the old one."""
+  """Adds rows to the results.json of the run of config `name`; a row measured again replaces the
+  old one.
+  """
   write_rows(workdir / RESULTS_FILE, name, _KEY, 'evaluate', rows)
 
 
-def write_rows(path: pathlib.Path, name: str, key: Sequence[str], command: str, rows: Sequence[Row]) -> None:
-  """Adds rows to such a file of the run of config `name`; a row whose fields `key` are those of an old one replaces it."""
+def write_rows(
+  path: pathlib.Path, name: str, key: Sequence[str], command: str, rows: Sequence[Row]
+) -> None:
+  """Adds rows to such a file of the run of config `name`; a row whose fields `key` are those of an
+  old one replaces it.
+  """
   merged = {_values(row, key): row for row in [*read_rows(path, key, command), *rows]}
   write_json(path, {'name': name, 'results': list(merged.values())})
 
@@ -51,13 +63,30 @@ def _values(row: Mapping[str, Any], key: Sequence[str]) -> tuple[Any, ...]:
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """The rows as a table for a terminal or a Markdown file."""
-  columns = ['checkpoint', 'set', 'task', 'n', 'accuracy', '95% interval', 'balanced', 'macro F1', 'MAE']
+  columns = [
+    'checkpoint',
+    'set',
+    'task',
+    'n',
+    'accuracy',
+    '95% interval',
+    'balanced',
+    'macro F1',
+    'MAE',
+  ]
   return markdown_table(columns, [_cells(row) for row in rows])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
   interval = f'{row["low"]:.1%} - {row["high"]:.1%}' if 'low' in row else ''
-  cells = [row['checkpoint'], row['set'], row['task'], f'{row["n"]:,}', percent(row['accuracy']), interval]
+  cells = [
+    row['checkpoint'],
+    row['set'],
+    row['task'],
+    f'{row["n"]:,}',
+    percent(row['accuracy']),
+    interval,
+  ]
   cells += [percent(row.get('balanced_accuracy')), percent(row.get('macro_f1'))]
   return [*cells, f'{row["mae"]:.2f}' if row.get('mae') is not None else '']
 

@@ -1,9 +1,12 @@
-"""`mtface sweep`: every checkpoint of a run on every set; or a grid of configs, each trained and measured.
+"""`mtface sweep`: every checkpoint of a run on every set; or a grid of configs, each trained and
+measured.
 
-Checkpoints: one process, one compilation, each set loaded once. What is in results.json from the same checkpoints is not measured again,
-so an interrupted sweep continues, and one of a growing run only adds to it. Leaves `WORKDIR/sweep/` with CSV, JSON and Markdown.
+Checkpoints: one process, one compilation, each set loaded once. What is in results.json from the
+same checkpoints is not measured again, so an interrupted sweep continues, and one of a growing run
+only adds to it. Leaves `WORKDIR/sweep/` with CSV, JSON and Markdown.
 
-Configs: each job is a run in a folder of its own below the workdir; jobs that are done are not done again.
+Configs: each job is a run in a folder of its own below the workdir; jobs that are done are not done
+  again.
 """
 
 from __future__ import annotations
@@ -29,7 +32,19 @@ from mtface.training.checkpoints import Checkpoints
 from mtface.training.checks import check_experiment
 from mtface.training.loop import train
 
-_COLUMNS = ('set', 'source', 'task', 'n', 'accuracy', 'low', 'high', 'balanced_accuracy', 'macro_f1', 'mae', 'seconds')
+_COLUMNS = (
+  'set',
+  'source',
+  'task',
+  'n',
+  'accuracy',
+  'low',
+  'high',
+  'balanced_accuracy',
+  'macro_f1',
+  'mae',
+  'seconds',
+)
 
 
 def sweep_checkpoints(
@@ -45,7 +60,14 @@ def sweep_checkpoints(
   steps = Checkpoints(workdir, stage).steps
   if not steps:
     raise UserError(f'{workdir}: holds no checkpoint yet; train first')
-  rows = evaluate(workdir, data_dir, checkpoints=[str(step) for step in steps], on=on, skip_measured=True, stage=stage)
+  rows = evaluate(
+    workdir,
+    data_dir,
+    checkpoints=[str(step) for step in steps],
+    on=on,
+    skip_measured=True,
+    stage=stage,
+  )
   _write(stage_folder(workdir, stage) / 'sweep', 'step', rows)
   return rows
 
@@ -55,14 +77,17 @@ def jobs(configs: Sequence[ConfigDict], over: str = '') -> list[tuple[str, Confi
 
   Args:
     configs: as the config files return them.
-    over: fields of the config with values, as in 'optimizer.rate=0.01,0.03;seed=0,1': two rates times two seeds. Empty: the configs alone.
+    over: fields of the config with values, as in 'optimizer.rate=0.01,0.03;seed=0,1': two rates
+      times two seeds. Empty: the configs alone.
 
   Raises:
     UserError: a field that a config has not, a value of another type, or two jobs of one name.
   """
   axes = [_axis(text) for text in filter(None, (part.strip() for part in over.split(';')))]
   found = []
-  for config, values in itertools.product(configs, itertools.product(*(values for _, values in axes))):
+  for config, values in itertools.product(
+    configs, itertools.product(*(values for _, values in axes))
+  ):
     config = copy.deepcopy(config)
     for (field, _), value in zip(axes, values, strict=True):
       config = _changed(config, field, value)
@@ -79,7 +104,8 @@ def _axis(text: str) -> tuple[str, list[str]]:
   found = [value.strip() for value in values.split(',') if value.strip()]
   if not equals or not found:
     raise UserError(
-      f'--over={text}: expected FIELD=VALUE,VALUE..., several with semicolons, as in optimizer.rate=0.01,0.03;seed=0,1'
+      f'--over={text}: expected FIELD=VALUE,VALUE..., several with semicolons, as in '
+      'optimizer.rate=0.01,0.03;seed=0,1'
     )
   return field.strip().removeprefix('config.'), found
 
@@ -94,13 +120,17 @@ def _changed(config: ConfigDict, field: str, text: str) -> ConfigDict:
   try:
     return overridden(config, [f'--config.{field}={text}'])
   except UserError:
-    raise UserError(f'--over: {field}={text}: expected {type(before).__name__}, as {before!r}') from None
+    raise UserError(
+      f'--over: {field}={text}: expected {type(before).__name__}, as {before!r}'
+    ) from None
 
 
 def sweep_configs(
   configs: Sequence[ConfigDict], over: str, workdir: str | os.PathLike, data_dir: str | os.PathLike
 ) -> list[Row]:
-  """Trains and measures each of `jobs` in `workdir`/<name>; returns their rows, each with its `job`, and writes them to `workdir`."""
+  """Trains and measures each of `jobs` in `workdir`/<name>; returns their rows, each with its
+  `job`, and writes them to `workdir`.
+  """
   workdir = local_path(workdir)
   rows = []
   planned = jobs(configs, over)
@@ -118,7 +148,12 @@ def _write(folder: pathlib.Path, first: str, rows: Sequence[Row]) -> None:
   """sweep.csv, sweep.json and sweep.md; `first` is what tells the rows apart: job, or step."""
   columns = ([first] if first == 'step' else [first, 'checkpoint']) + list(_COLUMNS)
   table = [row | {'step': row['steps'][-1]} for row in rows]
-  write_csv(folder / 'sweep.csv', columns, ([row.get(column) for column in columns] for row in table))
+  write_csv(
+    folder / 'sweep.csv', columns, ([row.get(column) for column in columns] for row in table)
+  )
   write_json(folder / 'sweep.json', list(rows))
-  named = [row if first == 'step' else row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'} for row in rows]
+  named = [
+    row if first == 'step' else row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'}
+    for row in rows
+  ]
   write_text(folder / 'sweep.md', results_table(named) + '\n')

@@ -1,4 +1,6 @@
-"""From a picture to the face as it is stored: read, cut out, made grey, resized, with the landmarks moved along."""
+"""From a picture to the face as it is stored: read, cut out, made grey, resized, with the landmarks
+moved along.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,14 @@ from mtface.faces import modes
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
   """Returns an image file as RGB uint8 [H, W, 3], turned upright if its EXIF data says so.
 
-  Pillow and not OpenCV reads it: OpenCV returns a truncated JPEG with its lower part grey, and says nothing.
+  Pillow and not OpenCV reads it: OpenCV returns a truncated JPEG with its lower part grey, and says
+  nothing.
 
   16 bits, floating point, palettes and transparency are understood as `modes.to_rgb` says.
 
   Raises:
-    UserError: the file is missing, empty, truncated, of more pixels than Pillow takes for sound, or no image.
+    UserError: the file is missing, empty, truncated, of more pixels than Pillow takes for sound, or
+      no image.
   """
   path = pathlib.Path(path)
   try:
@@ -58,7 +62,8 @@ def content_digest(image: np.ndarray) -> bytes:
 
 
 def clip_box(box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
-  """Returns the part of a box (left, top, right, bottom; right and bottom exclusive) that lies in the picture.
+  """Returns the part of a box (left, top, right, bottom; right and bottom exclusive) that lies in
+  the picture.
 
   Raises:
     ValueError: nothing of it does.
@@ -81,23 +86,31 @@ def overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) ->
 
 
 def central_square(height: int, width: int, share: float = 1.0) -> tuple[int, int, int, int]:
-  """Returns the square in the middle of a picture as a box; its side is `share` of the picture's shorter one."""
+  """Returns the square in the middle of a picture as a box; its side is `share` of the picture's
+  shorter one.
+  """
   side = max(round(min(height, width) * share), 1)
   left, top = (width - side) // 2, (height - side) // 2
   return (left, top, left + side, top + side)
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-  """Returns [H, W] or [H, W, C] stretched to [size, size(, C)]: averages areas to shrink, is bilinear to enlarge."""
+  """Returns [H, W] or [H, W, C] stretched to [size, size(, C)]: averages areas to shrink, is
+  bilinear to enlarge.
+  """
   shrinks = min(image.shape[:2]) >= size
-  return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+  return cv2.resize(
+    image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+  )
 
 
-def crop_face(image: np.ndarray, box: tuple[int, int, int, int], size: int, channels: int) -> np.ndarray:
+def crop_face(
+  image: np.ndarray, box: tuple[int, int, int, int], size: int, channels: int
+) -> np.ndarray:
   """Cuts a box out of a picture and returns it as it is stored.
 
-  No margin is added (Savchenko 2021: the detector's box, without any margins), and what is higher than wide is
-  stretched, as in Sang 2017.
+  No margin is added (Savchenko 2021: the detector's box, without any margins), and what is higher
+  than wide is stretched, as in Sang 2017.
 
   Args:
     image: RGB uint8 [H, W, 3].
@@ -116,9 +129,11 @@ def crop_face(image: np.ndarray, box: tuple[int, int, int, int], size: int, chan
 
 
 def move_landmarks(landmarks: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-  """Returns float32 [5, 2] landmarks of the picture as pixels of the crop that `crop_face` makes of a clipped box.
+  """Returns float32 [5, 2] landmarks of the picture as pixels of the crop that `crop_face` makes of
+  a clipped box.
 
-  A pixel's centre has whole coordinates, as in `cv2.resize`: x becomes (x - left + 1/2) * size / width - 1/2.
+  A pixel's centre has whole coordinates, as in `cv2.resize`: x becomes (x - left + 1/2) * size /
+  width - 1/2.
   """
   left, top, right, bottom = box
   scale = np.array([size / (right - left), size / (bottom - top)])

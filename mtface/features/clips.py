@@ -1,8 +1,11 @@
-"""Where clips come from: folders of video files, or prepared sets whose records are the faces of frames.
+"""Where clips come from: folders of video files, or prepared sets whose records are the faces of
+frames.
 
-A folder is FOLDER/<class>/<clip>.avi (mp4, mov, mkv, ...): faces are found frame by frame, cut out without a margin and brought to the
-network's size (Savchenko 2021, section 2.2), as the builders of afew and vgaf do it. A source has the attributes `clip` (text), `frame`
-(int) and `faces`, which is 0 in the one record that stands for a clip without a face; that one's label is masked, and in `label`.
+A folder is FOLDER/<class>/<clip>.avi (mp4, mov, mkv, ...): faces are found frame by frame, cut out
+without a margin and brought to the network's size (Savchenko 2021, section 2.2), as the builders of
+afew and vgaf do it. A source has the attributes `clip` (text), `frame` (int) and `faces`, which is
+0 in the one record that stands for a clip without a face; that one's label is masked, and in
+`label`.
 """
 
 from __future__ import annotations
@@ -102,7 +105,9 @@ class Reading:
       raise UserError(f'--every={self.every}: expected 1 (all frames) or more')
 
 
-def load_clips(evaluator: Evaluator, text: str, flag: str, reading: Reading, task: str | None) -> ClipSet:
+def load_clips(
+  evaluator: Evaluator, text: str, flag: str, reading: Reading, task: str | None
+) -> ClipSet:
   """The clips that a flag names: a folder, a source, or one of the run's evaluation sets.
 
   Args:
@@ -113,7 +118,8 @@ def load_clips(evaluator: Evaluator, text: str, flag: str, reading: Reading, tas
     task: the labels of a source; None: its only task. A folder has classes instead.
 
   Raises:
-    UserError: there is no such folder or source, it holds no clip, or it does not say what is asked.
+    UserError: there is no such folder or source, it holds no clip, or it does not say what is
+      asked.
   """
   folder = local_path(text)
   if folder.is_dir():
@@ -124,7 +130,9 @@ def load_clips(evaluator: Evaluator, text: str, flag: str, reading: Reading, tas
     try:
       SourceName.parse(text)
     except UserError as error:
-      raise UserError(f'--{flag}={text}: is no folder of clips (FOLDER/<class>/<clip>.avi); {error}') from error
+      raise UserError(
+        f'--{flag}={text}: is no folder of clips (FOLDER/<class>/<clip>.avi); {error}'
+      ) from error
   return source_clips(any_source(evaluator, text, f'--{flag}'), reading.level, task)
 
 
@@ -132,15 +140,22 @@ def folder_clips(folder: pathlib.Path, image_shape: Sequence[int], reading: Read
   """The clips of FOLDER/<class>/<clip>.avi, in the order of their names; no file is opened yet."""
   height, width, channels = image_shape
   if height != width:
-    raise UserError(f'config.image_shape is {height}x{width}; faces of clips are cut out as squares')
+    raise UserError(
+      f'config.image_shape is {height}x{width}; faces of clips are cut out as squares'
+    )
   cut = functools.partial(file_faces, size=height, channels=channels, reading=reading)
   clips, classes = [], []
   for of_class in folders.folders(folder):
     files = folders.files(of_class, ENDINGS)
-    clips += [Clip(f'{of_class.name}/{path.name}', of_class.name, functools.partial(cut, path)) for path in files]
+    clips += [
+      Clip(f'{of_class.name}/{path.name}', of_class.name, functools.partial(cut, path))
+      for path in files
+    ]
     classes += [of_class.name] if files else []
   if not clips:
-    raise UserError(f'{folder}: holds no clips; expected <class>/<clip> with the ending {", ".join(ENDINGS)}')
+    raise UserError(
+      f'{folder}: holds no clips; expected <class>/<clip> with the ending {", ".join(ENDINGS)}'
+    )
   return ClipSet(str(folder), tuple(classes), tuple(clips))
 
 
@@ -171,12 +186,16 @@ def source_clips(source: Source, level: str, task: str | None) -> ClipSet:
   """The labelled clips of a prepared set.
 
   Raises:
-    UserError: it has no clips, no such labels, different labels in one clip, or several faces a frame at the level `clip`.
+    UserError: it has no clips, no such labels, different labels in one clip, or several faces a
+      frame at the level `clip`.
   """
   found = source.attributes
   missing = [name for name in ('clip', 'frame', 'faces') if name not in found]
   if missing:
-    raise UserError(f'{source.name}: has no attributes {", ".join(missing)}; expected a set of clips, such as afew')
+    raise UserError(
+      f'{source.name}: has no attributes {", ".join(missing)}; expected a set of clips, such as '
+      'afew'
+    )
   task = _task_of(source, task)
   labels = np.where(source.mask[task], source.labels[task], -1)
   if 'label' in found:
@@ -186,29 +205,41 @@ def source_clips(source: Source, level: str, task: str | None) -> ClipSet:
   if not len(order):
     raise UserError(f'{source.name}: no clip is labelled for {task}; name another part of the set')
   starts = np.flatnonzero(np.r_[True, found['clip'][order][1:] != found['clip'][order][:-1]])
-  clips = tuple(_source_clip(source, rows, labels[rows], task, level) for rows in np.split(order, starts[1:]))
+  clips = tuple(
+    _source_clip(source, rows, labels[rows], task, level) for rows in np.split(order, starts[1:])
+  )
   return ClipSet(source.name, get_task(task).classes, clips, source)
 
 
 def _task_of(source: Source, name: str | None) -> str:
-  of_clips = [task for task in source.labels if not get_task(task).multi_label and name in (None, task)]
+  of_clips = [
+    task for task in source.labels if not get_task(task).multi_label and name in (None, task)
+  ]
   if len(of_clips) != 1:
     raise UserError(
-      f'--task{f"={name}" if name else " is missing"}: {source.name} has the labels {", ".join(source.labels)}; name one task of one class'
+      f'--task{f"={name}" if name else " is missing"}: {source.name} has the labels '
+      f'{", ".join(source.labels)}; name one task of one class'
     )
   return of_clips[0]
 
 
-def _source_clip(source: Source, rows: np.ndarray, labels: np.ndarray, task: str, level: str) -> Clip:
+def _source_clip(
+  source: Source, rows: np.ndarray, labels: np.ndarray, task: str, level: str
+) -> Clip:
   """The clip of these rows; `labels` int are theirs."""
   found = source.attributes
   name = str(found['clip'][rows[0]])
   if (labels != labels[0]).any():
-    raise UserError(f'{source.name}: frames of the clip {name} have different labels of {task}; build the set again')
+    raise UserError(
+      f'{source.name}: frames of the clip {name} have different labels of {task}; build the set '
+      'again'
+    )
   rows = rows[found['faces'][rows] > 0]
   frames = found['frame'][rows]
   if level == 'clip' and len(np.unique(frames)) < len(frames):
-    raise UserError(f'{source.name}: the clip {name} has several faces in a frame; take --level=group')
+    raise UserError(
+      f'{source.name}: the clip {name} has several faces in a frame; take --level=group'
+    )
 
   def faces() -> Faces:
     for row, frame in zip(rows, frames, strict=True):
@@ -218,7 +249,8 @@ def _source_clip(source: Source, rows: np.ndarray, labels: np.ndarray, task: str
 
 
 def describe(clips: ClipSet, network: FeatureNetwork, level: str) -> Described:
-  """The clips as descriptors, by `mtface.features.descriptors`, L2-normalised. A damaged clip is a warning, and is left out.
+  """The clips as descriptors, by `mtface.features.descriptors`, L2-normalised. A damaged clip is a
+  warning, and is left out.
 
   Two batches of faces and one frame are in memory at a time, however long the clips are.
   """
@@ -238,7 +270,8 @@ def describe(clips: ClipSet, network: FeatureNetwork, level: str) -> Described:
   found = Described(l2_normalized(vectors[keep]), labels[keep], faces[keep], len(damaged))
   without = int((found.faces == 0).sum())
   process.say(
-    f'{clips.name}: {count} clips, {found.faces.sum():,} faces; {without} without a face, {len(damaged)} damaged'
+    f'{clips.name}: {count} clips, {found.faces.sum():,} faces; {without} without a face, '
+    f'{len(damaged)} damaged'
   )
   return found
 
@@ -246,7 +279,9 @@ def describe(clips: ClipSet, network: FeatureNetwork, level: str) -> Described:
 def _batches(
   clips: ClipSet, size: int, damaged: set[int]
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-  """(faces [b, H, W, C], (clips [b], frames [b])) of all clips, one after the other; adds to `damaged` what cannot be read."""
+  """(faces [b, H, W, C], (clips [b], frames [b])) of all clips, one after the other; adds to
+  `damaged` what cannot be read.
+  """
   images: list[np.ndarray] = []
   places: list[tuple[int, int]] = []
 
@@ -254,7 +289,9 @@ def _batches(
     numbers, frames = np.array(places).T
     return np.stack(images), (numbers, frames)
 
-  for number, clip in enumerate(progress(clips.clips, f'clips of {clips.name}', total=len(clips.clips))):
+  for number, clip in enumerate(
+    progress(clips.clips, f'clips of {clips.name}', total=len(clips.clips))
+  ):
     try:
       for frame, face in clip.faces():
         images.append(face)

@@ -1,8 +1,10 @@
-"""Descriptors of clips: statistics of the features of their faces (Savchenko 2021, section 2.2). Pure functions of NumPy arrays.
+"""Descriptors of clips: statistics of the features of their faces (Savchenko 2021, section 2.2).
+Pure functions of NumPy arrays.
 
-A clip of one person: mean, maximum, minimum and standard deviation over its frames, concatenated, [4D]. A clip of a group: mean and
-standard deviation over the faces of a frame, concatenated, and of these again mean and standard deviation over the frames, [4D].
-Standard deviations are those of the frames there are (divisor F), so that of one frame is 0.
+A clip of one person: mean, maximum, minimum and standard deviation over its frames, concatenated,
+[4D]. A clip of a group: mean and standard deviation over the faces of a frame, concatenated, and of
+these again mean and standard deviation over the frames, [4D]. Standard deviations are those of the
+frames there are (divisor F), so that of one frame is 0.
 
 Frames count the same however long they are shown. `mtface.features.clips` gets the faces.
 """
@@ -21,10 +23,12 @@ LEVELS = ('clip', 'group')
 
 
 class StreamingMoments:
-  """Mean, maximum, minimum and standard deviation of any number of vectors, in one pass and bounded memory.
+  """Mean, maximum, minimum and standard deviation of any number of vectors, in one pass and bounded
+  memory.
 
-  Batches are joined by the update of Chan, Golub & LeVeque 1979 in float64, whatever their sizes: sums of squares, of which a small
-  deviation around a large mean would be the difference, are never taken.
+  Batches are joined by the update of Chan, Golub & LeVeque 1979 in float64, whatever their sizes:
+  sums of squares, of which a small deviation around a large mean would be the difference, are never
+  taken.
   """
 
   def __init__(self) -> None:
@@ -38,23 +42,37 @@ class StreamingMoments:
     n, mean = len(wide), wide.mean(axis=0)
     squares = np.square(wide - mean).sum(axis=0)
     if not self.count:
-      self._mean, self._squares, self._max, self._min = mean, squares, wide.max(axis=0), wide.min(axis=0)
+      self._mean, self._squares, self._max, self._min = (
+        mean,
+        squares,
+        wide.max(axis=0),
+        wide.min(axis=0),
+      )
     else:  # nothing is changed in place, so a shallow copy is a copy
       total, delta = self.count + n, mean - self._mean
       self._mean = self._mean + delta * (n / total)
       self._squares = self._squares + squares + np.square(delta) * (self.count * n / total)
-      self._max, self._min = np.maximum(self._max, wide.max(axis=0)), np.minimum(self._min, wide.min(axis=0))
+      self._max, self._min = (
+        np.maximum(self._max, wide.max(axis=0)),
+        np.minimum(self._min, wide.min(axis=0)),
+      )
     self.count += n
 
   def values(self, statistics: Sequence[str] = STATISTICS) -> np.ndarray:
-    """float64 [len(statistics) * D]: these statistics (of mean, max, min, std), one after the other.
+    """float64 [len(statistics) * D]: these statistics (of mean, max, min, std), one after the
+    other.
 
     Raises:
       ValueError: nothing was added, or a statistic is unknown.
     """
     if not self.count:
       raise ValueError('statistics of no vectors')
-    known = {'mean': self._mean, 'max': self._max, 'min': self._min, 'std': np.sqrt(self._squares / self.count)}
+    known = {
+      'mean': self._mean,
+      'max': self._max,
+      'min': self._min,
+      'std': np.sqrt(self._squares / self.count),
+    }
     unknown = sorted(set(statistics) - set(known))
     if unknown or not statistics:
       raise ValueError(f'statistics {unknown or "are empty"}; there are {", ".join(known)}')

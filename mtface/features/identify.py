@@ -1,8 +1,10 @@
-"""`mtface identify`: who is it, given one picture of each person (Savchenko 2021, sections 2.1 and 3.1, table 1).
+"""`mtface identify`: who is it, given one picture of each person (Savchenko 2021, sections 2.1 and
+3.1, table 1).
 
-Rank-1 identification: the people with at least two pictures; of each one random picture makes the gallery, all others are probes. A
-probe is named after the picture of the gallery whose features are nearest by the cosine. That is repeated with other galleries. The
-protocol is that of Best-Rowden et al. 2014 (the paper's [13]) as the paper words it; its 596 people of LFW are those who are in
+Rank-1 identification: the people with at least two pictures; of each one random picture makes the
+gallery, all others are probes. A probe is named after the picture of the gallery whose features are
+nearest by the cosine. That is repeated with other galleries. The protocol is that of Best-Rowden et
+al. 2014 (the paper's [13]) as the paper words it; its 596 people of LFW are those who are in
 YouTube Faces too, `lfw/rgb224:train[ytf=1]`.
 """
 
@@ -37,7 +39,9 @@ def draw_gallery(people: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def nearest(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-  """int [P]: the row of `gallery` [G, D] with the largest cosine to each of `probes` [P, D], the first of equals."""
+  """int [P]: the row of `gallery` [G, D] with the largest cosine to each of `probes` [P, D], the
+  first of equals.
+  """
   probes, gallery = l2_normalized(probes), l2_normalized(gallery)
   step = max(1, _SIMILARITIES // len(gallery))
   parts = [(probes[i : i + step] @ gallery.T).argmax(axis=1) for i in range(0, len(probes), step)]
@@ -62,7 +66,8 @@ def rank_1(features: np.ndarray, people: np.ndarray, *, repeats: int, seed: int)
 
 
 def people_of(source: Source) -> np.ndarray:
-  """text [N]: who is in each picture, empty where unknown: the source's subjects, or else its labels of the task `identity`.
+  """text [N]: who is in each picture, empty where unknown: the source's subjects, or else its
+  labels of the task `identity`.
 
   Raises:
     UserError: the source knows neither.
@@ -73,12 +78,15 @@ def people_of(source: Source) -> np.ndarray:
     if task.partition(':')[0] == 'identity':
       return np.where(source.mask[task], labels.astype(str), '')
   raise UserError(
-    f'{source.name}: does not say who is in its pictures; identify needs a set with subjects, such as lfw'
+    f'{source.name}: does not say who is in its pictures; identify needs a set with subjects, such '
+    'as lfw'
   )
 
 
 def with_two_pictures(people: np.ndarray) -> np.ndarray:
-  """int [M]: the pictures of all who have at least two; `people` is text [N], empty where unknown."""
+  """int [M]: the pictures of all who have at least two; `people` is text [N],
+  empty where unknown.
+  """
   names, index, count = np.unique(people, return_inverse=True, return_counts=True)
   return np.flatnonzero(((count >= 2) & (names != ''))[index])
 
@@ -104,25 +112,32 @@ def identify(
     repeats: galleries, at least 2 for a deviation.
     seed: of the galleries.
 
-  Returns:
-    One row a source: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `source`, `repeats`, `seed`, `subjects`, `images`,
-    `probes` (of one gallery), `accuracies` of the repeats, and their `mean` and sample deviation `std`.
+  Returns: One row a source: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `source`,
+    `repeats`, `seed`, `subjects`, `images`, `probes` (of one gallery), `accuracies` of the repeats,
+    and their `mean` and sample deviation `std`.
   """
   if repeats < 2:
     raise UserError(f'--repeats={repeats}: a deviation needs at least 2')
   if seed < 0:
     raise UserError(f'--seed={seed}: expected 0 or more')
   if not on:
-    raise UserError('--on is missing: name sources that know who is in their pictures, as in --on=lfw/rgb224:train')
+    raise UserError(
+      '--on is missing: name sources that know who is in their pictures, as in '
+      '--on=lfw/rgb224:train'
+    )
   evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
   chosen = [_pictures(any_source(evaluator, name)) for name in on]
   head = evaluator.head(checkpoint, selection) | {'repeats': repeats, 'seed': seed}
   network = FeatureNetwork(evaluator, selection)
   rows = []
   for source, who in chosen:
-    shares = rank_1(network.of(source, f'features of {source.name}'), who, repeats=repeats, seed=seed)
+    shares = rank_1(
+      network.of(source, f'features of {source.name}'), who, repeats=repeats, seed=seed
+    )
     rows.append(head | {'source': source.name} | _summary(who, shares))
-    write_rows(evaluator.workdir / IDENTIFY_FILE, evaluator.config.name, _KEY, 'identify', rows[-1:])
+    write_rows(
+      evaluator.workdir / IDENTIFY_FILE, evaluator.config.name, _KEY, 'identify', rows[-1:]
+    )
   return rows
 
 
@@ -131,13 +146,21 @@ def _pictures(source: Source) -> tuple[Source, np.ndarray]:
   people = people_of(source)
   take = with_two_pictures(people)
   if len(np.unique(people[take])) < 2:
-    raise UserError(f'{source.name}: fewer than two people have two pictures or more; take a larger part of the set')
+    raise UserError(
+      f'{source.name}: fewer than two people have two pictures or more; take a larger part of the '
+      'set'
+    )
   return source.take(take), people[take]
 
 
 def _summary(people: np.ndarray, shares: Sequence[float]) -> Row:
   count = len(np.unique(people))
-  found = {'subjects': count, 'images': len(people), 'probes': len(people) - count, 'accuracies': list(shares)}
+  found = {
+    'subjects': count,
+    'images': len(people),
+    'probes': len(people) - count,
+    'accuracies': list(shares),
+  }
   return found | {'mean': statistics.mean(shares), 'std': statistics.stdev(shares)}
 
 

@@ -17,7 +17,8 @@ from mtface.tasks import Task
 class Meter:
   """Adds up what follows from the scores of a source's samples, as they come.
 
-  Counts are exact, so what comes out does not depend on how the samples were put into batches; sums of losses and ages are of float64.
+  Counts are exact, so what comes out does not depend on how the samples were put into batches; sums
+  of losses and ages are of float64.
   """
 
   def __init__(
@@ -35,8 +36,9 @@ class Meter:
       tasks: by name.
       source: of N samples.
       threshold: 0.5 for probabilities.
-      tops: {task: over how many of the most probable years an age is the mean}; where that is more than 1, scores are probabilities, `mae`
-        is that of this mean, and `mae_most_probable` that of the most probable year.
+      tops: {task: over how many of the most probable years an age is the mean}; where that is more
+        than 1, scores are probabilities, `mae` is that of this mean, and `mae_most_probable` that
+        of the most probable year.
       terms: {task: its loss term}, see `losses`.
     """
     labelled = {name: source.labelled(name) for name in tasks if name in source.labels}
@@ -44,7 +46,11 @@ class Meter:
     self._labelled = {name: int(labelled[name].sum()) for name in self._tasks}
     self._source, self._threshold = source, threshold
     self._counts = {name: metrics.zeros(task) for name, task in self._tasks.items()}
-    self._tops = {name: tops[name] for name, task in self._tasks.items() if tops.get(name, 1) > 1 and task.values}
+    self._tops = {
+      name: tops[name]
+      for name, task in self._tasks.items()
+      if tops.get(name, 1) > 1 and task.values
+    }
     self._years = dict.fromkeys(self._tops, 0.0)
     self._terms = {name: term for name, term in terms.items() if name in self._tasks}
     self._losses = dict.fromkeys(self._terms, 0.0)
@@ -65,7 +71,9 @@ class Meter:
 
   def summaries(self) -> dict[str, dict[str, Any]]:
     """{task: summary}, see `metrics.summarize`."""
-    found = {name: metrics.summarize(task, self._counts[name]) for name, task in self._tasks.items()}
+    found = {
+      name: metrics.summarize(task, self._counts[name]) for name, task in self._tasks.items()
+    }
     for name, years in self._years.items():
       found[name] |= {'mae_most_probable': found[name]['mae'], 'mae': years / found[name]['n']}
     return found
@@ -75,8 +83,12 @@ class Meter:
     return {name: total / self._labelled[name] for name, total in self._losses.items()}
 
 
-def measure(tasks: Mapping[str, Task], scores: Scores, source: Source, **how: Any) -> dict[str, dict[str, Any]]:
-  """{task: summary} of the scores {task: [N, C]} of a source's samples; `how` is that of `Meter`."""
+def measure(
+  tasks: Mapping[str, Task], scores: Scores, source: Source, **how: Any
+) -> dict[str, dict[str, Any]]:
+  """{task: summary} of the scores {task: [N, C]} of a source's samples; `how`
+  is that of `Meter`.
+  """
   meter = Meter(tasks, source, **how)
   meter.add(scores, np.arange(len(source)))
   return meter.summaries()

@@ -20,10 +20,12 @@ def concatenated(parts: Iterable[Scores]) -> Scores:
 
 
 def comparable(tasks: Mapping[str, Task], scores: Scores, margins: Sequence[str] = ()) -> Scores:
-  """What may be averaged over networks, float64: probabilities, or for the tasks in `margins` the scores as they are.
+  """What may be averaged over networks, float64: probabilities, or for the tasks in `margins` the
+  scores as they are.
 
-  Probabilities are a softmax over the classes, or a sigmoid for each class of a multi-label task. A squared hinge (`losses.MARGINS`) asks
-  the label's score to lead by a margin of 1, so its scores are on one scale, and a softmax of them would be no probability.
+  Probabilities are a softmax over the classes, or a sigmoid for each class of a multi-label task. A
+  squared hinge (`losses.MARGINS`) asks the label's score to lead by a margin of 1, so its scores
+  are on one scale, and a softmax of them would be no probability.
   """
   found = {}
   for name, values in scores.items():

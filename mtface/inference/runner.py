@@ -1,4 +1,6 @@
-"""Networks over sources, batch by batch, and the metrics that follow. Nothing grows with the number of faces."""
+"""Networks over sources, batch by batch, and the metrics that follow. Nothing grows with the number
+of faces.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,25 @@ T = TypeVar('T')
 
 
 class _Runner:
-  """Runs a function of (parameters, statistics, images) over batches of one shape: one compilation serves all networks and sets."""
+  """Runs a function of (parameters, statistics, images) over batches of one shape: one compilation
+  serves all networks and sets.
+  """
 
-  def __init__(self, function: Callable[[Params, Stats, jax.Array], Any], mesh: Mesh, batch_size: int):
+  def __init__(
+    self, function: Callable[[Params, Stats, jax.Array], Any], mesh: Mesh, batch_size: int
+  ):
     self.batch_size = batch_size
     self._sharding = shared(mesh)
     # Parameters are used where they lie.
-    self._run = jax.jit(lambda p, s, images: function(p, s, scale_images(images)), out_shardings=everywhere(mesh))
+    self._run = jax.jit(
+      lambda p, s, images: function(p, s, scale_images(images)), out_shardings=everywhere(mesh)
+    )
 
-  def over(self, networks: Networks, batches: Iterable[tuple[np.ndarray, T]]) -> Iterator[tuple[list[Any], T]]:
-    """([what each network makes of them], tag) for each (images uint8 [b, H, W, C], tag), in order; b is at most the batch size.
+  def over(
+    self, networks: Networks, batches: Iterable[tuple[np.ndarray, T]]
+  ) -> Iterator[tuple[list[Any], T]]:
+    """([what each network makes of them], tag) for each (images uint8 [b, H, W, C], tag), in order;
+    b is at most the batch size.
 
     It holds two batches: while one runs on the devices, the next one is read.
     """
@@ -54,10 +65,16 @@ def _cut(found: list[Any], count: int) -> list[Any]:
   return jax.tree.map(lambda x: np.asarray(x)[:count], found)
 
 
-def batches_of(source: Source, batch_size: int, show: str = '') -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """(images, rows int [b]) of a source once, in order. `show` names the progress bar; empty shows none."""
+def batches_of(
+  source: Source, batch_size: int, show: str = ''
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """(images, rows int [b]) of a source once, in order. `show` names the progress bar; empty shows
+  none.
+  """
   starts: Iterable[int] = range(0, len(source), batch_size)
-  for first in progress(starts, show, total=len(range(0, len(source), batch_size))) if show else starts:
+  for first in (
+    progress(starts, show, total=len(range(0, len(source), batch_size))) if show else starts
+  ):
     rows = np.arange(first, min(first + batch_size, len(source)))
     yield source.gather(rows), rows
 
@@ -68,12 +85,18 @@ class Scorer:
   def __init__(self, network: Network, mesh: Mesh, batch_size: int):
     self._runner = _Runner(network.scores, mesh, batch_size)
 
-  def stream(self, networks: Networks, source: Source, *, show: str = '') -> Iterator[tuple[list[Scores], np.ndarray]]:
-    """([{task: float32 [b, C]} of each network], rows int [b]) of a source's samples, in order. `show` names the progress bar."""
+  def stream(
+    self, networks: Networks, source: Source, *, show: str = ''
+  ) -> Iterator[tuple[list[Scores], np.ndarray]]:
+    """([{task: float32 [b, C]} of each network], rows int [b]) of a source's samples, in order.
+    `show` names the progress bar.
+    """
     yield from self._runner.over(networks, batches_of(source, self._runner.batch_size, show))
 
   def scores(self, params: Params, stats: Stats, source: Source) -> Scores:
-    """{task: float32 [N, C]} of all of a source's samples at once: for small sources, or tasks of few classes."""
+    """{task: float32 [N, C]} of all of a source's samples at once: for small sources, or tasks of
+    few classes.
+    """
     return concatenated(found for (found,), _ in self.stream([(params, stats)], source))
 
 
@@ -95,6 +118,8 @@ class FeatureExtractor:
   def stream(
     self, params: Params, stats: Stats, batches: Iterable[tuple[np.ndarray, T]]
   ) -> Iterator[tuple[np.ndarray, T]]:
-    """(features float32 [b, D], tag) for each (images uint8 [b, H, W, C], tag), in order; b is at most the batch size."""
+    """(features float32 [b, D], tag) for each (images uint8 [b, H, W, C], tag), in order; b is at
+    most the batch size.
+    """
     for (found,), tag in self._runner.over([(params, stats)], batches):
       yield found, tag

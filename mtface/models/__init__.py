@@ -1,4 +1,3 @@
-"""Networks, one a file, as pure functions of their parameters, and the layers that they are made of.
-
-Also their weights from and to files, and known answers that show whether a machine computes them right.
+"""Networks, one a file, as pure functions of their parameters; the layers that they are made of;
+weights from and to files; known answers that show whether a machine computes them right.
 """

@@ -1,4 +1,6 @@
-"""BKNet (Sang 2017) and MBKNet (Rohani 2023): a small VGG-like trunk that all tasks share, and a branch of dense layers for each task."""
+"""BKNet (Sang 2017) and MBKNet (Rohani 2023): a small VGG-like trunk that all tasks share, and a
+branch of dense layers for each task.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from mtface.errors import UserError
 from mtface.models.layers import BatchNorm, Conv3x3, max_pool_2x2
 from mtface.tasks import Task
 
-BLOCKS = ((32, 32), (64, 64), (128, 128), (256, 256, 256))  # channels of each convolution; a pool after each block
+BLOCKS = (
+  (32, 32),
+  (64, 64),
+  (128, 128),
+  (256, 256, 256),
+)  # channels of each convolution; a pool after each block
 BRANCH = (256, 256)
 _POOLING = 2 ** len(BLOCKS)
 
@@ -25,12 +32,18 @@ INITS = {
 
 
 class Block(nnx.Module):
-  """Convolutions 3x3, each with batch normalisation and ReLU, then a 2x2 maximum pool: [B, H, W, C] -> [B, H//2, W//2, C']."""
+  """Convolutions 3x3, each with batch normalisation and ReLU, then a 2x2 maximum pool: [B, H, W, C]
+  -> [B, H//2, W//2, C'].
+  """
 
-  def __init__(self, channels: Sequence[int], in_channels: int, *, kernel_init, dtype, rngs: nnx.Rngs):
+  def __init__(
+    self, channels: Sequence[int], in_channels: int, *, kernel_init, dtype, rngs: nnx.Rngs
+  ):
     convolutions, norms = [], []
     for out_channels in channels:
-      convolutions.append(Conv3x3(in_channels, out_channels, kernel_init=kernel_init, dtype=dtype, rngs=rngs))
+      convolutions.append(
+        Conv3x3(in_channels, out_channels, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+      )
       norms.append(BatchNorm(out_channels, dtype=dtype, rngs=rngs))
       in_channels = out_channels
     self.convolutions, self.norms = nnx.List(convolutions), nnx.List(norms)
@@ -42,15 +55,27 @@ class Block(nnx.Module):
 
 
 class Branch(nnx.Module):
-  """One task's dense layers: [B, D] -> scores [B, C]. Batch normalisation, ReLU and dropout after each but the last."""
+  """One task's dense layers: [B, D] -> scores [B, C]. Batch normalisation, ReLU and dropout after
+  each but the last.
+  """
 
   def __init__(
-    self, in_features: int, classes: int, *, width: float, dropout: float, kernel_init, dtype, rngs: nnx.Rngs
+    self,
+    in_features: int,
+    classes: int,
+    *,
+    width: float,
+    dropout: float,
+    kernel_init,
+    dtype,
+    rngs: nnx.Rngs,
   ):
     hidden, norms = [], []
     for features in BRANCH:
       features = _scaled(features, width)
-      hidden.append(nnx.Linear(in_features, features, kernel_init=kernel_init, dtype=dtype, rngs=rngs))
+      hidden.append(
+        nnx.Linear(in_features, features, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+      )
       norms.append(BatchNorm(features, dtype=dtype, rngs=rngs))
       in_features = features
     self.hidden, self.norms = nnx.List(hidden), nnx.List(norms)
@@ -66,12 +91,14 @@ class Branch(nnx.Module):
 class BKNet(nnx.Module):
   """Images float [B, H, W, C] in [-1, 1] -> {task: scores float32 [B, classes of the task]}.
 
-  Four blocks and a branch a task (Sang 2017, section 3; digest: 2x32, 2x64, 2x128, 3x256 channels, FC 256 twice). With `join`, MBKNet
-  (Rohani 2023, section 3.2): the first block's output is pooled to the last one's size and joined to it by channel.
+  Four blocks and a branch a task (Sang 2017, section 3; digest: 2x32, 2x64, 2x128, 3x256 channels,
+  FC 256 twice). With `join`, MBKNet (Rohani 2023, section 3.2): the first block's output is pooled
+  to the last one's size and joined to it by channel.
 
   Args:
     tasks: one branch each, in this order.
-    image_shape: (H, W, C) of the input in pixels; H and W at least 16, so that the four pools leave something.
+    image_shape: (H, W, C) of the input in pixels; H and W at least 16, so that the four pools leave
+      something.
     width: factor on all channel counts; 1 is the published network.
     join: MBKNet's join.
     dropout: rate after each hidden dense layer (published: 0.5).
@@ -97,7 +124,8 @@ class BKNet(nnx.Module):
     height, breadth, channels = image_shape
     if min(height, breadth) < _POOLING:
       raise UserError(
-        f'model bknet: images of {height}x{breadth} are too small for {len(BLOCKS)} pools; at least 16x16'
+        f'model bknet: images of {height}x{breadth} are too small for {len(BLOCKS)} pools; at '
+        'least 16x16'
       )
     if init not in INITS:
       raise UserError(f'config.model.init {init!r} is unknown; there are {", ".join(INITS)}')
@@ -111,7 +139,10 @@ class BKNet(nnx.Module):
     self.join = join
     joined = channels + (_scaled(BLOCKS[0][-1], width) if join else 0)
     features = (height // _POOLING) * (breadth // _POOLING) * joined
-    branches = {task.name: Branch(features, task.num_classes, width=width, dropout=dropout, **made) for task in tasks}
+    branches = {
+      task.name: Branch(features, task.num_classes, width=width, dropout=dropout, **made)
+      for task in tasks
+    }
     self.branches: Any = nnx.Dict(branches)
 
   def features(self, images: jax.Array, train: bool = False) -> jax.Array:
@@ -125,8 +156,12 @@ class BKNet(nnx.Module):
       x = jnp.concatenate([x, early], axis=-1)
     return x.reshape(len(x), -1)
 
-  def __call__(self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
-    """Scores of each task. In training, `rngs` needs a `dropout` stream, and the running statistics are updated."""
+  def __call__(
+    self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+  ) -> dict[str, jax.Array]:
+    """Scores of each task. In training, `rngs` needs a `dropout` stream, and the running statistics
+    are updated.
+    """
     x = self.features(images, train)
     return {task: branch(x, train, rngs) for task, branch in self.branches.items()}
 

@@ -1,7 +1,9 @@
-"""EfficientNet (Tan & Le 2019): B0, the backbone of Savchenko 2021 that does best, and the family by width and depth.
+"""EfficientNet (Tan & Le 2019): B0, the backbone of Savchenko 2021 that does best, and the family
+by width and depth.
 
-B0 to B7 have (width, depth): (1.0, 1.0) (1.0, 1.1) (1.1, 1.2) (1.2, 1.4) (1.4, 1.8) (1.6, 2.2) (1.8, 2.6) (2.0, 3.1); with images of 224,
-240, 260, 300, 380, 456, 528, 600 pixels and dropout 0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5 (the authors' code).
+B0 to B7 have (width, depth): (1.0, 1.0) (1.0, 1.1) (1.1, 1.2) (1.2, 1.4) (1.4, 1.8) (1.6, 2.2)
+(1.8, 2.6) (2.0, 3.1); with images of 224, 240, 260, 300, 380, 456, 528, 600 pixels and dropout 0.2,
+0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5 (the authors' code).
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mtface.models.mobile import ConvNorm, InvertedResidual, Make, MobileModel, Shape, check_fields, round_channels
+from mtface.models.mobile import (
+  ConvNorm,
+  InvertedResidual,
+  Make,
+  MobileModel,
+  Shape,
+  check_fields,
+  round_channels,
+)
 from mtface.tasks import Task
 
 STEM, TOP = 32, 1280
@@ -31,7 +41,9 @@ _SQUEEZE = 0.25  # of a block's input channels
 
 
 def block_shapes(width: float, depth: float, drop_path: float) -> list[list[Shape]]:
-  """The blocks of each stage; the rate of stochastic depth grows linearly from 0 towards `drop_path`."""
+  """The blocks of each stage; the rate of stochastic depth grows linearly from 0 towards
+  `drop_path`.
+  """
   counts = [math.ceil(blocks * depth) for _, _, blocks, _, _ in STAGES]
   features, done, stages = round_channels(STEM * width), 0, []
   for count, (expansion, channels, _, first_stride, size) in zip(counts, STAGES, strict=True):
@@ -51,8 +63,12 @@ class Trunk(nnx.Module):
   def __init__(self, in_channels: int, width: float, depth: float, drop_path: float, make: Make):
     shapes = block_shapes(width, depth, drop_path)
     self.features = round_channels(TOP * width)
-    self.stem = ConvNorm(in_channels, shapes[0][0].in_features, 3, make, activation='silu', stride=2)
-    self.stages = nnx.List([nnx.List([InvertedResidual(shape, make) for shape in stage]) for stage in shapes])
+    self.stem = ConvNorm(
+      in_channels, shapes[0][0].in_features, 3, make, activation='silu', stride=2
+    )
+    self.stages = nnx.List(
+      [nnx.List([InvertedResidual(shape, make) for shape in stage]) for stage in shapes]
+    )
     self.top = ConvNorm(shapes[-1][-1].out_features, self.features, 1, make, activation='silu')
 
   def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
@@ -64,7 +80,8 @@ class Trunk(nnx.Module):
 
 
 class EfficientNet(MobileModel):
-  """EfficientNet with a linear layer a task; by default the trunk of timm's `efficientnet_b0`, 4.008 M parameters.
+  """EfficientNet with a linear layer a task; by default the trunk of timm's `efficientnet_b0`,
+  4.008 M parameters.
 
   Args:
     tasks: one head each, in this order.
@@ -99,4 +116,6 @@ class EfficientNet(MobileModel):
     check_fields('efficientnet', image_shape, age_hidden=age_hidden, input=input, **numbers)
     make = Make(rngs, dtype)
     trunk = Trunk(image_shape[-1], width, depth, drop_path, make)
-    super().__init__(trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input)
+    super().__init__(
+      trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input
+    )

@@ -1,8 +1,9 @@
 """The layers of BKNet-like networks, written so that XLA is fast on a CPU too.
 
-Parameters and results are those of `nnx.Conv`, `nnx.BatchNorm` and `nnx.max_pool`; only the way they are computed differs. On a CPU, XLA
-is good at matrix products and at elementwise loops over channels, and bad at the gradients of a kernel and of a max pool, and at sums.
-GPUs and TPUs keep XLA's own operators (`platforms.py`).
+Parameters and results are those of `nnx.Conv`, `nnx.BatchNorm` and `nnx.max_pool`; only the way
+they are computed differs. On a CPU, XLA is good at matrix products and at elementwise loops over
+channels, and bad at the gradients of a kernel and of a max pool, and at sums. GPUs and TPUs keep
+XLA's own operators (`platforms.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ MOMENTUM = 0.9  # of the running statistics of every batch normalisation
 
 
 class Conv3x3(nnx.Module):
-  """A 3x3 convolution with bias, stride 1 and SAME padding: float [B, H, W, in_features] -> [B, H, W, out_features].
+  """A 3x3 convolution with bias, stride 1 and SAME padding: float [B, H, W, in_features] -> [B, H,
+  W, out_features].
 
   Attributes:
     kernel: [3, 3, in_features, out_features].
@@ -38,7 +40,9 @@ class Conv3x3(nnx.Module):
     kernel_init: Callable = nnx.initializers.lecun_normal(),  # noqa: B008  (flax's own default)
     dtype: jax.typing.DTypeLike | None = None,
   ):
-    self.kernel = nnx.Param(kernel_init(rngs.params(), (3, 3, in_features, out_features), jnp.float32))
+    self.kernel = nnx.Param(
+      kernel_init(rngs.params(), (3, 3, in_features, out_features), jnp.float32)
+    )
     self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32))
     self.dtype = dtype
 
@@ -54,15 +58,19 @@ class Conv3x3(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-  """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, algorithm 1), with the gradient in closed form.
+  """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, algorithm 1), with the
+  gradient in closed form.
 
-  Under `jit` the statistics are those of the global batch, however it is sharded. They are computed and kept in float32.
+  Under `jit` the statistics are those of the global batch, however it is sharded. They are computed
+  and kept in float32.
 
   Attributes:
     scale, bias: [features], trained.
-    mean, var: [features], running averages: momentum * old + (1 - momentum) * batch; of the biased variance, or with `unbiased` of
-      n / (n - 1) times it, as PyTorch keeps it (where n is small, a network with weights from there wants the same).
-    frozen: in training, use the running averages too, and leave them as they are (`network.abstract_network` sets it).
+    mean, var: [features], running averages: momentum * old + (1 - momentum) * batch; of the biased
+      variance, or with `unbiased` of n / (n - 1) times it, as PyTorch keeps it (where n is small, a
+      network with weights from there wants the same).
+    frozen: in training, use the running averages too, and leave them as they are
+      (`network.abstract_network` sets it).
   """
 
   def __init__(
@@ -83,11 +91,14 @@ class BatchNorm(nnx.Module):
     self.momentum, self.epsilon, self.unbiased, self.dtype = momentum, epsilon, unbiased, dtype
     self.frozen = False
 
-  def __call__(self, x: jax.Array, train: bool, *, relu: bool = False, shift: jax.Array | None = None) -> jax.Array:
-    """Normalises x + shift, and applies ReLU if asked to: a pass less over memory for each than one of its own.
+  def __call__(
+    self, x: jax.Array, train: bool, *, relu: bool = False, shift: jax.Array | None = None
+  ) -> jax.Array:
+    """Normalises x + shift, and applies ReLU if asked to: a pass less over memory for each than one
+    of its own.
 
-    A shift [features] is the bias of the layer before. It moves the mean and nothing else, so that with the batch's statistics the result
-    does not depend on it, and its gradient is zero.
+    A shift [features] is the bias of the layer before. It moves the mean and nothing else, so that
+    with the batch's statistics the result does not depend on it, and its gradient is zero.
     """
     x = x.astype(self.dtype or jnp.result_type(x, jnp.bfloat16))
     scale, bias = self.scale[...], self.bias[...]
@@ -105,16 +116,20 @@ class BatchNorm(nnx.Module):
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
-  """The maximum of each 2x2 square, [B, H, W, C] -> [B, H // 2, W // 2, C]; a last odd row or column is left out.
+  """The maximum of each 2x2 square, [B, H, W, C] -> [B, H // 2, W // 2, C]; a last odd row or
+  column is left out.
 
-  On a CPU the gradient of a tie is shared among the equal pixels; elsewhere the first of them gets it. After a ReLU it is the same.
+  On a CPU the gradient of a tie is shared among the equal pixels; elsewhere the first of them gets
+  it. After a ReLU it is the same.
   """
   return _max_pool(x)
 
 
 @jax.custom_vjp
 def _max_pool(x: jax.Array) -> jax.Array:
-  return lax.platform_dependent(x, cpu=lambda x: functools.reduce(jnp.maximum, _corners(x)), default=_window_max)
+  return lax.platform_dependent(
+    x, cpu=lambda x: functools.reduce(jnp.maximum, _corners(x)), default=_window_max
+  )
 
 
 def _window_max(x: jax.Array) -> jax.Array:
@@ -133,12 +148,17 @@ def _squares(x: jax.Array) -> jax.Array:
 
 
 def _shared_gradient(x: jax.Array, y: jax.Array, dy: jax.Array) -> jax.Array:
-  """Each square's gradient, shared by the pixels that are its maximum; in one pass, where JAX's own may write four images and add them."""
+  """Each square's gradient, shared by the pixels that are its maximum; in one pass, where JAX's own
+  may write four images and add them.
+  """
   share = dy / functools.reduce(jnp.add, [(corner == y).astype(dy.dtype) for corner in _corners(x)])
   y, share = (a[:, :, None, :, None] for a in (y, share))
   dx = jnp.where(_squares(x) == y, share, 0)
   b, h, _, w, _, c = dx.shape
-  return jnp.pad(dx.reshape(b, 2 * h, 2 * w, c), ((0, 0), (0, x.shape[1] - 2 * h), (0, x.shape[2] - 2 * w), (0, 0)))
+  return jnp.pad(
+    dx.reshape(b, 2 * h, 2 * w, c),
+    ((0, 0), (0, x.shape[1] - 2 * h), (0, x.shape[2] - 2 * w), (0, 0)),
+  )
 
 
 def _max_pool_forward(x):
@@ -156,7 +176,9 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, relu: bool):
-  """Normalises x [..., C] by its own statistics; returns (y, mean [C], var [C]). No gradient flows through mean and var."""
+  """Normalises x [..., C] by its own statistics; returns (y, mean [C], var [C]). No gradient flows
+  through mean and var.
+  """
   return _batch_norm_forward(x, scale, bias, epsilon, relu)[0]
 
 
@@ -173,7 +195,9 @@ def _batch_norm_forward(x, scale, bias, epsilon, relu):
 
 
 def _batch_norm_backward(epsilon, relu, saved, cotangents):
-  """The gradient as in section 3 of the paper, simplified: two sums, then one pass; only x is saved."""
+  """The gradient as in section 3 of the paper, simplified: two sums, then one pass; only x is
+  saved.
+  """
   del epsilon
   x, mean, inverse_std, scale, bias = saved
 

@@ -1,7 +1,9 @@
-"""What MobileNet, EfficientNet and RexNet are made of, and the frame that the three share: a trunk, and a linear layer for each task.
+"""What MobileNet, EfficientNet and RexNet are made of, and the frame that the three share: a trunk,
+and a linear layer for each task.
 
-Shapes, padding and statistics are those of PyTorch's layers, in which the published weights of these networks come: k // 2 zeros on each
-side of an image, and the running variance an unbiased estimate. tests/parity compares them with timm's.
+Shapes, padding and statistics are those of PyTorch's layers, in which the published weights of
+these networks come: k // 2 zeros on each side of an image, and the running variance an unbiased
+estimate. tests/parity compares them with timm's.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 INPUTS = ('half', 'imagenet', 'caffe')  # see `rescaled`
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red in 0..255
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1]
+_IMAGENET_MEAN, _IMAGENET_STD = (
+  (0.485, 0.456, 0.406),
+  (0.229, 0.224, 0.225),
+)  # of red, green, blue in [0, 1]
 # All three papers: normal with variance 2 / (values that one output reaches) (He et al. 2015).
 _INIT = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 _LEAST = 32  # pixels: the trunks halve an image five times
@@ -37,17 +42,21 @@ _LEAST = 32  # pixels: the trunks halve an image five times
 
 @dataclasses.dataclass(frozen=True)
 class Make:
-  """What all layers of a network are made with: `dtype` of the computation (None: float32) and the source of initial weights."""
+  """What all layers of a network are made with: `dtype` of the computation (None: float32) and the
+  source of initial weights.
+  """
 
   rngs: nnx.Rngs
   dtype: Any = None
 
 
 class Conv(nnx.Module):
-  """A convolution with an odd kernel: float [B, H, W, in_features] -> [B, ceil(H / stride), ceil(W / stride), out_features].
+  """A convolution with an odd kernel: float [B, H, W, in_features] -> [B, ceil(H / stride), ceil(W
+  / stride), out_features].
 
   Attributes:
-    kernel: [size, size, in_features, out_features], or [size, size, 1, features] for a `depthwise` one.
+    kernel: [size, size, in_features, out_features], or [size, size, 1, features] for a `depthwise`
+      one.
     bias: [out_features]; None: there is none, since a batch normalisation follows.
   """
 
@@ -63,7 +72,9 @@ class Conv(nnx.Module):
     bias: bool = False,
   ):
     if depthwise:  # each value reaches size * size outputs, and the published networks draw it so
-      kernel = jnp.swapaxes(_INIT(make.rngs.params(), (size, size, out_features, 1), jnp.float32), 2, 3)
+      kernel = jnp.swapaxes(
+        _INIT(make.rngs.params(), (size, size, out_features, 1), jnp.float32), 2, 3
+      )
     else:
       kernel = _INIT(make.rngs.params(), (size, size, in_features, out_features), jnp.float32)
     self.kernel = nnx.Param(kernel)
@@ -78,7 +89,9 @@ class Conv(nnx.Module):
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  """Convolves x [B, H, W, C] with kernel [k, k, C, D], k // 2 zeros on each side; 1x1 as a matrix product."""
+  """Convolves x [B, H, W, C] with kernel [k, k, C, D], k // 2 zeros on each side; 1x1 as a matrix
+  product.
+  """
   size = kernel.shape[0]
   if size == 1 and stride == 1:
     return x @ kernel[0, 0]
@@ -94,10 +107,14 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:
-  """[B, H', W', size * size * C]: what the kernel sees at each place. XLA's gradient of a kernel is slow on CPUs, a product's is not."""
+  """[B, H', W', size * size * C]: what the kernel sees at each place. XLA's gradient of a kernel is
+  slow on CPUs, a product's is not.
+  """
   half, (_, h, w, _) = size // 2, x.shape
   padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
-  shifted = [padded[:, i : i + h : stride, j : j + w : stride] for i in range(size) for j in range(size)]
+  shifted = [
+    padded[:, i : i + h : stride, j : j + w : stride] for i in range(size) for j in range(size)
+  ]
   return jnp.concatenate(shifted, -1)
 
 
@@ -124,12 +141,16 @@ class ConvNorm(nnx.Module):
 
 
 class SqueezeExcite(nnx.Module):
-  """Weighs channels by what the whole image shows (Hu et al. 2018, section 3): [B, H, W, C] -> the same.
+  """Weighs channels by what the whole image shows (Hu et al. 2018, section 3): [B, H, W, C] -> the
+  same.
 
-  Means over the image, to `reduced` values, activation, back to C values, sigmoid. RexNet has a batch normalisation (`norm`) inside.
+  Means over the image, to `reduced` values, activation, back to C values, sigmoid. RexNet has a
+  batch normalisation (`norm`) inside.
   """
 
-  def __init__(self, features: int, reduced: int, make: Make, *, activation: str, norm: bool = False):
+  def __init__(
+    self, features: int, reduced: int, make: Make, *, activation: str, norm: bool = False
+  ):
     self.reduce = Conv(features, reduced, 1, make, bias=True)
     self.norm = BatchNorm(reduced, unbiased=True, dtype=make.dtype) if norm else None
     self.expand = Conv(reduced, features, 1, make, bias=True)
@@ -148,7 +169,8 @@ def image_mean(x: jax.Array) -> jax.Array:
 
 
 class StochasticDepth(nnx.Module):
-  """Leaves a branch out with probability `rate`, one draw for each sample, and scales it up where it stays (Huang et al. 2016).
+  """Leaves a branch out with probability `rate`, one draw for each sample, and scales it up where
+  it stays (Huang et al. 2016).
 
   Only in training; never while `frozen` (`network.abstract_network` sets it).
   """
@@ -167,7 +189,9 @@ class StochasticDepth(nnx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """One inverted residual: its channels in, between and out, kernel size and stride; `reduced`: of squeeze-excite, 0: none."""
+  """One inverted residual: its channels in, between and out, kernel size and stride; `reduced`: of
+  squeeze-excite, 0: none.
+  """
 
   in_features: int
   inside: int
@@ -179,12 +203,14 @@ class Shape:
 
 
 class InvertedResidual(nnx.Module):
-  """Expand 1x1, depthwise, squeeze-excite, project 1x1 without activation (Sandler et al. 2018; Tan & Le 2019; Han et al. 2021).
+  """Expand 1x1, depthwise, squeeze-excite, project 1x1 without activation (Sandler et al. 2018; Tan
+  & Le 2019; Han et al. 2021).
 
-  Where stride is 1 and the output has the channels of the input, the input is added; `shape.drop_path` is the rate at which the rest is
-  then left out. Nothing expands where `inside` is `in_features`. RexNet's differs: its activation is behind the squeeze (`late`), not in
-  front of it (`early`), there is a batch normalisation in the squeeze, and the input is also added to the first of more channels
-  (`widening`).
+  Where stride is 1 and the output has the channels of the input, the input is added;
+  `shape.drop_path` is the rate at which the rest is then left out. Nothing expands where `inside`
+  is `in_features`. RexNet's differs: its activation is behind the squeeze (`late`), not in front of
+  it (`early`), there is a batch normalisation in the squeeze, and the input is also added to the
+  first of more channels (`widening`).
   """
 
   def __init__(
@@ -202,10 +228,16 @@ class InvertedResidual(nnx.Module):
     inside, more = shape.inside, shape.out_features - shape.in_features
     self.skip = shape.stride == 1 and (more == 0 or (widening and more > 0))
     expands = inside != shape.in_features
-    self.expand = ConvNorm(shape.in_features, inside, 1, make, activation=activation) if expands else None
-    self.depthwise = ConvNorm(inside, inside, shape.size, make, activation=early, stride=shape.stride, depthwise=True)
+    self.expand = (
+      ConvNorm(shape.in_features, inside, 1, make, activation=activation) if expands else None
+    )
+    self.depthwise = ConvNorm(
+      inside, inside, shape.size, make, activation=early, stride=shape.stride, depthwise=True
+    )
     self.squeeze = (
-      SqueezeExcite(inside, shape.reduced, make, activation=squeeze, norm=squeeze_norm) if shape.reduced else None
+      SqueezeExcite(inside, shape.reduced, make, activation=squeeze, norm=squeeze_norm)
+      if shape.reduced
+      else None
     )
     self.project = ConvNorm(inside, shape.out_features, 1, make, activation='none')
     self.drop = StochasticDepth(shape.drop_path)
@@ -227,11 +259,13 @@ class InvertedResidual(nnx.Module):
 class Head(nnx.Module):
   """One task's layers: features [B, D] -> scores float32 [B, C].
 
-  Dropout and one linear layer; before them ReLU layers of the given widths, if any ("several new layers can be added before the final
-  fully connected layer", Savchenko 2021, section 2.2).
+  Dropout and one linear layer; before them ReLU layers of the given widths, if any ("several new
+  layers can be added before the final fully connected layer", Savchenko 2021, section 2.2).
   """
 
-  def __init__(self, in_features: int, classes: int, make: Make, *, hidden: Sequence[int], dropout: float):
+  def __init__(
+    self, in_features: int, classes: int, make: Make, *, hidden: Sequence[int], dropout: float
+  ):
     layers = []
     for width in hidden:
       layers.append(nnx.Linear(in_features, width, dtype=make.dtype, rngs=make.rngs))
@@ -247,10 +281,11 @@ class Head(nnx.Module):
 
 
 class MobileModel(nnx.Module):
-  """A trunk and a head for each task: images float [B, H, W, C] in [-1, 1] -> {task: scores float32 [B, classes of the task]}.
+  """A trunk and a head for each task: images float [B, H, W, C] in [-1, 1] -> {task: scores float32
+  [B, classes of the task]}.
 
-  A network says what its trunk is; the rest is here. The trunk is called with (images, train, rngs) and returns a map [B, H', W', D].
-  Parameters lie under `trunk/...` and `heads/TASK/...`.
+  A network says what its trunk is; the rest is here. The trunk is called with (images, train, rngs)
+  and returns a map [B, H', W', D]. Parameters lie under `trunk/...` and `heads/TASK/...`.
   """
 
   def __init__(
@@ -272,12 +307,18 @@ class MobileModel(nnx.Module):
       heads[task.name] = Head(out_features, task.num_classes, make, hidden=hidden, dropout=dropout)
     self.heads: Any = nnx.Dict(heads)
 
-  def features(self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
+  def features(
+    self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+  ) -> jax.Array:
     """What all heads see, float32 [B, D]: the mean of the trunk's last map."""
     return image_mean(self.trunk(rescaled(images, self.input), train, rngs))
 
-  def __call__(self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
-    """Scores of each task. In training, `rngs` needs a `dropout` stream, and the running statistics are updated."""
+  def __call__(
+    self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+  ) -> dict[str, jax.Array]:
+    """Scores of each task. In training, `rngs` needs a `dropout` stream, and the running statistics
+    are updated.
+    """
     x = self.features(images, train, rngs)
     return {task: head(x, train, rngs) for task, head in self.heads.items()}
 
@@ -285,13 +326,17 @@ class MobileModel(nnx.Module):
 def rescaled(images: jax.Array, to: str) -> jax.Array:
   """Images in [-1, 1] as a network wants them.
 
-  `half`: as they are; `imagenet`: of ImageNet's mean 0 and deviation 1 in each colour; `caffe`: blue, green and red in 0..255 less
-  ImageNet's means, as networks that came from Caffe or Keras have it (Savchenko 2021's published MobileNet among them).
+  `half`: as they are; `imagenet`: of ImageNet's mean 0 and deviation 1 in each colour; `caffe`:
+  blue, green and red in 0..255 less ImageNet's means, as networks that came from Caffe or Keras
+  have it (Savchenko 2021's published MobileNet among them).
   """
   if to == 'half':
     return images
   grey = images.shape[-1] == 1
-  means = [jnp.asarray([sum(x) / 3] if grey else x, images.dtype) for x in (_CAFFE_MEAN, _IMAGENET_MEAN, _IMAGENET_STD)]
+  means = [
+    jnp.asarray([sum(x) / 3] if grey else x, images.dtype)
+    for x in (_CAFFE_MEAN, _IMAGENET_MEAN, _IMAGENET_STD)
+  ]
   caffe_mean, mean, std = means
   if to == 'caffe':
     return (images[..., ::-1] + 1) * 127.5 - caffe_mean
@@ -301,7 +346,8 @@ def rescaled(images: jax.Array, to: str) -> jax.Array:
 def check_fields(
   name: str, image_shape: Sequence[int], *, age_hidden: Sequence[int], input: str, **numbers: float
 ) -> None:
-  """Raises a `UserError` for a field of `config.model`, or an image, that a mobile network cannot have.
+  """Raises a `UserError` for a field of `config.model`, or an image, that a mobile network cannot
+  have.
 
   Args:
     name: of the network.
@@ -312,13 +358,21 @@ def check_fields(
   """
   height, width, channels = image_shape
   if min(height, width) < _LEAST:
-    raise UserError(f'model {name}: images of {height}x{width} are too small; at least {_LEAST}x{_LEAST}')
+    raise UserError(
+      f'model {name}: images of {height}x{width} are too small; at least {_LEAST}x{_LEAST}'
+    )
   if input not in INPUTS:
     raise UserError(f'config.model.input {input!r} is unknown; there are {", ".join(INPUTS)}')
   if input != 'half' and channels not in (1, 3):
-    raise UserError(f'config.model.input {input}: means are known of 1 or 3 channels, images have {channels}')
-  if not isinstance(age_hidden, tuple | list) or not all(type(n) is int and n > 0 for n in age_hidden):
-    raise UserError(f'config.model.age_hidden: {age_hidden!r}; it must be widths of layers, such as (256,), or ()')
+    raise UserError(
+      f'config.model.input {input}: means are known of 1 or 3 channels, images have {channels}'
+    )
+  if not isinstance(age_hidden, tuple | list) or not all(
+    type(n) is int and n > 0 for n in age_hidden
+  ):
+    raise UserError(
+      f'config.model.age_hidden: {age_hidden!r}; it must be widths of layers, such as (256,), or ()'
+    )
   for field, value in numbers.items():
     factor = field in ('width', 'depth')
     good = not isinstance(value, bool) and isinstance(value, int | float)
@@ -328,7 +382,8 @@ def check_fields(
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-  """The multiple of `divisor` next to a number of channels, at least one of it, and not below nine tenths of the number.
+  """The multiple of `divisor` next to a number of channels, at least one of it, and not below nine
+  tenths of the number.
 
   The rule by which all three networks scale their widths (Sandler et al. 2018's code).
   """

@@ -22,10 +22,14 @@ STAGES = (
 
 
 class Separable(nnx.Module):
-  """A depthwise convolution 3x3 and a 1x1 one, each with batch normalisation and ReLU6 (Howard 2017, figure 3)."""
+  """A depthwise convolution 3x3 and a 1x1 one, each with batch normalisation and ReLU6 (Howard
+  2017, figure 3).
+  """
 
   def __init__(self, in_features: int, out_features: int, stride: int, make: Make):
-    self.depthwise = ConvNorm(in_features, in_features, 3, make, activation='relu6', stride=stride, depthwise=True)
+    self.depthwise = ConvNorm(
+      in_features, in_features, 3, make, activation='relu6', stride=stride, depthwise=True
+    )
     self.pointwise = ConvNorm(in_features, out_features, 1, make, activation='relu6')
 
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -42,7 +46,9 @@ class Trunk(nnx.Module):
     for channels, blocks, stride in STAGES:
       stage = []
       for i in range(blocks):
-        stage.append(Separable(features, round_channels(channels * width), 1 if i else stride, make))
+        stage.append(
+          Separable(features, round_channels(channels * width), 1 if i else stride, make)
+        )
         features = round_channels(channels * width)
       stages.append(nnx.List(stage))
     self.stages = nnx.List(stages)
@@ -58,7 +64,8 @@ class Trunk(nnx.Module):
 
 
 class MobileNet(MobileModel):
-  """MobileNet-v1 with a linear layer a task; the trunk of timm's `mobilenetv1_100`, 3.207 M parameters.
+  """MobileNet-v1 with a linear layer a task; the trunk of timm's `mobilenetv1_100`, 3.207 M
+  parameters.
 
   Args:
     tasks: one head each, in this order.
@@ -85,7 +92,11 @@ class MobileNet(MobileModel):
     input: str = 'half',
     dtype: jnp.dtype | None = None,
   ):
-    check_fields('mobilenet', image_shape, age_hidden=age_hidden, input=input, width=width, dropout=dropout)
+    check_fields(
+      'mobilenet', image_shape, age_hidden=age_hidden, input=input, width=width, dropout=dropout
+    )
     make = Make(rngs, dtype)
     trunk = Trunk(image_shape[-1], width, make)
-    super().__init__(trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input)
+    super().__init__(
+      trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input
+    )

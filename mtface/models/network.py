@@ -1,7 +1,8 @@
 """From a config to a network as pure functions of its parameters.
 
-Flax NNX modules are split once into a static graph and plain dictionaries of arrays; from there on a step is ordinary `jax.jit` over
-pytrees, which costs the host nothing that grows with the network (`nnx.jit` walks the module graph at every call).
+Flax NNX modules are split once into a static graph and plain dictionaries of arrays; from there on
+a step is ordinary `jax.jit` over pytrees, which costs the host nothing that grows with the network
+(`nnx.jit` walks the module graph at every call).
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Network:
   def train_scores(
     self, params: Params, stats: Stats, images: jax.Array, key: jax.Array
   ) -> tuple[dict[str, jax.Array], Stats]:
-    """({task: [B, C]}, new statistics), with batch statistics over the global batch and dropout drawn from `key`."""
+    """({task: [B, C]}, new statistics), with batch statistics over the global batch and dropout
+    drawn from `key`.
+    """
     model = nnx.merge(self.graph, params, stats)
     scores = model(images, train=True, rngs=nnx.Rngs(dropout=key))
     return scores, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
@@ -50,7 +53,11 @@ class Network:
 
 
 def make_network(
-  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int, frozen: Sequence[str] = ()
+  config: ConfigDict,
+  tasks: Sequence[Task],
+  image_shape: Sequence[int],
+  seed: int,
+  frozen: Sequence[str] = (),
 ) -> tuple[Network, Params, Stats]:
   """The network of `config.model` and its initial parameters and statistics.
 
@@ -67,7 +74,9 @@ def make_network(
     _, params, stats = _split(_make(config, tasks, image_shape, seed))
     return params, stats
 
-  return network, *jax.jit(initial)()  # one program; op by op it would take half a minute of compilation
+  return network, *jax.jit(
+    initial
+  )()  # one program; op by op it would take half a minute of compilation
 
 
 def abstract_network(
@@ -86,7 +95,9 @@ def abstract_network(
   return Network(graph), params, stats
 
 
-def _make(config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int) -> nnx.Module:
+def _make(
+  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int
+) -> nnx.Module:
   settings = dict(config)
   name, dtype = settings.pop('name'), settings.pop('dtype')
   if name not in MODELS:
@@ -95,7 +106,9 @@ def _make(config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int],
     raise UserError(f'config.model.dtype {dtype!r} is unknown; there are {", ".join(DTYPES)}')
   height, width, channels = image_shape
   try:
-    return MODELS[name](tasks, (height, width, channels), dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings)
+    return MODELS[name](
+      tasks, (height, width, channels), dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings
+    )
   except TypeError as error:
     raise UserError(f'model {name}: {error}; check the fields of config.model') from error
 

@@ -38,12 +38,16 @@ def head_of(name: str) -> str | None:
 
 
 def matches(patterns: Iterable[str], name: str) -> bool:
-  """Whether a parameter's name begins with one of the patterns, as far as a `/` or its end: 'trunk' is trunk/0/kernel, not trunks."""
+  """Whether a parameter's name begins with one of the patterns, as far as a `/` or its end: 'trunk'
+  is trunk/0/kernel, not trunks.
+  """
   return any(re.match(f'(?:{pattern})(?:/|$)', name) for pattern in patterns)
 
 
 def check_patterns(patterns: Iterable[str], names: Iterable[str], field: str) -> None:
-  """Raises a `UserError` that begins with `field` for a pattern that is no regular expression, or matches no parameter."""
+  """Raises a `UserError` that begins with `field` for a pattern that is no regular expression, or
+  matches no parameter.
+  """
   names = list(names)
   for pattern in patterns:
     try:
@@ -53,10 +57,13 @@ def check_patterns(patterns: Iterable[str], names: Iterable[str], field: str) ->
     if not found:
       parts = ', '.join(dict.fromkeys(name.partition('/')[0] for name in names))
       raise UserError(
-        f'{field}: {pattern!r} matches no parameter; their names begin with {parts} (`mtface params` lists them)'
+        f'{field}: {pattern!r} matches no parameter; their names begin with {parts} (`mtface '
+        'params` lists them)'
       )
 
 
 def is_batch_norm(path: str) -> bool:
-  """Whether a parameter's path lies in a batch normalisation (papers leave these out of their counts)."""
+  """Whether a parameter's path lies in a batch normalisation (papers leave these out of their
+  counts).
+  """
   return not {'norm', 'norms'}.isdisjoint(path.split('/'))

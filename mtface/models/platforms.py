@@ -1,7 +1,7 @@
 """Two ways to compute the same: one for CPUs, XLA's own for everything else.
 
-The platform that a program is lowered for decides, not the machine that traces it: what is lowered or exported on a laptop for a TPU is the
-TPU's program.
+The platform that a program is lowered for decides, not the machine that traces it: what is lowered
+or exported on a laptop for a TPU is the TPU's program.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ _ROW_ELEMENTS = 1 << 15
 
 
 def by_platform(cpu: Callable, other: Callable) -> Callable:
-  """A function of arrays that is `cpu` on CPUs and `other` elsewhere, and whose gradient is that of the one or of the other.
+  """A function of arrays that is `cpu` on CPUs and `other` elsewhere, and whose gradient is that of
+  the one or of the other.
 
-  Both take the same arrays and return one of the same shape. Only the arguments are kept for the gradient.
+  Both take the same arrays and return one of the same shape. Only the arguments are kept for the
+  gradient.
   """
 
   @jax.custom_vjp
@@ -37,11 +39,14 @@ def by_platform(cpu: Callable, other: Callable) -> Callable:
   return chosen
 
 
-def channel_sums(terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """Sums over all axes but the last, float32 [C] each, of what `terms` makes of arrays [B, H, W, C] or [B, C], element by element.
+def channel_sums(
+  terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array
+) -> tuple[jax.Array, ...]:
+  """Sums over all axes but the last, float32 [C] each, of what `terms` makes of arrays [B, H, W, C]
+  or [B, C], element by element.
 
-  On CPUs in one pass over the arrays, without writing the terms to memory: XLA's own sums read what was written, and those of some versions
-  cost ten times as much.
+  On CPUs in one pass over the arrays, without writing the terms to memory: XLA's own sums read what
+  was written, and those of some versions cost ten times as much.
   """
 
   def plain(*arrays):
@@ -49,11 +54,17 @@ def channel_sums(terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array
 
   if arrays[0].ndim != 4:
     return plain(*arrays)
-  return lax.platform_dependent(*arrays, cpu=functools.partial(_running_totals, terms), default=plain)
+  return lax.platform_dependent(
+    *arrays, cpu=functools.partial(_running_totals, terms), default=plain
+  )
 
 
-def _running_totals(terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """The same by totals of one row of some images: each takes batch * H / images terms, in float32 too few for their rounding to show."""
+def _running_totals(
+  terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array
+) -> tuple[jax.Array, ...]:
+  """The same by totals of one row of some images: each takes batch * H / images terms, in float32
+  too few for their rounding to show.
+  """
   batch, h, w, c = arrays[0].shape
   images = images_at_a_time(batch, w * c)
 
@@ -68,7 +79,11 @@ def _running_totals(terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Ar
 
 
 def images_at_a_time(batch: int, row: int) -> int:
-  """A divisor of the batch, for totals of a row of `row` elements. On several devices all of it: a loop would move a sharded batch."""
+  """A divisor of the batch, for totals of a row of `row` elements. On several devices all of it: a
+  loop would move a sharded batch.
+  """
   if jax.device_count() > 1:
     return batch
-  return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= _ROW_ELEMENTS))
+  return max(
+    n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= _ROW_ELEMENTS)
+  )

@@ -1,4 +1,6 @@
-"""RexNet (Han et al. 2021, "Rethinking channel dimensions for efficient model design"), the largest backbone of Savchenko 2021."""
+"""RexNet (Han et al. 2021, "Rethinking channel dimensions for efficient model design"), the largest
+backbone of Savchenko 2021.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mtface.models.mobile import ConvNorm, InvertedResidual, Make, MobileModel, Shape, check_fields, round_channels
+from mtface.models.mobile import (
+  ConvNorm,
+  InvertedResidual,
+  Make,
+  MobileModel,
+  Shape,
+  check_fields,
+  round_channels,
+)
 from mtface.tasks import Task
 
 STEM, FIRST, LAST, TOP = 32, 16, 180, 1280
@@ -18,17 +28,22 @@ _EXPANSION, _SQUEEZE = 6, 12
 
 
 def block_shapes(width: float, drop_path: float) -> list[Shape]:
-  """Channels grow by the same amount from block to block (Han 2021, section 4.2), which `width` scales.
+  """Channels grow by the same amount from block to block (Han 2021, section 4.2), which `width`
+  scales.
 
   A network narrower than 1 keeps the stem and the first block as they are.
   """
-  strides = [stride if i == 0 else 1 for n, stride in zip(BLOCKS, STRIDES, strict=True) for i in range(n)]
+  strides = [
+    stride if i == 0 else 1 for n, stride in zip(BLOCKS, STRIDES, strict=True) for i in range(n)
+  ]
   first, shapes, features = FIRST / min(width, 1.0), [], stem_features(width)
   for i, stride in enumerate(strides):
     out = round(width * (first + i * LAST / len(strides)))
     inside = features * (_EXPANSION if i else 1)
     reduced = max(1, inside // _SQUEEZE) if i >= _UNSQUEEZED else 0
-    shapes.append(Shape(features, inside, out, 3, stride, reduced, drop_path * i / (len(strides) - 1)))
+    shapes.append(
+      Shape(features, inside, out, 3, stride, reduced, drop_path * i / (len(strides) - 1))
+    )
     features = out
   return shapes
 
@@ -60,7 +75,8 @@ class Trunk(nnx.Module):
 
 
 class RexNet(MobileModel):
-  """RexNet with a linear layer a task; by default the trunk of timm's `rexnet_150`, 7.808 M parameters.
+  """RexNet with a linear layer a task; by default the trunk of timm's `rexnet_150`, 7.808 M
+  parameters.
 
   Args:
     tasks: one head each, in this order.
@@ -93,4 +109,6 @@ class RexNet(MobileModel):
     check_fields('rexnet', image_shape, age_hidden=age_hidden, input=input, **numbers)
     make = Make(rngs, dtype)
     trunk = Trunk(image_shape[-1], width, drop_path, make)
-    super().__init__(trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input)
+    super().__init__(
+      trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input
+    )

@@ -1,7 +1,8 @@
 """Known answers: does this machine's JAX compute what it should? `mtface doctor` and the tests ask.
 
-Each check computes what training computes, at its shapes, on the default device, and the same in NumPy in float64. Versions of jaxlib that
-are known to be wrong are named (`known_bad`); the checks would find others.
+Each check computes what training computes, at its shapes, on the default device, and the same in
+NumPy in float64. Versions of jaxlib that are known to be wrong are named (`known_bad`); the checks
+would find others.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ BATCH = 64
 MAPS = ((48, 32), (24, 64), (6, 256))  # BKNet's: pixels a side and channels
 SEED = 330
 CONVOLUTIONS = ((48, 1, 32), (48, 32, 32), (24, 64, 64), (6, 256, 256))
-# What rounding in float32 explains, as a share of the largest value. Winograd's transforms round a few times more than sums do.
+# What rounding in float32 explains, as a share of the largest value. Winograd's transforms round a
+# few times more than sums do.
 _OF_SUMS, _OF_CONVOLUTIONS = 2e-5, 1e-4
 
 # jaxlib: what is wrong with it.
@@ -37,13 +39,18 @@ def known_bad(version: str = jaxlib.__version__) -> str | None:
   """One line on a version of jaxlib that is known to be wrong; None for the others."""
   for bad, what in _BAD.items():
     if f'{version}.'.startswith(f'{bad}.'):
-      return f'jaxlib {version} {what}: do not trust its results; install jax 0.10.1, or 0.12 or newer on Python 3.12 or newer'
+      return (
+        f'jaxlib {version} {what}: do not trust its results; install jax 0.10.1, or 0.12 or '
+        'newer on Python 3.12 or newer'
+      )
   return None
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What a check found: its largest error, and how much of it rounding explains, both as shares of the largest value."""
+  """What a check found: its largest error, and how much of it rounding explains, both as shares of
+  the largest value.
+  """
 
   name: str
   error: float
@@ -57,11 +64,16 @@ class Answer:
   def __str__(self):
     if self.right:
       return f'known answer, {self.name}: right to {self.error:.0e}'
-    return f'known answer, {self.name}: WRONG by {self.error:.1g} of the largest value; rounding would explain {self.allowed:.0e}'
+    return (
+      f'known answer, {self.name}: WRONG by {self.error:.1g} of the largest value; rounding '
+      f'would explain {self.allowed:.0e}'
+    )
 
 
 def selfcheck() -> list[Answer]:
-  """Runs all checks, in seconds; matrix products are in full float32 where a device has cheaper ones."""
+  """Runs all checks, in seconds; matrix products are in full float32 where a device has cheaper
+  ones.
+  """
   with jax.default_matmul_precision('highest'):
     return [Answer(name, check(), allowed) for name, (check, allowed) in _CHECKS.items()]
 
@@ -75,18 +87,24 @@ def sums_of_products() -> float:
 
 
 def sums_in_seven_dimensions() -> float:
-  """Jax issue 40412: a segmentation fault on CPUs. So a process of its own computes it; any other end of it is infinitely wrong."""
+  """Jax issue 40412: a segmentation fault on CPUs. So a process of its own computes it; any other
+  end of it is infinitely wrong.
+  """
   code = (
     'import jax, jax.numpy as jnp; a = jnp.ones((3, 1, 2, 2, 8, 8, 8)); '
     'print(float(abs(jax.jit(lambda a, b: jnp.sum(a * b, axis=3))(a, 2 * a) - 4).max()))'
   )
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}  # a GPU's memory is this process's
-  ended = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=environment, timeout=300)
+  ended = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, env=environment, timeout=300
+  )
   return float(ended.stdout.split()[-1]) if ended.returncode == 0 else float('inf')
 
 
 def sums_over_pixels() -> float:
-  """Sums of a batch's maps, and of their products, by channel, by image and channel, and by pixel."""
+  """Sums of a batch's maps, and of their products, by channel, by image and
+  channel, and by pixel.
+  """
   errors = []
   for size, channels in MAPS:
     x, y = (_normal(seed, BATCH, size, size, channels) for seed in (1, 2))
@@ -95,7 +113,9 @@ def sums_over_pixels() -> float:
       x64, y64 = x.astype(np.float64), y.astype(np.float64)
       for total, terms in zip(found, (x64, x64 * x64, x64 * y64), strict=True):
         # Of both signs they may add up to little, but round as what is added does.
-        errors.append(np.abs(np.asarray(total) - terms.sum(axis)).max() / np.abs(terms).sum(axis).max())
+        errors.append(
+          np.abs(np.asarray(total) - terms.sum(axis)).max() / np.abs(terms).sum(axis).max()
+        )
   return max(errors)
 
 
@@ -108,7 +128,11 @@ def convolutions() -> float:
 
   errors = []
   for size, c, d in CONVOLUTIONS:
-    arrays = _normal(1, BATCH, size, size, c), _normal(2, 3, 3, c, d), _normal(3, BATCH, size, size, d)
+    arrays = (
+      _normal(1, BATCH, size, size, c),
+      _normal(2, 3, 3, c, d),
+      _normal(3, BATCH, size, size, d),
+    )
     errors.append(_error(jax.jit(run)(*arrays), _convolve(*_doubles(arrays))))
   return max(errors)
 
@@ -124,7 +148,8 @@ def batch_norm() -> float:
 
   errors = []
   for size, channels in MAPS:
-    # Halves and a bias that keep off the ReLU's corner, where rounding would decide whether there is a gradient.
+    # Halves and a bias that keep off the ReLU's corner, where rounding would decide whether there
+    # is a gradient.
     x = np.floor(3 * _normal(1, BATCH, size, size, channels)) + np.float32(2.5)
     scale = np.abs(_normal(2, channels)) + np.float32(0.5)
     arrays = x, scale, scale / np.float32(10), _normal(3, *x.shape)
@@ -133,7 +158,9 @@ def batch_norm() -> float:
 
 
 def training_step() -> float:
-  """A step of gradient descent on a small network: convolution, batch norm, ReLU, pool, dense layer, softmax loss."""
+  """A step of gradient descent on a small network: convolution, batch norm, ReLU, pool, dense
+  layer, softmax loss.
+  """
   x, labels, weights = small_network()
 
   def loss(weights):
@@ -145,16 +172,27 @@ def training_step() -> float:
   value, gradients = jax.jit(jax.value_and_grad(loss))(weights)
   moved = [w - g for w, g in zip(weights, gradients, strict=True)]
   expected = _loss_and_gradients(x.astype(np.float64), labels, *_doubles(weights))
-  return _error([value, *moved], [expected[0], *(w - g for w, g in zip(weights, expected[1:], strict=True))])
+  return _error(
+    [value, *moved], [expected[0], *(w - g for w, g in zip(weights, expected[1:], strict=True))]
+  )
 
 
 def small_network() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-  """Images [64, 4, 4, 32], their labels of 7, and weights: of a seed with which no value is next to a corner of ReLU or pool."""
+  """Images [64, 4, 4, 32], their labels of 7, and weights: of a seed with which no value is next to
+  a corner of ReLU or pool.
+  """
   size, channels, classes = 4, 32, 7
   x = _normal(SEED, BATCH, size, size, channels)
-  kernel, scale = _normal(SEED + 1, 3, 3, channels, channels), np.abs(_normal(SEED + 2, channels)) + np.float32(0.5)
+  kernel, scale = (
+    _normal(SEED + 1, 3, 3, channels, channels),
+    np.abs(_normal(SEED + 2, channels)) + np.float32(0.5),
+  )
   dense = _normal(SEED + 4, size * size // 4 * channels, classes) / np.float32(10)
-  return x, np.arange(BATCH) % classes, [kernel / np.float32(17), scale, _normal(SEED + 3, channels), dense]
+  return (
+    x,
+    np.arange(BATCH) % classes,
+    [kernel / np.float32(17), scale, _normal(SEED + 3, channels), dense],
+  )
 
 
 _CHECKS: dict[str, tuple[Callable[[], float], float]] = {
@@ -176,8 +214,12 @@ def _doubles(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _error(found: Sequence[jax.Array], expected: Sequence[np.ndarray]) -> float:
-  """The largest difference between arrays, as a share of the largest value expected of each; NaN is infinitely wrong."""
-  errors = [np.abs(np.asarray(a) - b).max() / np.abs(b).max() for a, b in zip(found, expected, strict=True)]
+  """The largest difference between arrays, as a share of the largest value expected of each; NaN is
+  infinitely wrong.
+  """
+  errors = [
+    np.abs(np.asarray(a) - b).max() / np.abs(b).max() for a, b in zip(found, expected, strict=True)
+  ]
   return float(np.nan_to_num(errors, nan=np.inf).max())
 
 
@@ -194,7 +236,9 @@ def _convolve(x: np.ndarray, kernel: np.ndarray, dy: np.ndarray) -> list[np.ndar
   return [y, dx[:, 1:-1, 1:-1], dkernel]
 
 
-def _normalise(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
+def _normalise(
+  x: np.ndarray, scale: np.ndarray, bias: np.ndarray, dy: np.ndarray
+) -> list[np.ndarray]:
   """Batch norm and ReLU (Ioffe & Szegedy 2015, section 3): [y, mean, var, dx, dscale, dbias]."""
   axes = (0, 1, 2)
   mean, var = x.mean(axes), x.var(axes)

@@ -1,7 +1,8 @@
-"""What timm calls the layers of MobileNet, EfficientNet and RexNet, and how its arrays lie: what `weights.py` reads and writes by.
+"""What timm calls the layers of MobileNet, EfficientNet and RexNet, and how its arrays lie: what
+`weights.py` reads and writes by.
 
-timm 1.0 (Wightman, "PyTorch image models"): `mobilenetv1_*`, `efficientnet_b*`, `rexnet_*`. A path of ours is like
-`trunk/stages/0/1/expand/conv/kernel`.
+timm 1.0 (Wightman, "PyTorch image models"): `mobilenetv1_*`, `efficientnet_b*`, `rexnet_*`. A path
+of ours is like `trunk/stages/0/1/expand/conv/kernel`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,13 @@ _LAYERS: dict[str, tuple[tuple[str, str], ...]] = {  # the first that matches co
     (r'trunk/top/norm', 'features.16.bn'),
   ),
 }
-_LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+_LEAVES = {
+  'kernel': 'weight',
+  'scale': 'weight',
+  'bias': 'bias',
+  'mean': 'running_mean',
+  'var': 'running_var',
+}
 
 
 def timm_name(model: str, path: str) -> str:
@@ -75,7 +82,9 @@ def classifier_names(model: str) -> dict[str, str]:
 
 
 def to_torch(array: np.ndarray) -> np.ndarray:
-  """A kernel [k, k, C, D] as PyTorch has it, [D, C, k, k]; a linear layer's [C, D] as [D, C]; a vector as it is."""
+  """A kernel [k, k, C, D] as PyTorch has it, [D, C, k, k]; a linear layer's [C, D] as [D, C]; a
+  vector as it is.
+  """
   return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
 
 

@@ -1,13 +1,17 @@
-"""Weights in and out: timm's, as PyTorch's users have them, and our own, in one file without any code in it.
+"""Weights in and out: timm's, as PyTorch's users have them, and our own, in one file without any
+code in it.
 
 Two formats, both safetensors (https://huggingface.co/docs/safetensors):
 
-    timm     a backbone by timm's names, for `load_state_dict`; read also from PyTorch's files (.pth, .pt, .bin, .ckpt, .pth.tar)
+    timm     a backbone by timm's names, for `load_state_dict`; read also from PyTorch's files
+             (.pth, .pt, .bin, .ckpt, .pth.tar)
     mtface   any network by our own paths, `trunk/stem/conv/kernel`, arrays as they are; exact
 
-Nothing is matched by guess: a tensor that is left over on either side is an error that names it. Others' trainings put a word before all
-names (`module.`, `model.`, `_orig_mod.`) or the tensors into a dictionary (`state_dict`, `model_ema`): the words before the network's own
-names are taken off, and what lies elsewhere is left. Pickled modules are never loaded, since to unpickle is to run whatever the file says.
+Nothing is matched by guess: a tensor that is left over on either side is an error that names it.
+Others' trainings put a word before all names (`module.`, `model.`, `_orig_mod.`) or the tensors
+into a dictionary (`state_dict`, `model_ema`): the words before the network's own names are taken
+off, and what lies elsewhere is left. Pickled modules are never loaded, since to unpickle is to run
+whatever the file says.
 """
 
 from __future__ import annotations
@@ -31,7 +35,14 @@ from mtface.errors import UserError
 from mtface.files import local_path
 from mtface.models.network import abstract_network
 from mtface.models.paths import Params, Stats, by_path, head_of
-from mtface.models.timm_names import CLASSIFIERS, IGNORED, classifier_names, from_torch, timm_name, to_torch
+from mtface.models.timm_names import (
+  CLASSIFIERS,
+  IGNORED,
+  classifier_names,
+  from_torch,
+  timm_name,
+  to_torch,
+)
 from mtface.tasks import Task
 
 FORMATS = ('timm', 'mtface')
@@ -48,9 +59,12 @@ class Imported:
   Attributes:
     params, stats: trees of the network's, with only the arrays that were found, float32.
     found: their paths.
-    kept: paths of the network that the file has nothing for: heads, which stay as they are initialised.
-    left: tensors of the file that were not wanted: a classifier that was to be left, heads of other tasks, counters.
-    prefix: what was taken off the names of the file, as in 'module.'; what it has beside is in `left` too.
+    kept: paths of the network that the file has nothing for: heads, which stay as they are
+      initialised.
+    left: tensors of the file that were not wanted: a classifier that was to be left, heads of other
+      tasks, counters.
+    prefix: what was taken off the names of the file, as in 'module.'; what it has beside is in
+      `left` too.
   """
 
   params: Params
@@ -70,7 +84,9 @@ class Imported:
 
 
 def is_weights_file(path: str | os.PathLike) -> bool:
-  """Whether a path is of a file of weights, by its ending or because it is a file; otherwise it is a run's folder."""
+  """Whether a path is of a file of weights, by its ending or because it is a file; otherwise it is
+  a run's folder.
+  """
   return os.fspath(path).lower().endswith(_SUFFIXES) or local_path(path).is_file()
 
 
@@ -89,23 +105,27 @@ def import_weights(
     model: `config.model` of the network that is to have the weights.
     tasks: its heads.
     image_shape: (H, W, C) of its images.
-    classifier: the head (a task's name) that gets the classifier of a file in timm's format, or 'leave'. None: the file must have none.
+    classifier: the head (a task's name) that gets the classifier of a file in timm's format, or
+      'leave'. None: the file must have none.
 
   Raises:
-    UserError: a file that cannot be read, is of another network, or has a tensor too many or too few.
+    UserError: a file that cannot be read, is of another network, or has a tensor too many or too
+      few.
   """
   tensors, notes = read_torch(path), _notes(path)
   wanted = trained_input(path)
   if wanted is not None and wanted != model.get('input', wanted):
     raise UserError(
-      f'{path}: was trained on images scaled as {wanted}, config.model.input says {model.input}; set config.model.input={wanted}'
+      f'{path}: was trained on images scaled as {wanted}, config.model.input says {model.input}; '
+      f'set config.model.input={wanted}'
     )
   _, params, stats = abstract_network(model, tasks, image_shape)
   shapes = by_path(params) | by_path(stats)
   if notes.get('format') == 'mtface':
     if classifier not in (None, 'leave'):
       raise UserError(
-        f'{path}: has its heads by the names of their tasks; classifier={classifier!r} is for files of timm'
+        f'{path}: has its heads by the names of their tasks; classifier={classifier!r} is for '
+        'files of timm'
       )
     arrays, left = _match(path, tensors, shapes)
     prefix = ''
@@ -113,7 +133,9 @@ def import_weights(
     arrays, left, prefix = _match_timm(path, tensors, shapes, model.name, classifier)
   _check_arrays(path, arrays, shapes)
   kept = tuple(name for name in shapes if name not in arrays)
-  return Imported(_filled(params, arrays), _filled(stats, arrays), tuple(arrays), kept, left, prefix)
+  return Imported(
+    _filled(params, arrays), _filled(stats, arrays), tuple(arrays), kept, left, prefix
+  )
 
 
 def export_weights(
@@ -133,20 +155,26 @@ def export_weights(
     path: of the file, whose folder must be there.
     model: its `config.model`.
     format: `timm` for a backbone of timm's, or `mtface` for all of any network.
-    classifier: with `timm`, the head (a task's name) that becomes the classifier; None: the file has none (timm's `num_classes=0`).
+    classifier: with `timm`, the head (a task's name) that becomes the classifier; None: the file
+      has none (timm's `num_classes=0`).
     notes: more of the file's metadata, text only.
 
   Raises:
     UserError: an unknown format, network or head, or a folder that is not there.
   """
   path = local_path(path)
-  arrays = {name: np.asarray(x, np.float32) for name, x in (by_path(params) | by_path(stats)).items()}
+  arrays = {
+    name: np.asarray(x, np.float32) for name, x in (by_path(params) | by_path(stats)).items()
+  }
   if format not in FORMATS:
     raise UserError(f'--format={format}: unknown; there are {", ".join(FORMATS)}')
   if format == 'timm':
     arrays = _as_timm(arrays, model.name, classifier)
   elif classifier is not None:
-    raise UserError(f'--classifier={classifier}: only timm has a classifier; a file of format mtface has all heads')
+    raise UserError(
+      f'--classifier={classifier}: only timm has a classifier; a file of format mtface has all '
+      'heads'
+    )
   if not path.parent.is_dir():
     raise UserError(f'--to={path}: the folder {path.parent} is not there')
   about = {'format': format, 'model': json.dumps(model.to_dict()), **(notes or {})}
@@ -156,7 +184,9 @@ def export_weights(
 
 
 def trained_input(path: str | os.PathLike) -> str | None:
-  """How the weights of a file want their images, a name in `mobile.INPUTS`, if the file says so (as those of `export_weights` do)."""
+  """How the weights of a file want their images, a name in `mobile.INPUTS`, if the file says so (as
+  those of `export_weights` do).
+  """
   try:
     return json.loads(_notes(path)['model']).get('input')
   except (
@@ -170,12 +200,15 @@ def trained_input(path: str | os.PathLike) -> str | None:
 
 
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """The tensors of a safetensors file, or of one of PyTorch's if that is there to read it; numbers with a fraction as float32.
+  """The tensors of a safetensors file, or of one of PyTorch's if that is there to read it; numbers
+  with a fraction as float32.
 
-  What a file is its first bytes say, and its ending where they do not. Tensors in dictionaries are named `outer.inner`.
+  What a file is its first bytes say, and its ending where they do not. Tensors in dictionaries are
+  named `outer.inner`.
 
   Raises:
-    UserError: no such file, one that is damaged, that holds more than tensors, or of another kind; or PyTorch is needed and missing.
+    UserError: no such file, one that is damaged, that holds more than tensors, or of another kind;
+      or PyTorch is needed and missing.
   """
   path = local_path(path)
   if not path.is_file():
@@ -191,7 +224,9 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
   else:
     raise UserError(f'{path}: {kind}; weights are read from {", ".join(_SUFFIXES)}')
   # ml_dtypes' bfloat16 is of kind 'V' to NumPy.
-  return {name: x if x.dtype.kind in 'iub' else np.asarray(x, np.float32) for name, x in found.items()}
+  return {
+    name: x if x.dtype.kind in 'iub' else np.asarray(x, np.float32) for name, x in found.items()
+  }
 
 
 def overlaid(tree: dict[Any, Any], part: dict[Any, Any]) -> dict[Any, Any]:
@@ -202,7 +237,7 @@ def overlaid(tree: dict[Any, Any], part: dict[Any, Any]) -> dict[Any, Any]:
   return result
 
 
-# --- Reading ------------------------------------------------------------------------------------------------------------------------
+# --- Reading --------------------------------------------------------------------------------------
 
 
 def _kind_of(path: pathlib.Path) -> str:
@@ -219,7 +254,11 @@ def _kind_of(path: pathlib.Path) -> str:
   name = path.name.lower()
   if head[8:9] == b'{' or (name.endswith('.safetensors') and not head.startswith((b'PK', b'\x80'))):
     return 'safetensors'
-  return 'pickle' if head.startswith((b'PK', b'\x80')) or name.endswith(_PICKLES) else 'is of another kind'
+  return (
+    'pickle'
+    if head.startswith((b'PK', b'\x80')) or name.endswith(_PICKLES)
+    else 'is of another kind'
+  )
 
 
 def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -231,18 +270,23 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
       f'{path}: only PyTorch reads this; pip install torch, or where it is, convert the file:'
       " safetensors.torch.save_file(torch.load('IN.pth', weights_only=True), 'OUT.safetensors')"
     ) from error
-  harmless = getattr(torch.serialization, 'safe_globals', lambda _: contextlib.nullcontext())  # since PyTorch 2.5
+  harmless = getattr(
+    torch.serialization, 'safe_globals', lambda _: contextlib.nullcontext()
+  )  # since PyTorch 2.5
   try:
     with harmless([argparse.Namespace]):  # the arguments of the training
       found = torch.load(path, map_location='cpu', weights_only=True)
   except Exception as error:  # of many kinds, by version and by damage
     raise UserError(
-      f'{path}: holds more than tensors, or is damaged, and is not loaded ({type(error).__name__}); where it comes from, save'
+      f'{path}: holds more than tensors, or is damaged, and is not loaded '
+      f'({type(error).__name__}); where it comes from, save'
       ' model.state_dict() in place of the model'
     ) from error
   tensors = {name: x for name, x in _flat(found) if isinstance(x, torch.Tensor)}
   if not tensors:
-    raise UserError(f'{path}: holds no tensors by name; where it comes from, save model.state_dict()')
+    raise UserError(
+      f'{path}: holds no tensors by name; where it comes from, save model.state_dict()'
+    )
   return {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in tensors.items()}
 
 
@@ -267,11 +311,15 @@ def _notes(path: str | os.PathLike) -> dict[str, str]:
 def _match(
   path: str | os.PathLike, tensors: dict[str, np.ndarray], shapes: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-  """Arrays by path and what was left, of a file in our own format. Heads are taken whole, or not at all."""
+  """Arrays by path and what was left, of a file in our own format. Heads are taken whole, or not at
+  all.
+  """
   heads = {head_of(name) for name in tensors} & {head_of(name) for name in shapes} - {None}
   wanted = [name for name in shapes if head_of(name) is None or head_of(name) in heads]
   left = tuple(name for name in tensors if head_of(name) is not None and head_of(name) not in heads)
-  _check_names(path, {name: name for name in wanted}, [name for name in tensors if name not in left])
+  _check_names(
+    path, {name: name for name in wanted}, [name for name in tensors if name not in left]
+  )
   return {name: tensors[name] for name in wanted}, left
 
 
@@ -285,7 +333,8 @@ def _match_timm(
   """The same of a file in timm's format, and the prefix that its names have."""
   if model not in CLASSIFIERS:
     raise UserError(
-      f'{path}: model {model} is no network of timm; it reads files that `mtface export --format=mtface` wrote'
+      f'{path}: model {model} is no network of timm; it reads files that `mtface export '
+      '--format=mtface` wrote'
     )
   wanted = {name: timm_name(model, name) for name in shapes if head_of(name) is None}
   names = classifier_names(model)
@@ -295,7 +344,10 @@ def _match_timm(
   has = [name for name in names.values() if name in tensors]
   if has and classifier is None:
     rows = len(tensors[has[0]])
-    raise UserError(f'{path}: has a classifier of {rows} classes ({has[0]}); name the head that gets it, or {LEAVE!r}')
+    raise UserError(
+      f'{path}: has a classifier of {rows} classes ({has[0]}); name the head that gets it, or '
+      f'{LEAVE!r}'
+    )
   left = [name for name in tensors if IGNORED.search(name)]
   if classifier == LEAVE:
     left += has
@@ -307,25 +359,37 @@ def _match_timm(
 
 
 def _prefix_of(names: Collection[str], wanted: Sequence[str]) -> str:
-  """What stands in a file before the names of a network: 'module.', 'state_dict.model.'; '' where most of them are there as they are.
+  """What stands in a file before the names of a network: 'module.', 'state_dict.model.'; '' where
+  most of them are there as they are.
 
-  Of two that have the whole network the running average counts, as in timm (`use_ema`), and then the shorter.
+  Of two that have the whole network the running average counts, as in timm (`use_ema`), and then
+  the shorter.
   """
   hits = collections.Counter(
-    name.removesuffix(ending) for ending in wanted for name in names if name == ending or name.endswith(f'.{ending}')
+    name.removesuffix(ending)
+    for ending in wanted
+    for name in names
+    if name == ending or name.endswith(f'.{ending}')
   )
   if not hits:
     return ''
-  best = max(hits, key=lambda prefix: (hits[prefix], not prefix, 'ema' in prefix.lower(), -len(prefix), prefix))
+  best = max(
+    hits,
+    key=lambda prefix: (hits[prefix], not prefix, 'ema' in prefix.lower(), -len(prefix), prefix),
+  )
   return best if hits[best] > len(wanted) / 2 else ''
 
 
 def _check_names(path: str | os.PathLike, wanted: Mapping[str, str], given: Sequence[str]) -> None:
-  """Raises a `UserError` unless the names in the file (values of `wanted`) and those given are the same."""
+  """Raises a `UserError` unless the names in the file (values of `wanted`) and those given are the
+  same.
+  """
   known = set(wanted.values())
   extra = [name for name in given if name not in known]
   missing = [
-    f'{theirs} (our {ours})' if ours != theirs else ours for ours, theirs in wanted.items() if theirs not in given
+    f'{theirs} (our {ours})' if ours != theirs else ours
+    for ours, theirs in wanted.items()
+    if theirs not in given
   ]
   if extra or missing:
     parts = [f'the file has {_listed(extra)} too many'] if extra else []
@@ -333,17 +397,23 @@ def _check_names(path: str | os.PathLike, wanted: Mapping[str, str], given: Sequ
     raise UserError(f'{path}: is not of this network: {"; ".join(parts)}')
 
 
-def _check_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> None:
+def _check_arrays(
+  path: str | os.PathLike, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
+) -> None:
   wrong = [
     f'{name} {"x".join(map(str, x.shape))}, not {"x".join(map(str, shapes[name].shape))}'
     for name, x in arrays.items()
     if x.shape != shapes[name].shape or x.dtype != np.float32
   ]
   if wrong:
-    raise UserError(f'{path}: is not of this network: {_listed(wrong)} (config.model and image_shape say the latter)')
+    raise UserError(
+      f'{path}: is not of this network: {_listed(wrong)} (config.model and image_shape say the '
+      'latter)'
+    )
   if spoilt := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
     raise UserError(
-      f'{path}: has NaN or infinity in {_listed(spoilt)}; take another file, the training that wrote it failed'
+      f'{path}: has NaN or infinity in {_listed(spoilt)}; take another file, the training that '
+      'wrote it failed'
     )
 
 
@@ -352,10 +422,12 @@ def _listed(names: Sequence[str]) -> str:
   return ', '.join(names[:_LISTED]) + more
 
 
-# --- Trees --------------------------------------------------------------------------------------------------------------------------
+# --- Trees ----------------------------------------------------------------------------------------
 
 
-def _filled(tree: dict[Any, Any], arrays: Mapping[str, np.ndarray], prefix: str = '') -> dict[Any, Any]:
+def _filled(
+  tree: dict[Any, Any], arrays: Mapping[str, np.ndarray], prefix: str = ''
+) -> dict[Any, Any]:
   """The part of a tree whose paths are in `arrays`, with these for leaves."""
   result: dict[Any, Any] = {}
   for key, value in tree.items():
@@ -372,17 +444,26 @@ def _last_layer(shapes: Mapping[str, Any], task: str, leaf: str) -> str:
   """The path of a head's `kernel` or `bias` where the head is one linear layer, as timm's is."""
   heads = sorted({head_of(name) for name in shapes} - {None}, key=str)
   if task not in heads:
-    raise UserError(f'classifier {task!r}: the network has no such head; it has {", ".join(map(str, heads))}')
+    raise UserError(
+      f'classifier {task!r}: the network has no such head; it has {", ".join(map(str, heads))}'
+    )
   if any(f'/{task}/hidden/' in name for name in shapes):
-    raise UserError(f"classifier {task!r}: that head has hidden layers (config.model.age_hidden), which timm's has not")
+    raise UserError(
+      f"classifier {task!r}: that head has hidden layers (config.model.age_hidden), which timm's "
+      'has not'
+    )
   return f'heads/{task}/scores/{leaf}'
 
 
-def _as_timm(arrays: Mapping[str, np.ndarray], model: str, classifier: str | None) -> dict[str, np.ndarray]:
+def _as_timm(
+  arrays: Mapping[str, np.ndarray], model: str, classifier: str | None
+) -> dict[str, np.ndarray]:
   """Arrays by timm's names."""
   if model not in CLASSIFIERS:
     raise UserError(f'--format=timm: model {model} is no network of timm; take --format=mtface')
   names = {name: timm_name(model, name) for name in arrays if head_of(name) is None}
   if classifier is not None:
-    names |= {_last_layer(arrays, classifier, leaf): name for leaf, name in classifier_names(model).items()}
+    names |= {
+      _last_layer(arrays, classifier, leaf): name for leaf, name in classifier_names(model).items()
+    }
   return {theirs: to_torch(arrays[ours]) for ours, theirs in names.items()}

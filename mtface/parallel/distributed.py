@@ -1,4 +1,6 @@
-"""Several processes as one run: how they find each other, agree to stop, and end when one of them is lost (exit codes: `mtface.errors`)."""
+"""Several processes as one run: how they find each other, agree to stop, and end when one of them
+is lost (exit codes: `mtface.errors`).
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,12 @@ from ml_collections import ConfigDict
 from mtface import process
 from mtface.errors import EXIT_PEER_LOST, UserError
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # of schedulers that are about to take the machine away
-# How JAX's runtime says that the process at the other end is no more: the status that an error begins with, or who had to talk to it.
+STOP_SIGNALS = (
+  signal.SIGTERM,
+  signal.SIGUSR1,
+)  # of schedulers that are about to take the machine away
+# How JAX's runtime says that the process at the other end is no more: the status that an error
+# begins with, or who had to talk to it.
 _LOST_STATUS = ('UNAVAILABLE', 'DEADLINE_EXCEEDED', 'ABORTED', 'CANCELLED')
 _LOST_SPEAKERS = ('Gloo', 'NCCL', 'coordination service', 'CoordinationService')
 _BUG_STATUS = (
@@ -36,7 +42,9 @@ _BUG_STATUS = (
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Where this process stands; None: detected from the scheduler (Slurm, Open MPI, TPU, Kubernetes)."""
+  """Where this process stands; None: detected from the scheduler (Slurm, Open MPI, TPU,
+  Kubernetes).
+  """
 
   coordinator: str | None = None  # HOST:PORT of process 0
   processes: int | None = None
@@ -51,13 +59,14 @@ def start(place: Place, settings: ConfigDict) -> None:
     settings: `config.distributed`: `start_timeout` and `heartbeat` in seconds.
 
   Raises:
-    UserError: the place is incomplete, and cannot be detected. Where the others do not come in time this process ends: one of them may have
-      been killed, and another start may find them.
+    UserError: the place is incomplete, and cannot be detected. Where the others do not come in time
+      this process ends: one of them may have been killed, and another start may find them.
   """
   given = (place.coordinator, place.processes, place.process)
   if any(x is not None for x in given) and None in given:
     raise UserError(
-      '--coordinator, --processes and --process belong together: HOST:PORT of process 0, how many, which one'
+      '--coordinator, --processes and --process belong together: HOST:PORT of process 0, how many, '
+      'which one'
     )
   if place.processes is not None and not 0 <= (place.process or 0) < place.processes:
     raise UserError(f'--process={place.process}: there are processes 0 to {place.processes - 1}')
@@ -75,13 +84,15 @@ def start(place: Place, settings: ConfigDict) -> None:
       )
   except ValueError as error:
     raise UserError(
-      f'--distributed: no scheduler that JAX knows has started this process ({str(error).splitlines()[0]}); in a bare script, give '
+      '--distributed: no scheduler that JAX knows has started this process '
+      f'({str(error).splitlines()[0]}); in a bare script, give '
       '--coordinator, --processes and --process'
     ) from error
   except RuntimeError as error:
     where = place.coordinator or 'the coordinator that the scheduler names'
     leave_lost(
-      f'the processes did not come together at {where} in {settings.start_timeout} s: {str(error).splitlines()[0]}; that address must be '
+      f'the processes did not come together at {where} in {settings.start_timeout} s: '
+      f'{str(error).splitlines()[0]}; that address must be '
       'reached from each, and config.distributed.start_timeout is the time they have'
     )
   process.be(jax.process_index(), jax.process_count())
@@ -91,8 +102,12 @@ def start(place: Place, settings: ConfigDict) -> None:
 
 @contextlib.contextmanager
 def _without_proxies() -> Iterator[None]:
-  """Hides http_proxy and its like: gRPC, which looks at them when a connection is made, would send the processes' talk to the proxy."""
-  hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith('_proxy')}
+  """Hides http_proxy and its like: gRPC, which looks at them when a connection is made, would send
+  the processes' talk to the proxy.
+  """
+  hidden = {
+    name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith('_proxy')
+  }
   try:
     yield
   finally:
@@ -100,17 +115,24 @@ def _without_proxies() -> Iterator[None]:
 
 
 def finish() -> None:
-  """Leaves together with the others, so that none of them takes this one for lost. One that is gone already is no matter now."""
+  """Leaves together with the others, so that none of them takes this one for lost. One that is gone
+  already is no matter now.
+  """
   try:
     jax.distributed.shutdown()
   except RuntimeError as error:
-    print(f'mtface: process {process.index}: the others left first ({str(error).splitlines()[0]})', file=sys.stderr)
+    print(
+      f'mtface: process {process.index}: the others left first ({str(error).splitlines()[0]})',
+      file=sys.stderr,
+    )
 
 
 def is_loss(error: BaseException) -> bool:
-  """Whether an exception says that another process is gone: one of JAX's runtime does, or one that was raised because of such a one.
+  """Whether an exception says that another process is gone: one of JAX's runtime does, or one that
+  was raised because of such a one.
 
-  No other counts, whatever it says: a lost process is a reason to start all again, and a bug is none.
+  No other counts, whatever it says: a lost process is a reason to start all again, and a bug is
+  none.
   """
   seen: list[BaseException] = []
   while error not in seen:
@@ -137,7 +159,8 @@ def leave(code: int) -> NoReturn:
 def leave_lost(what: str) -> NoReturn:
   """Says in a line that another process is gone, and ends this one with EXIT_PEER_LOST."""
   print(
-    f'mtface: process {process.index} of {process.count} on {socket.gethostname()}: another process was lost ({what}); '
+    f'mtface: process {process.index} of {process.count} on {socket.gethostname()}: another '
+    f'process was lost ({what}); '
     'committed checkpoints are whole: the same command continues from the newest',
     file=sys.stderr,
   )
@@ -145,10 +168,11 @@ def leave_lost(what: str) -> NoReturn:
 
 
 def _watch_coordinator(patience: float) -> None:
-  """Ends this process soon after process 0 is gone; JAX's own answer to that is to abort, with a stack of C++ frames.
+  """Ends this process soon after process 0 is gone; JAX's own answer to that is to abort, with a
+  stack of C++ frames.
 
-  An open connection to the coordinator's port says at once when the process at its end dies. One that was closed for another reason can
-  be opened again.
+  An open connection to the coordinator's port says at once when the process at its end dies. One
+  that was closed for another reason can be opened again.
   """
   address = global_state.coordinator_address
   if address is None:
@@ -178,7 +202,9 @@ def _watch_coordinator(patience: float) -> None:
 
 
 class StopRequest:
-  """Remembers a signal that asks to stop, while it is entered. The training loop makes all processes stop at the same step."""
+  """Remembers a signal that asks to stop, while it is entered. The training loop makes all
+  processes stop at the same step.
+  """
 
   def __init__(self) -> None:
     self.received = False
@@ -187,7 +213,11 @@ class StopRequest:
   def _receive(self, number: int, _: FrameType | None) -> None:
     if not self.received:
       name, where = signal.Signals(number).name, socket.gethostname()
-      print(f'mtface: process {process.index} on {where}: {name}: saving, then stopping', file=sys.stderr, flush=True)
+      print(
+        f'mtface: process {process.index} on {where}: {name}: saving, then stopping',
+        file=sys.stderr,
+        flush=True,
+      )
     self.received = True
 
   def __enter__(self) -> Callable[[], bool]:

@@ -1,7 +1,9 @@
-"""`mtface doctor`: what to run first on a new machine or cluster. All processes run it; the first one prints.
+"""`mtface doctor`: what to run first on a new machine or cluster. All processes run it; the first
+one prints.
 
-Devices and mesh, versions, whether known answers come out right, how fast the devices add up arrays together (what a training step waits
-for), how fast the workdir's file system takes a checkpoint, and whether all hosts see the same files there.
+Devices and mesh, versions, whether known answers come out right, how fast the devices add up arrays
+together (what a training step waits for), how fast the workdir's file system takes a checkpoint,
+and whether all hosts see the same files there.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _FILE_MEGABYTES = 64
 
 
 def doctor(workdir: pathlib.Path | None, fsdp: int = 1) -> list[str]:
-  """Examines this process's surroundings together with the other processes; returns the report's lines.
+  """Examines this process's surroundings together with the other processes; returns the report's
+  lines.
 
   Args:
     workdir: where runs are to be written; None: its file system is not looked at.
@@ -46,7 +49,10 @@ def doctor(workdir: pathlib.Path | None, fsdp: int = 1) -> list[str]:
   if bad := known_bad():
     lines.append(bad)
   lines += [str(answer) for answer in _answers()]
-  lines.append(f'mesh: {" x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())}, {mesh.size} devices')
+  lines.append(
+    f'mesh: {" x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())}, {mesh.size} '
+    'devices'
+  )
   lines += [f'all-reduce of {size} MB: {_all_reduce(mesh, size)}' for size in _MEGABYTES]
   if workdir is not None:
     lines += _file_system(workdir)
@@ -56,11 +62,17 @@ def doctor(workdir: pathlib.Path | None, fsdp: int = 1) -> list[str]:
 def _hosts() -> list[str]:
   """A line a process: its host and devices."""
   here = jax.local_devices()
-  text = f'process {process.index} of {process.count}: {socket.gethostname()}, {len(here)} x {here[0].device_kind}, {os.cpu_count()} cores'
+  text = (
+    f'process {process.index} of {process.count}: {socket.gethostname()}, {len(here)} x '
+    f'{here[0].device_kind}, {os.cpu_count()} cores'
+  )
   if process.count == 1:
     return [text]
   padded = np.frombuffer(text.encode()[:256].ljust(256), np.uint8)
-  return [bytes(row).decode(errors='replace').rstrip() for row in np.asarray(multihost_utils.process_allgather(padded))]
+  return [
+    bytes(row).decode(errors='replace').rstrip()
+    for row in np.asarray(multihost_utils.process_allgather(padded))
+  ]
 
 
 def _answers() -> list[Answer]:
@@ -68,10 +80,13 @@ def _answers() -> list[Answer]:
   found = selfcheck()
   if process.count == 1:
     return found
-  errors = np.asarray(multihost_utils.process_allgather(np.array([answer.error for answer in found], np.float32))).max(
-    0
-  )
-  return [dataclasses.replace(answer, error=float(error)) for answer, error in zip(found, errors, strict=True)]
+  errors = np.asarray(
+    multihost_utils.process_allgather(np.array([answer.error for answer in found], np.float32))
+  ).max(0)
+  return [
+    dataclasses.replace(answer, error=float(error))
+    for answer, error in zip(found, errors, strict=True)
+  ]
 
 
 def _all_reduce(mesh: jax.sharding.Mesh, megabytes: int) -> str:
@@ -108,8 +123,13 @@ def _file_system(workdir: pathlib.Path) -> list[str]:
     seconds = time.monotonic() - start
     probe.unlink()
   except OSError as error:
-    raise UserError(f'{workdir}: cannot be written ({error.strerror or error}); choose another --workdir') from error
-  lines = [f'{workdir}: {_FILE_MEGABYTES} MB written and synced at {_FILE_MEGABYTES / seconds:,.0f} MB/s by process 0']
+    raise UserError(
+      f'{workdir}: cannot be written ({error.strerror or error}); choose another --workdir'
+    ) from error
+  lines = [
+    f'{workdir}: {_FILE_MEGABYTES} MB written and synced at {_FILE_MEGABYTES / seconds:,.0f} MB/s '
+    'by process 0'
+  ]
   return [*lines, *_seen_by_all(workdir)]
 
 
@@ -120,12 +140,15 @@ def _seen_by_all(workdir: pathlib.Path) -> list[str]:
   if process.is_first():
     shared.write_text('seen')
   multihost_utils.sync_global_devices('doctor wrote')
-  seen = np.asarray(multihost_utils.process_allgather(np.array([shared.exists()], np.int32))).reshape(-1)
+  seen = np.asarray(
+    multihost_utils.process_allgather(np.array([shared.exists()], np.int32))
+  ).reshape(-1)
   if process.is_first():
     shared.unlink(missing_ok=True)
   if not seen.all():
     blind = ', '.join(map(str, np.flatnonzero(seen == 0)))
     raise UserError(
-      f'{workdir}: what process 0 writes there is not seen by process {blind}; name a folder on a shared file system'
+      f'{workdir}: what process 0 writes there is not seen by process {blind}; name a folder on a '
+      'shared file system'
     )
   return [f'{workdir}: all {process.count} processes see the same files']

@@ -1,8 +1,9 @@
 """Where arrays lie: the mesh of devices, batches shared along it, large parameters sharded over it.
 
-The mesh has two axes, `data` x `fsdp`. A batch is shared along both. Parameters, and what the optimiser keeps of each, are on every
-device, but those of at least `mesh.shard_from` elements are cut along their longest axis that `fsdp` divides (Rajbhandari et al. 2020, ZeRO
-stage 3); XLA gathers them where they are used.
+The mesh has two axes, `data` x `fsdp`. A batch is shared along both. Parameters, and what the
+optimiser keeps of each, are on every device, but those of at least `mesh.shard_from` elements are
+cut along their longest axis that `fsdp` divides (Rajbhandari et al. 2020, ZeRO stage 3); XLA
+gathers them where they are used.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
   """
   devices = devices or jax.devices()
   if fsdp < 1 or len(devices) % fsdp:
-    raise UserError(f'config.mesh.fsdp: {len(devices)} devices cannot be divided into groups of {fsdp}; take a divisor')
+    raise UserError(
+      f'config.mesh.fsdp: {len(devices)} devices cannot be divided into groups of {fsdp}; take a '
+      'divisor'
+    )
   return Mesh(np.array(devices).reshape(-1, fsdp), ('data', 'fsdp'))
 
 
@@ -43,7 +47,9 @@ def shared(mesh: Mesh) -> NamedSharding:
 
 def state_shardings(state: Any, mesh: Mesh, shard_from: int) -> Any:
   """A pytree of shardings for a training state (arrays or shapes): see the module's docstring."""
-  return jax.tree.map(lambda leaf: NamedSharding(mesh, _spec(np.shape(leaf), mesh.shape['fsdp'], shard_from)), state)
+  return jax.tree.map(
+    lambda leaf: NamedSharding(mesh, _spec(np.shape(leaf), mesh.shape['fsdp'], shard_from)), state
+  )
 
 
 def _spec(shape: tuple[int, ...], fsdp: int, shard_from: int) -> P:
@@ -55,7 +61,9 @@ def _spec(shape: tuple[int, ...], fsdp: int, shard_from: int) -> P:
 
 
 def place(tree: Any, shardings: Any) -> Any:
-  """Global arrays from values that every process has; each device takes its part. `shardings`: a pytree of that form, or one for all."""
+  """Global arrays from values that every process has; each device takes its part. `shardings`: a
+  pytree of that form, or one for all.
+  """
   if isinstance(shardings, NamedSharding):
     shardings = jax.tree.map(lambda _: shardings, tree)
 

@@ -37,7 +37,10 @@ def export_network(
   """
   selection = Selection.parse(checkpoint)
   if selection.kind == 'ensemble':
-    raise UserError(f'--checkpoint={checkpoint}: an ensemble is several networks; export takes one, such as average:K')
+    raise UserError(
+      f'--checkpoint={checkpoint}: an ensemble is several networks; export takes one, such as '
+      'average:K'
+    )
   if not str(local_path(path)).endswith('.safetensors'):
     raise UserError(f'--to={path}: weights are written as .safetensors; give the file that ending')
   evaluator = Evaluator(workdir, data_dir, stage)
@@ -45,8 +48,11 @@ def export_network(
   notes = {
     'tasks': json.dumps({name: task.classes for name, task in evaluator.heads.items()}),
     'image_shape': json.dumps(list(evaluator.config.image_shape)),
-    'images': 'RGB or grey, [-1, 1]; re-scaled by the network as `input` of `model` says (mtface/models/mobile.py)',
+    'images': 'RGB or grey, [-1, 1]; re-scaled by the network as `input` of `model` says '
+    '(mtface/models/mobile.py)',
     'run': evaluator.config.name,
     'steps': json.dumps(selection.steps(evaluator.checkpoints)),
   }
-  export_weights(params, stats, path, evaluator.config.model, format=format, classifier=classifier, notes=notes)
+  export_weights(
+    params, stats, path, evaluator.config.model, format=format, classifier=classifier, notes=notes
+  )

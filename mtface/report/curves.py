@@ -1,4 +1,6 @@
-"""Figures over training: accuracy and loss of each task (Rohani 2023, figure 6), and accuracy over checkpoints."""
+"""Figures over training: accuracy and loss of each task (Rohani 2023, figure 6), and accuracy over
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ _PARTS = ('accuracy', 'loss')
 
 
 def draw_curves(workdir: str | os.PathLike, stage: str = '') -> pathlib.Path:
-  """Draws `report/curves.png`: a column a task, accuracy above and loss below, training and `evaluation.during_training` sets.
+  """Draws `report/curves.png`: a column a task, accuracy above and loss below, training and
+  `evaluation.during_training` sets.
 
-  Training figures are means over the (augmented) samples since the log line before, with dropout on; test figures are of whole sets.
+  Training figures are means over the (augmented) samples since the log line before, with dropout
+  on; test figures are of whole sets.
 
   Args:
     workdir: of a run.
@@ -42,7 +46,13 @@ def draw_curves(workdir: str | os.PathLike, stage: str = '') -> pathlib.Path:
       axes = figure.add_subplot(len(_PARTS), len(tasks), row * len(tasks) + column + 1)
       for (of_task, of_part, series), (epochs, values) in curves.items():
         if (of_task, of_part) == (task, part):
-          axes.plot(epochs, values, label=series, linewidth=1.2, linestyle='--' if series == 'training' else '-')
+          axes.plot(
+            epochs,
+            values,
+            label=series,
+            linewidth=1.2,
+            linestyle='--' if series == 'training' else '-',
+          )
       axes.set(title=f'{task}: {part}', xlabel='epochs')
       axes.grid(alpha=0.3)
       axes.legend(fontsize=8)
@@ -52,26 +62,35 @@ def draw_curves(workdir: str | os.PathLike, stage: str = '') -> pathlib.Path:
 def read_curves(
   lines: Sequence[Mapping[str, float]],
 ) -> dict[tuple[str, str, str], tuple[list[float], list[float]]]:
-  """{(task, accuracy or loss, 'training' or the set's name): (epochs, values)} from the lines of metrics.jsonl."""
+  """{(task, accuracy or loss, 'training' or the set's name): (epochs, values)} from the lines of
+  metrics.jsonl.
+  """
   curves: dict[tuple[str, str, str], tuple[list[float], list[float]]] = {}
   for line in lines:
     for key, value in line.items():
       found = re.fullmatch(r'(train|eval/(?P<set>.+))/(?P<task>[^/]+)/(?P<part>accuracy|loss)', key)
       if found and 'epoch' in line:
-        epochs, values = curves.setdefault((found['task'], found['part'], found['set'] or 'training'), ([], []))
+        epochs, values = curves.setdefault(
+          (found['task'], found['part'], found['set'] or 'training'), ([], [])
+        )
         epochs.append(line['epoch'])
         values.append(value)
   return curves
 
 
 def draw_sweep(path: pathlib.Path, rows: Sequence[Row]) -> pathlib.Path:
-  """Draws a panel a task: the accuracy of each set over the checkpoints' steps, with its 95% interval."""
+  """Draws a panel a task: the accuracy of each set over the checkpoints' steps, with its 95%
+  interval.
+  """
   tasks = list(dict.fromkeys(row['task'] for row in rows))
   figure = _figure(1, len(tasks))
   for column, task in enumerate(tasks):
     axes = figure.add_subplot(1, len(tasks), column + 1)
     for name in dict.fromkeys(row['set'] for row in rows if row['task'] == task):
-      series = sorted((row for row in rows if (row['task'], row['set']) == (task, name)), key=lambda row: row['steps'])
+      series = sorted(
+        (row for row in rows if (row['task'], row['set']) == (task, name)),
+        key=lambda row: row['steps'],
+      )
       steps = [row['steps'][-1] for row in series]
       axes.plot(steps, [100 * row['accuracy'] for row in series], marker='.', label=name)
       if all('low' in row for row in series):
@@ -98,6 +117,7 @@ def _save(figure: Any, path: pathlib.Path) -> pathlib.Path:
     figure.savefig(path, dpi=110)
   except OSError as error:
     raise UserError(
-      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir writable'
+      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir '
+      'writable'
     ) from error
   return path

@@ -17,7 +17,9 @@ from mtface.training.run import Run
 
 
 def parameter_report(config: ConfigDict) -> str:
-  """Table of the parameters of each stage, and their number with and without batch normalisation (which papers leave out)."""
+  """Table of the parameters of each stage, and their number with and without batch normalisation
+  (which papers leave out).
+  """
   return _by_stage({name: _parameters(stage) for name, stage in stages_of(config).items()})
 
 
@@ -25,25 +27,39 @@ def _parameters(config: ConfigDict) -> str:
   _, params, _ = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)
   table = parameter_table(params)
   longest = max(len(path) for path, _, _ in table)
-  lines = [f'{path:<{longest}}  {"x".join(map(str, shape)):>14}  {count:>10,}' for path, shape, count in table]
+  lines = [
+    f'{path:<{longest}}  {"x".join(map(str, shape)):>14}  {count:>10,}'
+    for path, shape, count in table
+  ]
   total = sum(count for _, _, count in table)
   norms = sum(count for path, _, count in table if is_batch_norm(path))
-  lines += ['', f'parameters: {total:,}', f'parameters without batch normalisation: {total - norms:,}']
+  lines += [
+    '',
+    f'parameters: {total:,}',
+    f'parameters without batch normalisation: {total - norms:,}',
+  ]
   return '\n'.join(lines)
 
 
 def describe(config: ConfigDict, data_dir: str | os.PathLike) -> str:
-  """For each stage: sources, samples and labels an epoch after mixing, steps, what is trained and at what rate, and memory.
+  """For each stage: sources, samples and labels an epoch after mixing, steps, what is trained and
+  at what rate, and memory.
 
   Raises:
     UserError: of whatever `train` would refuse.
   """
   found = {name: _describe(run) for name, run in check_experiment(config, data_dir).items()}
-  return f'{config.name}\n\n{_by_stage(found)}' if len(found) > 1 else f'{config.name}: {_by_stage(found)}'
+  return (
+    f'{config.name}\n\n{_by_stage(found)}'
+    if len(found) > 1
+    else f'{config.name}: {_by_stage(found)}'
+  )
 
 
 def _by_stage(texts: Mapping[str, str]) -> str:
-  return '\n\n'.join(text if name == MAIN else f'stage {name}: {text}' for name, text in texts.items())
+  return '\n\n'.join(
+    text if name == MAIN else f'stage {name}: {text}' for name, text in texts.items()
+  )
 
 
 def _describe(run: Run) -> str:
@@ -51,18 +67,30 @@ def _describe(run: Run) -> str:
   lines = [f'tasks {", ".join(run.tasks)}; mixture {config.mixture}', '']
   lines += _source_lines(run)
   epoch = run.mixture.epoch_size
-  lines += ['', f'labelled samples an epoch: {", ".join(f"{t} {n:,}" for t, n in run.mixture.counts.items())}']
-  lines += [f'epoch: {epoch:,} samples, {epoch / config.batch_size:,.1f} steps of {config.batch_size}']
-  lines += [f'run: {config.duration} = {run.steps:,} steps, {run.steps * config.batch_size / epoch:.1f} epochs']
+  lines += [
+    '',
+    f'labelled samples an epoch: {", ".join(f"{t} {n:,}" for t, n in run.mixture.counts.items())}',
+  ]
+  lines += [
+    f'epoch: {epoch:,} samples, {epoch / config.batch_size:,.1f} steps of {config.batch_size}'
+  ]
+  lines += [
+    f'run: {config.duration} = {run.steps:,} steps, {run.steps * config.batch_size / epoch:.1f} '
+    'epochs'
+  ]
   lines += _training_lines(config, run.params)
-  lines += [f'images: {line}' for line in dict.fromkeys(str(source.images) for source in run.sources)]
+  lines += [
+    f'images: {line}' for line in dict.fromkeys(str(source.images) for source in run.sources)
+  ]
   lines += [f'memory: {_device_bytes(config, run.params) / 1e6:,.1f} MB a device']
   lines[-1] += ' for parameters and what the optimiser keeps of them'
   return '\n'.join(lines)
 
 
 def _training_lines(config: ConfigDict, params: Params) -> list[str]:
-  """What is trained, and at what rate: one line where all is alike, otherwise one for each part of the network."""
+  """What is trained, and at what rate: one line where all is alike, otherwise one for each part of
+  the network.
+  """
   optimizer = config.optimizer
   how = optimizer.name + (f' under SAM of radius {optimizer.sam:g}' if optimizer.sam else '')
   start = config.start.weights or 'drawn'
@@ -74,7 +102,10 @@ def _training_lines(config: ConfigDict, params: Params) -> list[str]:
     key = _part(path), _rate(path, config)
     counts[key] = counts.get(key, 0) + count
   longest = max(len(part) for part, _ in counts)
-  return lines + [f'  {part:<{longest}}  {count:>10,} parameters  {rate}' for (part, rate), count in counts.items()]
+  return lines + [
+    f'  {part:<{longest}}  {count:>10,} parameters  {rate}'
+    for (part, rate), count in counts.items()
+  ]
 
 
 def _part(path: str) -> str:
@@ -94,7 +125,10 @@ def _rate(path: str, config: ConfigDict) -> str:
 def _device_bytes(config: ConfigDict, params: Params) -> int:
   """Parameters in float32, and the optimiser's one or two numbers for each that is trained."""
   kept = {'sgd': 1, 'adam': 2}[config.optimizer.name]
-  return sum(4 * n * (1 if matches(config.freeze.params, path) else 1 + kept) for path, _, n in parameter_table(params))
+  return sum(
+    4 * n * (1 if matches(config.freeze.params, path) else 1 + kept)
+    for path, _, n in parameter_table(params)
+  )
 
 
 def _source_lines(run: Run) -> list[str]:

@@ -1,7 +1,9 @@
-"""What a config file says of its paper's tables, in `TABLES`: columns, rows, and the figures that were published.
+"""What a config file says of its paper's tables, in `TABLES`: columns, rows, and the figures that
+were published.
 
-A cell of ours is found among the rows that commands leave in a run's workdir: of `mtface evaluate` (results.json, or crossval.json),
-`identify`, `classify` and `video`. Figures of other authors, which no run of ours fills, are rows too.
+A cell of ours is found among the rows that commands leave in a run's workdir: of `mtface evaluate`
+(results.json, or crossval.json), `identify`, `classify` and `video`. Figures of other authors,
+which no run of ours fills, are rows too.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ class Column:
   Attributes:
     task: whose rows count; '': any (rows of `identify` have none).
     sets: names in the config's `evaluation.sets`; of other commands the source that was measured.
-    figure: a field of those rows: accuracy, balanced_accuracy, macro_f1, mae, accuracies (one a gallery) ...
+    figure: a field of those rows: accuracy, balanced_accuracy, macro_f1, mae, accuracies (one a
+      gallery) ...
     command: of COMMANDS, which left the rows.
     where: field -> the values that it may have, beside what the table's row asks.
-    best: of several rows that fit, take the one with the highest figure (a paper that shows the best of several classifiers).
+    best: of several rows that fit, take the one with the highest figure (a paper that shows the
+      best of several classifiers).
   """
 
   task: str
@@ -38,10 +42,13 @@ class Column:
 
   def __post_init__(self) -> None:
     if self.command not in COMMANDS:
-      raise UserError(f'TABLES: a column has the command {self.command!r}; there are {", ".join(COMMANDS)}')
+      raise UserError(
+        f'TABLES: a column has the command {self.command!r}; there are {", ".join(COMMANDS)}'
+      )
     if len(self.sets) > 1 and self.figure not in _POOLED:
       raise UserError(
-        f'TABLES: {self.figure} of {" and ".join(self.sets)} together is not known; name one set, or take {" or ".join(_POOLED)}'
+        f'TABLES: {self.figure} of {" and ".join(self.sets)} together is not known; name one set, '
+        f'or take {" or ".join(_POOLED)}'
       )
 
 
@@ -50,9 +57,11 @@ class PaperRow:
   """A row of a table.
 
   Attributes:
-    arguments: the config arguments (and the values of each) of runs that fill it; None: no run does, the figures are others'.
+    arguments: the config arguments (and the values of each) of runs that fill it; None: no run
+      does, the figures are others'.
     checkpoint: the selection that it shows, see `mtface.evaluation.evaluate`.
-    paper: column -> (mean, standard deviation or None), as published: percent, or years; empty for a row that the paper has not.
+    paper: column -> (mean, standard deviation or None), as published: percent, or years; empty for
+      a row that the paper has not.
     stand_ins: column -> what is shown, and named as such, where a run has not the paper's data.
     stage: of the runs; '': runs without stages.
     where: field -> the values that a measured row may have, such as {'classifier': ('svm',)}.
@@ -92,6 +101,8 @@ def others(
 ) -> dict[str, PaperRow]:
   """Rows of other authors' figures: {row: {column: mean, or (mean, deviation)}}."""
   return {
-    name: PaperRow(None, paper={column: x if isinstance(x, tuple) else (x, None) for column, x in of_row.items()})
+    name: PaperRow(
+      None, paper={column: x if isinstance(x, tuple) else (x, None) for column, x in of_row.items()}
+    )
     for name, of_row in figures.items()
   }

@@ -49,7 +49,13 @@ def write_sheets(
     chosen = np.random.default_rng(0).permutation(len(source))[: ROWS * COLUMNS]
     sample = source.take(chosen)
     path = folder / f'{file_name(name)}.png'
-    draw_sheet(path, f'{name}, {checkpoint}', sample, evaluator.tasks, evaluator.predictions(networks, sample))
+    draw_sheet(
+      path,
+      f'{name}, {checkpoint}',
+      sample,
+      evaluator.tasks,
+      evaluator.predictions(networks, sample),
+    )
     paths.append(path)
   return paths
 
@@ -61,9 +67,11 @@ def write_galleries(
   on: Sequence[str] = (),
   stage: str = '',
 ) -> list[pathlib.Path]:
-  """Draws the wrong predictions, the surest first: `workdir`/report/wrong_<set>_<task>.png (Sang 2017, figure 9; Rohani 2023, figure 7).
+  """Draws the wrong predictions, the surest first: `workdir`/report/wrong_<set>_<task>.png (Sang
+  2017, figure 9; Rohani 2023, figure 7).
 
-  The arguments are those of `write_sheets`; returns the paths. A set and task without a wrong prediction has no picture.
+  The arguments are those of `write_sheets`; returns the paths. A set and task without a wrong
+  prediction has no picture.
   """
   evaluator = Evaluator(workdir, data_dir, stage)
   networks = evaluator.networks(Selection.parse(checkpoint))
@@ -81,13 +89,17 @@ def write_galleries(
         path = folder / f'wrong_{file_name(name)}_{task}.png'
         title = f'{name}, {checkpoint}: the surest of {mistakes.count:,} mistakes'
         shown = source.take(mistakes.surest(ROWS * COLUMNS))
-        draw_sheet(path, title, shown, {task: evaluator.tasks[task]}, evaluator.predictions(networks, shown))
+        draw_sheet(
+          path, title, shown, {task: evaluator.tasks[task]}, evaluator.predictions(networks, shown)
+        )
         paths.append(path)
   return paths
 
 
 class Mistakes:
-  """The samples of a single-label task that are predicted wrong, and by how much more is given to the prediction than to the label."""
+  """The samples of a single-label task that are predicted wrong, and by how much more is given to
+  the prediction than to the label.
+  """
 
   def __init__(self) -> None:
     self._rows: list[np.ndarray] = []
@@ -109,11 +121,17 @@ class Mistakes:
 
   def surest(self, most: int) -> np.ndarray:
     """int [M]: the samples with the largest leads, at most `most` of them."""
-    return np.concatenate(self._rows)[np.argsort(-np.concatenate(self._leads), kind='stable')][:most]
+    return np.concatenate(self._rows)[np.argsort(-np.concatenate(self._leads), kind='stable')][
+      :most
+    ]
 
 
-def draw_sheet(path: pathlib.Path, title: str, source: Source, tasks: Mapping[str, Task], found: Scores) -> None:
-  """Draws the faces of `source`; under each, its labels, or `label > prediction` in red where they differ."""
+def draw_sheet(
+  path: pathlib.Path, title: str, source: Source, tasks: Mapping[str, Task], found: Scores
+) -> None:
+  """Draws the faces of `source`; under each, its labels, or `label > prediction` in red where they
+  differ.
+  """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -137,7 +155,14 @@ def draw_sheet(path: pathlib.Path, title: str, source: Source, tasks: Mapping[st
         wrong |= not is_right
       colour = _WRONG if is_right is False else _RIGHT
       axes.text(
-        0.5, -0.06 - 0.13 * line, text, transform=axes.transAxes, ha='center', va='top', fontsize=8, color=colour
+        0.5,
+        -0.06 - 0.13 * line,
+        text,
+        transform=axes.transAxes,
+        ha='center',
+        va='top',
+        fontsize=8,
+        color=colour,
       )
     for spine in axes.spines.values():
       spine.set(color=_WRONG if wrong else 'none', linewidth=3)

@@ -1,4 +1,6 @@
-"""A paper's tables of results with ours beside them. The papers' figures stand in the config files, as `TABLES`."""
+"""A paper's tables of results with ours beside them. The papers' figures stand in the config files,
+as `TABLES`.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class Measured:
     workdir: where it is.
     config: its configuration.
     folds: number of rounds, 1 for a single run.
-    rows: command -> the rows that it left; of a cross-validation figures and counts are lists over the rounds.
+    rows: command -> the rows that it left; of a cross-validation figures and counts are lists over
+      the rounds.
   """
 
   workdir: pathlib.Path
@@ -52,8 +55,9 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """Ours in a cell of the table: the figure in percent (an error of ages in years), its deviation over the rounds (None for one), how many
-  images, probes or clips each round has, and the sets."""
+  """Ours in a cell of the table: the figure in percent (an error of ages in years), its deviation
+  over the rounds (None for one), how many images, probes or clips each round has, and the sets.
+  """
 
   mean: float
   std: float | None
@@ -76,12 +80,18 @@ def read_measured(workdir: str | os.PathLike) -> Measured:
   config = read_config(workdir)
   rows, folds = {}, 1
   for command, (file, measured, _) in _FILES.items():
-    rows[command] = read_rows(workdir / file, ('checkpoint', measured), command) if file else read_results(workdir)
+    rows[command] = (
+      read_rows(workdir / file, ('checkpoint', measured), command)
+      if file
+      else read_results(workdir)
+    )
   if (workdir / CROSSVAL_FILE).exists():
     content = read_crossval(workdir)
     rows['evaluate'], folds = content['results'], content['folds']
   if not any(rows.values()):
-    raise UserError(f'{workdir}: nothing was measured there; run `mtface evaluate` or `mtface crossval` first')
+    raise UserError(
+      f'{workdir}: nothing was measured there; run `mtface evaluate` or `mtface crossval` first'
+    )
   return Measured(workdir, config, folds, rows)
 
 
@@ -101,17 +111,22 @@ def fill(table: PaperTable, runs: Sequence[Measured]) -> dict[tuple[str, str], C
           continue
         if (row_name, name) in cells:
           raise UserError(
-            f'{origin[row_name, name].workdir} and {run.workdir} both fill {name} of {row_name}; name one of them'
+            f'{origin[row_name, name].workdir} and {run.workdir} both fill {name} of {row_name}; '
+            'name one of them'
           )
         cells[row_name, name], origin[row_name, name] = cell, run
   return cells
 
 
 def _is_of(row: PaperRow, config: ConfigDict) -> bool:
-  return row.arguments is not None and all(config.arguments.get(k) in values for k, values in row.arguments.items())
+  return row.arguments is not None and all(
+    config.arguments.get(k) in values for k, values in row.arguments.items()
+  )
 
 
-def _cell(row: PaperRow, column: Column | None, stand_in: Column | None, run: Measured) -> Cell | None:
+def _cell(
+  row: PaperRow, column: Column | None, stand_in: Column | None, run: Measured
+) -> Cell | None:
   for choice in filter(None, (column, stand_in)):
     found = [_measurement(row, choice, name, run) for name in choice.sets]
     measured = [one for one in found if one is not None]
@@ -125,7 +140,9 @@ def _cell(row: PaperRow, column: Column | None, stand_in: Column | None, run: Me
 def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row | None:
   """The row of a set that a cell shows; None if there is none."""
   measured = _FILES[column.command][1]
-  wanted = dict(row.where) | dict(column.where) | {measured: (name,), 'checkpoint': (row.checkpoint,)}
+  wanted = (
+    dict(row.where) | dict(column.where) | {measured: (name,), 'checkpoint': (row.checkpoint,)}
+  )
   if column.task:
     wanted['task'] = (column.task,)
   found = [
@@ -141,26 +158,34 @@ def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row
     fields = [k for k in found[0] if k not in _RESULT and not isinstance(found[0][k], float | list)]
     differ = next((k for k in fields if found[0][k] != found[1].get(k)), column.figure)
     raise UserError(
-      f'{run.workdir}: {len(found)} measurements by `mtface {column.command}` of {name} fill one cell; they differ in {differ} '
+      f'{run.workdir}: {len(found)} measurements by `mtface {column.command}` of {name} fill one '
+      f'cell; they differ in {differ} '
       f'({found[0].get(differ)}, {found[1].get(differ)}): the table cannot choose'
     )
   return found[0] if found else None
 
 
 def _together(column: Column, rows: Sequence[Row]) -> tuple[list[float], list[int]]:
-  """The figure of some sets taken together, in percent or years, and how many were measured, a round each."""
+  """The figure of some sets taken together, in percent or years, and how many were measured, a
+  round each.
+  """
   unit = _UNITS.get(column.figure, 100.0)
   counts = [_counts(column, row) for row in rows]
   values = [_values(row[column.figure]) for row in rows]
   if column.figure == 'accuracy' and all(None not in _values(row.get('correct')) for row in rows):
     # of the same counts as the command prints, not of rounded shares
-    values = [[c / n for c, n in zip(_values(row['correct']), _values(row['n']), strict=True)] for row in rows]
+    values = [
+      [c / n for c, n in zip(_values(row['correct']), _values(row['n']), strict=True)]
+      for row in rows
+    ]
   if len(rows) == 1:
     return [unit * value for value in values[0]], counts[0]
   totals = [sum(of_round) for of_round in zip(*counts, strict=True)]
   sums = [
     sum(v * n for v, n in zip(of_round, n_of_round, strict=True))
-    for of_round, n_of_round in zip(zip(*values, strict=True), zip(*counts, strict=True), strict=True)
+    for of_round, n_of_round in zip(
+      zip(*values, strict=True), zip(*counts, strict=True), strict=True
+    )
   ]
   return [unit * total / n for total, n in zip(sums, totals, strict=True)], totals
 
@@ -178,7 +203,8 @@ def _values(value: Any) -> list[Any]:
 
 
 def paper_table(table: PaperTable, runs: Sequence[Measured], *, only_filled: bool = False) -> str:
-  """The paper's table as Markdown: for each row ours, the paper's and the difference; then what stands behind our figures.
+  """The paper's table as Markdown: for each row ours, the paper's and the difference; then what
+  stands behind our figures.
 
   Args:
     table: the paper's.
@@ -193,11 +219,19 @@ def paper_table(table: PaperTable, runs: Sequence[Measured], *, only_filled: boo
       lines += _lines(name, row, ours, list(table.columns))
   if only_filled and not lines:
     return ''
-  parts = [table.title, '', markdown_table(['', '', *table.columns], lines), '', *_notes(table, cells)]
+  parts = [
+    table.title,
+    '',
+    markdown_table(['', '', *table.columns], lines),
+    '',
+    *_notes(table, cells),
+  ]
   return '\n'.join([*parts, *(f'- {note}' for note in table.notes), *(_about(run) for run in runs)])
 
 
-def _lines(name: str, row: PaperRow, ours: Sequence[Cell | None], columns: Sequence[str]) -> list[list[str]]:
+def _lines(
+  name: str, row: PaperRow, ours: Sequence[Cell | None], columns: Sequence[str]
+) -> list[list[str]]:
   theirs = [row.paper.get(column) for column in columns]
   published = ['' if value is None else _text(*value) for value in theirs]
   if row.arguments is None:
@@ -208,7 +242,11 @@ def _lines(name: str, row: PaperRow, ours: Sequence[Cell | None], columns: Seque
   if row.paper and any(ours):
     pairs = zip(ours, theirs, strict=True)
     lines.append(
-      ['', 'difference', *(f'{o.mean - t[0]:+.2f}' if o is not None and t is not None else '' for o, t in pairs)]
+      [
+        '',
+        'difference',
+        *(f'{o.mean - t[0]:+.2f}' if o is not None and t is not None else '' for o, t in pairs),
+      ]
     )
   return lines
 
@@ -227,16 +265,27 @@ def _notes(table: PaperTable, cells: Mapping[tuple[str, str], Cell]) -> list[str
     for sets in dict.fromkeys(cell.sets for cell in here.values()):
       counts = sorted({n for cell in here.values() if cell.sets == sets for n in cell.n})
       n = f'{counts[0]:,}' + (f' to {counts[-1]:,}' if len(counts) > 1 else '')
-      own = [table.rows[row].columns.get(column, meant) for row, cell in here.items() if cell.sets == sets]
+      own = [
+        table.rows[row].columns.get(column, meant)
+        for row, cell in here.items()
+        if cell.sets == sets
+      ]
       other = next(
-        (f'; {_and(sets)} in place of {_and(m.sets)}: not comparable' for m in own if m and sets != m.sets), ''
+        (
+          f'; {_and(sets)} in place of {_and(m.sets)}: not comparable'
+          for m in own
+          if m and sets != m.sets
+        ),
+        '',
       )
       notes.append(f'- {column}: {n} {_noun(meant)} a round{other}')
   return notes
 
 
 def _noun(column: Column | None) -> str:
-  return {'identify': 'probes', 'video': 'test clips'}.get(column.command if column else '', 'test images')
+  return {'identify': 'probes', 'video': 'test clips'}.get(
+    column.command if column else '', 'test images'
+  )
 
 
 def _and(names: Sequence[str]) -> str:

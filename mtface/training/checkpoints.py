@@ -1,7 +1,8 @@
 """Checkpoints: orbax, asynchronous, committed atomically, read back on any device layout.
 
-One checkpoint holds the whole training state (parameters, batch-norm statistics, optimiser state, step) and the metrics measured at that
-step; `config.json` beside the checkpoints holds the configuration and the versions that wrote it. The loader has no state to save.
+One checkpoint holds the whole training state (parameters, batch-norm statistics, optimiser state,
+step) and the metrics measured at that step; `config.json` beside the checkpoints holds the
+configuration and the versions that wrote it. The loader has no state to save.
 """
 
 from __future__ import annotations
@@ -36,29 +37,43 @@ from mtface.parallel.distributed import is_loss
 from mtface.progress import warn
 
 _NO_SCORE = -1.0
-_WEIGHTS = 'checksum_weights'  # in the metrics of a checkpoint: that of parameters and statistics alone
+_WEIGHTS = (
+  'checksum_weights'  # in the metrics of a checkpoint: that of parameters and statistics alone
+)
 _SEAL = 'seal'  # in the metrics of a checkpoint: their own checksum
 _EXTRA = 'extra'  # in the metrics of a checkpoint that is there only to go on from
 _STEP_DIGITS = 9
-_ECHO_SECONDS = 30.0  # after which tensorstore's threads have said what they say of a damaged checkpoint
+_ECHO_SECONDS = (
+  30.0  # after which tensorstore's threads have said what they say of a damaged checkpoint
+)
 _DAMAGED: dict[str, float] = {}  # stands for metrics that cannot be read
 
 
 class Checkpoints:
   """The checkpoints of one stage in a workdir, by step."""
 
-  def __init__(self, workdir: str | os.PathLike, stage: str = MAIN, *, keep_last: int | None = None):
-    """Opens `workdir/checkpoints/STAGE`; `keep_last` (None: read only) is how many are kept besides the best one."""
+  def __init__(
+    self, workdir: str | os.PathLike, stage: str = MAIN, *, keep_last: int | None = None
+  ):
+    """Opens `workdir/checkpoints/STAGE`; `keep_last` (None: read only) is how many are kept besides
+    the best one.
+    """
     self.folder = local_path(workdir).absolute() / 'checkpoints' / stage
     self._read_only = keep_last is None
     if self._read_only and not self.folder.is_dir():
-      raise UserError(f'{self.folder}: no checkpoints are here; train first, or pass the --workdir of a run')
+      raise UserError(
+        f'{self.folder}: no checkpoints are here; train first, or pass the --workdir of a run'
+      )
     with _as_user_errors(self.folder):
       if not self._read_only:
         self._set_aside_without_scores()
       handlers = {'state': ocp.StandardCheckpointHandler()}
-      with _quiet('absl'):  # which would print what it cannot read of _CHECKPOINT_METADATA, and does not need
-        self._manager = ocp.CheckpointManager(self.folder, options=_options(keep_last), item_handlers=handlers)
+      with _quiet(
+        'absl'
+      ):  # which would print what it cannot read of _CHECKPOINT_METADATA, and does not need
+        self._manager = ocp.CheckpointManager(
+          self.folder, options=_options(keep_last), item_handlers=handlers
+        )
 
   def save(
     self,
@@ -76,15 +91,26 @@ class Checkpoints:
       state: of arrays, sharded in any way.
       metrics: kept with it.
       best: ranks it among those that have one.
-      extra: it is there to go on from, between two regular ones: it does not count among the last, and goes when a newer one is there.
+      extra: it is there to go on from, between two regular ones: it does not count among the last,
+        and goes when a newer one is there.
     """
-    scores = dict(metrics or {}) | {'best': _NO_SCORE if best is None else best, 'checksum': checksum(state)}
-    scores[_WEIGHTS] = checksum((state.params, state.stats)) if hasattr(state, 'params') else scores['checksum']
+    scores = dict(metrics or {}) | {
+      'best': _NO_SCORE if best is None else best,
+      'checksum': checksum(state),
+    }
+    scores[_WEIGHTS] = (
+      checksum((state.params, state.stats)) if hasattr(state, 'params') else scores['checksum']
+    )
     if extra:
       scores[_EXTRA] = 1.0
     scores[_SEAL] = _seal(scores)
     with _as_user_errors(self.folder):
-      self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=scores, force=True)
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+        metrics=scores,
+        force=True,
+      )
 
   def wait(self) -> None:
     """Returns when everything that was saved is on disk."""
@@ -119,16 +145,20 @@ class Checkpoints:
     best = max(scored, default=(_NO_SCORE, 0))
     if best[0] == _NO_SCORE:
       raise UserError(
-        f'{self.folder}: no checkpoint is marked best; set config.evaluation.best_on in training, or use last'
+        f'{self.folder}: no checkpoint is marked best; set config.evaluation.best_on in training, '
+        'or use last'
       )
     return best[1]
 
   def checksum(self, step: int) -> float | None:
-    """What tells a step's checkpoint from one that was written by another run of it; None where it was not kept."""
+    """What tells a step's checkpoint from one that was written by another run of it; None where it
+    was not kept.
+    """
     return self._scores(step).get('checksum')
 
   def restore(self, step: int, like: Any) -> Any:
-    """The state of one step, with the shapes, types and shardings of `like` (arrays or `jax.ShapeDtypeStruct`).
+    """The state of one step, with the shapes, types and shardings of `like` (arrays or
+    `jax.ShapeDtypeStruct`).
 
     Raises:
       DamagedCheckpointError: it cannot be read, or is not what was written.
@@ -137,12 +167,15 @@ class Checkpoints:
 
     def read(stored: Any, what: str) -> Any:
       _check_shapes(stored, like, what)
-      return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
+      return self._manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
+      )['state']
 
     return self._checked(step, read, 'checksum')
 
   def restore_weights(self, step: int, params: Any, stats: Any) -> tuple[Any, Any]:
-    """The parameters and statistics of one step, with the shapes, types and shardings of `params` and `stats`; no more is read.
+    """The parameters and statistics of one step, with the shapes, types and shardings of `params`
+    and `stats`; no more is read.
 
     Raises:
       as `restore`; damage to what the optimiser keeps is no matter.
@@ -160,9 +193,13 @@ class Checkpoints:
     return self._checked(step, read, _WEIGHTS)
 
   def _checked(self, step: int, read: Callable[[Any, str], Any], sum_name: str) -> Any:
-    """What `read` makes of what is stored, the message's head; compared with the checksum of that name."""
+    """What `read` makes of what is stored, the message's head; compared with the checksum of that
+    name.
+    """
     if step not in self.steps:
-      raise UserError(f'{self.folder}: has no checkpoint of step {step}; there are {_listed(self.steps)}')
+      raise UserError(
+        f'{self.folder}: has no checkpoint of step {step}; there are {_listed(self.steps)}'
+      )
     what = f'{self.folder}: checkpoint {step}'
     with _without_echoes() as damage:
       try:
@@ -177,7 +214,9 @@ class Checkpoints:
     if not damage and scores is _DAMAGED:
       damage = ['its metrics cannot be read']
     if not damage and scores.get(sum_name) not in (None, checksum(state)):
-      damage = ['its checksum is wrong']  # tensorstore keeps none of its own: a changed byte would go unnoticed
+      damage = [
+        'its checksum is wrong'
+      ]  # tensorstore keeps none of its own: a changed byte would go unnoticed
     if damage:
       raise DamagedCheckpointError(
         f'{what} is damaged ({damage[0]}); remove it, or choose another one with --checkpoint'
@@ -185,10 +224,12 @@ class Checkpoints:
     return state
 
   def restore_latest(self, like: Any) -> tuple[int, Any] | None:
-    """The newest readable checkpoint, or None if there is none yet. Damaged ones are skipped with a warning, and set aside.
+    """The newest readable checkpoint, or None if there is none yet. Damaged ones are skipped with a
+    warning, and set aside.
 
     Raises:
-      UserError: there are checkpoints, and none can be read. Nothing is moved: the fault may be the disk's, and pass.
+      UserError: there are checkpoints, and none can be read. Nothing is moved: the fault may be the
+        disk's, and pass.
     """
     damaged: dict[int, str] = {}
     for step in reversed(self.steps):
@@ -207,12 +248,15 @@ class Checkpoints:
 
   def _none_left(self, damaged: dict[int, str]) -> UserError:
     return UserError(
-      f'{damaged[max(damaged)]}, and there is no other one that can be read; remove {self.folder} to train from the beginning'
+      f'{damaged[max(damaged)]}, and there is no other one that can be read; remove {self.folder} '
+      'to train from the beginning'
     )
 
   def _set_aside(self, damaged: dict[int, str], used: int) -> None:
     """Renames damaged checkpoints, so that the run can write those steps again."""
-    if damaged and process.count > 1:  # all have looked before the first one renames, and look again after it
+    if (
+      damaged and process.count > 1
+    ):  # all have looked before the first one renames, and look again after it
       multihost_utils.sync_global_devices('damaged checkpoints found')
     for step, why in damaged.items() if process.is_first() else ():
       folder = self.folder / f'{step:0{_STEP_DIGITS}}'
@@ -224,7 +268,9 @@ class Checkpoints:
       multihost_utils.sync_global_devices('damaged checkpoints set aside')
 
   def _set_aside_without_scores(self) -> None:
-    """Orbax reads the metrics of all checkpoints when it starts, and one file that is no JSON would stop it."""
+    """Orbax reads the metrics of all checkpoints when it starts, and one file that is no JSON would
+    stop it.
+    """
     steps = _steps_in(self.folder)
     why = f'{self.folder}: checkpoint {{}} is damaged (its metrics cannot be read)'
     damaged = {step: why.format(step) for step in steps if self._scores(step) is _DAMAGED}
@@ -235,20 +281,30 @@ class Checkpoints:
   def _scores(self, step: int) -> dict[str, float]:
     """The metrics that were saved with a checkpoint."""
     try:
-      scores = json.loads((self.folder / f'{step:0{_STEP_DIGITS}}' / 'metrics' / 'metrics').read_text())
+      scores = json.loads(
+        (self.folder / f'{step:0{_STEP_DIGITS}}' / 'metrics' / 'metrics').read_text()
+      )
       return scores if scores.get(_SEAL) in (None, _seal(scores)) else _DAMAGED
     except (OSError, ValueError, TypeError, AttributeError):
       return _DAMAGED
 
 
 def _options(keep_last: int | None) -> ocp.CheckpointManagerOptions:
-  naming: dict[str, Any] = {'step_format_fixed_length': _STEP_DIGITS}  # so that names sort as numbers do
+  naming: dict[str, Any] = {
+    'step_format_fixed_length': _STEP_DIGITS
+  }  # so that names sort as numbers do
   if keep_last is None:
     # lightweight: without the metrics, of which one damaged file would stop orbax
     return ocp.CheckpointManagerOptions(
-      read_only=True, create=False, enable_async_checkpointing=False, lightweight_initialize=True, **naming
+      read_only=True,
+      create=False,
+      enable_async_checkpointing=False,
+      lightweight_initialize=True,
+      **naming,
     )
-  best = preservation_policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+  best = preservation_policy.BestN(
+    get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
+  )
   return ocp.CheckpointManagerOptions(
     preservation_policy=preservation_policy.AnyPreservationPolicy([_LastRegular(keep_last), best]),
     best_fn=_score,  # without it orbax writes no metrics
@@ -281,18 +337,23 @@ def _steps_in(folder: pathlib.Path) -> list[int]:
 def checksum(state: Any) -> int:
   """One number for all arrays of a pytree, in its order, however they are sharded.
 
-  An array's is the sum over its elements i of bits_i * (2 i + 1) modulo 2^32, which no change of one element leaves as it was, and which
-  can be added up in any order: so arrays of the devices are summed where they are, however they are spread. CRC-32 joins the arrays' sums.
+  An array's is the sum over its elements i of bits_i * (2 i + 1) modulo 2^32, which no change of
+  one element leaves as it was, and which can be added up in any order: so arrays of the devices are
+  summed where they are, however they are spread. CRC-32 joins the arrays' sums.
   """
   leaves = jax.tree.leaves(state)
   on_devices = [i for i, leaf in enumerate(leaves) if _is_elsewhere(leaf)]
   sums = dict(zip(on_devices, jax.device_get(_sums([leaves[i] for i in on_devices])), strict=True))
-  found = [sums[i] if i in sums else _weighted_sum(np, np.asarray(leaf)) for i, leaf in enumerate(leaves)]
+  found = [
+    sums[i] if i in sums else _weighted_sum(np, np.asarray(leaf)) for i, leaf in enumerate(leaves)
+  ]
   return zlib.crc32(np.asarray(found, np.uint32).tobytes())
 
 
 def _is_elsewhere(leaf: Any) -> bool:
-  """Whether an array is not in this host's own memory, where NumPy adds it up twice as fast as XLA does."""
+  """Whether an array is not in this host's own memory, where NumPy adds it up twice as fast as XLA
+  does.
+  """
   if not isinstance(leaf, jax.Array):
     return False
   spread = not (leaf.is_fully_addressable or leaf.is_fully_replicated)
@@ -314,10 +375,12 @@ def _weighted_sum(xp: Any, leaf: Any) -> Any:
 
 @contextlib.contextmanager
 def _without_echoes() -> Iterator[list[str]]:
-  """Keeps to one line what is said of a damaged checkpoint; yields a list, to which the caller adds what is wrong with it.
+  """Keeps to one line what is said of a damaged checkpoint; yields a list, to which the caller adds
+  what is wrong with it.
 
-  Orbax reads all arrays at once. After the first error those of the others would appear on stderr as well, some of them seconds later,
-  when tensorstore's threads report to an event loop that is no more.
+  Orbax reads all arrays at once. After the first error those of the others would appear on stderr
+  as well, some of them seconds later, when tensorstore's threads report to an event loop that is no
+  more.
   """
   damage: list[str] = []
   before = sys.unraisablehook
@@ -349,7 +412,9 @@ def _quiet(*names: str) -> Iterator[None]:
 
 
 class _LateEchoes:
-  """In place of `sys.unraisablehook` for some seconds, in which it drops what comes of an event loop that is no more."""
+  """In place of `sys.unraisablehook` for some seconds, in which it drops what comes of an event
+  loop that is no more.
+  """
 
   def __init__(self, hook: Callable[[Any], Any]):
     self.hook = hook
@@ -379,8 +444,12 @@ def _score(metrics: Any) -> float:
 
 
 def _seal(scores: dict[str, float]) -> int:
-  """The checksum of metrics: a changed digit of a score would make another checkpoint the best one."""
-  return zlib.crc32(repr(sorted((name, float(x)) for name, x in scores.items() if name != _SEAL)).encode())
+  """The checksum of metrics: a changed digit of a score would make another
+  checkpoint the best one.
+  """
+  return zlib.crc32(
+    repr(sorted((name, float(x)) for name, x in scores.items() if name != _SEAL)).encode()
+  )
 
 
 def _listed(steps: list[int]) -> str:
@@ -388,18 +457,23 @@ def _listed(steps: list[int]) -> str:
 
 
 def _check_shapes(stored: Any, like: Any, what: str) -> None:
-  """Raises a `UserError` where a checkpoint's arrays are not those of the network; damage is another matter."""
+  """Raises a `UserError` where a checkpoint's arrays are not those of the network; damage is
+  another matter.
+  """
   have, want = _shapes(stored), _shapes(like)
   for name in sorted(have.keys() | want.keys()):
     if have.get(name) != want.get(name):
       raise UserError(
-        f'{what} is of another network: {name} has shape {have.get(name, "none")}, the config wants {want.get(name, "none")}; '
+        f'{what} is of another network: {name} has shape {have.get(name, "none")}, the config '
+        f'wants {want.get(name, "none")}; '
         'use the config and the version of mtface that wrote it'
       )
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  """{path: shape}, the same for a tree of arrays and for what orbax has stored of it (dictionaries in place of named tuples)."""
+  """{path: shape}, the same for a tree of arrays and for what orbax has stored of it (dictionaries
+  in place of named tuples).
+  """
 
   def name(key: Any) -> str:
     return str(next(getattr(key, field) for field in ('key', 'name', 'idx') if hasattr(key, field)))
@@ -410,7 +484,9 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 @contextlib.contextmanager
 def _as_user_errors(folder: pathlib.Path) -> Iterator[None]:
-  """A full disk or a folder that cannot be written is the user's to mend, whatever layer noticed it."""
+  """A full disk or a folder that cannot be written is the user's to mend, whatever layer noticed
+  it.
+  """
   try:
     yield
   except (OSError, ValueError) as error:
@@ -419,16 +495,22 @@ def _as_user_errors(folder: pathlib.Path) -> Iterator[None]:
       s in text for s in ('No space left', 'RESOURCE_EXHAUSTED', 'PERMISSION_DENIED')
     ):
       raise UserError(
-        f'{folder}: a checkpoint cannot be written ({first_line(error)}); free space or choose another --workdir. '
-        'Checkpoints that were committed before are whole: the same command continues from the last of them'
+        f'{folder}: a checkpoint cannot be written ({first_line(error)}); free space or choose '
+        'another --workdir. '
+        'Checkpoints that were committed before are whole: the same command continues from the '
+        'last of them'
       ) from error
     raise
 
 
 def average(states: list[Any]) -> Any:
-  """The mean of several states' arrays, leaf by leaf, accumulated in float64 and returned in the leaves' own types."""
+  """The mean of several states' arrays, leaf by leaf, accumulated in float64 and returned in the
+  leaves' own types.
+  """
 
   def mean(*leaves: Any) -> np.ndarray:
-    return np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0).astype(np.asarray(leaves[0]).dtype)
+    return np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0).astype(
+      np.asarray(leaves[0]).dtype
+    )
 
   return jax.tree.map(mean, *states)

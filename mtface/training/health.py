@@ -1,4 +1,6 @@
-"""What the hosts do between steps: how long a step takes, how much of it is waiting for input, and which process the others wait for."""
+"""What the hosts do between steps: how long a step takes, how much of it is waiting for input, and
+which process the others wait for.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +52,12 @@ class Health:
     self._begun = None
 
   def read(self) -> dict[str, float]:
-    """Since the last reading: `health/step_seconds`; `health/input_wait`, the share of it that the slowest loader was waited for.
+    """Since the last reading: `health/step_seconds`; `health/input_wait`, the share of it that the
+    slowest loader was waited for.
 
-    With several processes also `health/last_process`, the one that begins its steps last, and `health/last_lag`, by how many seconds
-    after the first one (the hosts' clocks must agree); a line on stderr says so where that is much of a step.
+    With several processes also `health/last_process`, the one that begins its steps last, and
+    `health/last_lag`, by how many seconds after the first one (the hosts' clocks must agree); a
+    line on stderr says so where that is much of a step.
     """
     steps, seconds = self._steps, self._seconds
     mine = np.array([self._waited / max(seconds, 1e-9), self._arrivals / max(self._batches, 1)])
@@ -77,9 +81,14 @@ def _compare(of_all: np.ndarray, step: float) -> dict[str, float]:
   last, lag = int(arrivals.argmax()), float(arrivals.max() - arrivals.min())
   if lag > _LATE * step and process.is_first():
     print(
-      f'straggler: process {last} of {process.count} begins its steps {lag:.2f} s after the first one (a step takes {step:.2f} s); '
+      f'straggler: process {last} of {process.count} begins its steps {lag:.2f} s after the first '
+      f'one (a step takes {step:.2f} s); '
       f'it waits for input {waits[last]:.0%} of the time',
       file=sys.stderr,
       flush=True,
     )
-  return {'health/input_wait': float(waits.max()), 'health/last_process': float(last), 'health/last_lag': lag}
+  return {
+    'health/input_wait': float(waits.max()),
+    'health/last_process': float(last),
+    'health/last_lag': lag,
+  }

@@ -1,11 +1,14 @@
 """One training a workdir: the file `lock` in it, which names the process that trains there.
 
-Two things say that its holder lives. Where the file system has locks (`fcntl`), the holder has one on the file, which ends with the process
-whatever ends it: also that of another host, on NFS. But some file systems have none, and others keep them on one host. So the file is
-also written anew every few seconds: one of another host that stays as it is for long enough is a dead holder's. Where there are no locks, a
-holder on the same machine is dead if no process of that number and starting time is there.
+Two things say that its holder lives. Where the file system has locks (`fcntl`), the holder has one
+on the file, which ends with the process whatever ends it: also that of another host, on NFS. But
+some file systems have none, and others keep them on one host. So the file is also written anew
+every few seconds: one of another host that stays as it is for long enough is a dead holder's. Where
+there are no locks, a holder on the same machine is dead if no process of that number and starting
+time is there.
 
-A holder that finds somebody else's name in the file has been taken for dead, asleep perhaps, and ends.
+A holder that finds somebody else's name in the file has been taken for dead, asleep perhaps, and
+ends.
 """
 
 from __future__ import annotations
@@ -30,16 +33,18 @@ from mtface.parallel.distributed import leave
 
 LOCK_FILE = 'lock'
 BEAT = 2.0  # seconds between two signs of life
-PATIENCE = (
-  10.0  # seconds without one after which a holder on another host is dead; other processes of the run wait as long
-)
+# seconds without one after which a holder on another host is dead; other processes of the run wait
+# as long
+PATIENCE = 10.0
 _TAKEN = (errno.EACCES, errno.EAGAIN)
 _ROOM = 512  # bytes of the file, so that each sign of life overwrites the one before, in one write
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-  """Who trains: the process, its starting time (a number is used again), and its machine: boot and process namespace."""
+  """Who trains: the process, its starting time (a number is used again), and its machine: boot and
+  process namespace.
+  """
 
   process: int
   host: str
@@ -85,7 +90,8 @@ class Lock:
       except OSError as error:
         self._remove_empty()
         raise UserError(
-          f'{self.path.parent}: the workdir cannot be written ({error.strerror or error}); choose another --workdir'
+          f'{self.path.parent}: the workdir cannot be written ({error.strerror or error}); choose '
+          'another --workdir'
         ) from error
       self._thread.start()
     return self
@@ -100,7 +106,8 @@ class Lock:
       self._remove_empty()
 
   def _acquire(self) -> None:
-    # A lock of this process ends when any file of that path is closed: so this comes before there is one.
+    # A lock of this process ends when any file of that path is closed: so this comes before there
+    # is one.
     holder, beat = read_holder(self.path)
     if holder and holder.machine != self._me.machine and self._beats(holder, beat):
       raise _refusal(self.path)
@@ -122,7 +129,10 @@ class Lock:
 
   def _beats(self, holder: Holder, beat: str) -> bool:
     """Whether a holder on another host gives a sign of life."""
-    process.say(f'{self.path.parent}: process {holder.process} on {holder.host} trained here; looking whether it lives')
+    process.say(
+      f'{self.path.parent}: process {holder.process} on {holder.host} trained here; looking '
+      'whether it lives'
+    )
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
       time.sleep(PATIENCE / 10)
@@ -151,7 +161,9 @@ class Lock:
 
 
 def _open_locked(path: pathlib.Path) -> tuple[int, bool]:
-  """(the open file, whether the file system has locked it for this process); a `UserError` where it is another's."""
+  """(the open file, whether the file system has locked it for this process); a `UserError` where it
+  is another's.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   while True:
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -163,7 +175,9 @@ def _open_locked(path: pathlib.Path) -> tuple[int, bool]:
       os.close(file)
       raise _refusal(path) from error
     with contextlib.suppress(FileNotFoundError):
-      if os.path.samestat(os.fstat(file), os.stat(path)):  # not one that its holder removed in between
+      if os.path.samestat(
+        os.fstat(file), os.stat(path)
+      ):  # not one that its holder removed in between
         return file, True
     os.close(file)
 
@@ -194,12 +208,15 @@ def _refusal(path: pathlib.Path) -> UserError:
   who = f'process {holder.process} on {holder.host}' if holder else 'another process'
   since = f' since {holder.since}, with a sign of life at {beat}' if holder else ''
   return UserError(
-    f'{path.parent}: {who} trains here{since}; wait for its end or stop it, or choose another --workdir (should it be dead: remove {path})'
+    f'{path.parent}: {who} trains here{since}; wait for its end or stop it, or choose another '
+    f'--workdir (should it be dead: remove {path})'
   )
 
 
 def _machine() -> str:
-  """What tells machines apart that have one name, and containers that have process numbers of their own."""
+  """What tells machines apart that have one name, and containers that have process numbers of their
+  own.
+  """
   try:
     boot = pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()
     return f'{boot} {os.readlink("/proc/self/ns/pid")}'

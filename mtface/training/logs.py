@@ -1,4 +1,6 @@
-"""Where a run's numbers go: metrics.jsonl and TensorBoard files in the workdir, and the terminal."""
+"""Where a run's numbers go: metrics.jsonl and TensorBoard files in the workdir,
+and the terminal.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,16 @@ _FLUSH_SECONDS = 10.0  # until TensorBoard sees a point
 class MetricsLog:
   """Appends numbers by step to metrics.jsonl and to TensorBoard files.
 
-  A continued run drops the lines after its starting step, which a killed run may have written beyond its last checkpoint.
+  A continued run drops the lines after its starting step, which a killed run may have written
+  beyond its last checkpoint.
 
   Raises:
     UserError: the workdir cannot be written, or its disk is full (from here and from all methods).
   """
 
   def __init__(self, workdir: pathlib.Path, start: int):
-    # Not tensorboardX's SummaryWriter: that writes from a thread of its own, which dies on a full disk, and then the run hangs.
+    # Not tensorboardX's SummaryWriter: that writes from a thread of its own, which dies on a full
+    # disk, and then the run hangs.
     from tensorboardX.record_writer import RecordWriter
 
     self._path = workdir / METRICS_FILE
@@ -76,8 +80,10 @@ class MetricsLog:
       yield
     except OSError as error:
       raise UserError(
-        f'{self._path.parent}: the metrics cannot be written ({error.strerror or error}); free space or choose another '
-        '--workdir. Checkpoints that were committed before are whole: the same command continues from the last of them'
+        f'{self._path.parent}: the metrics cannot be written ({error.strerror or error}); free '
+        'space or choose another '
+        '--workdir. Checkpoints that were committed before are whole: the same command continues '
+        'from the last of them'
       ) from error
 
 
@@ -90,19 +96,28 @@ def _keep_until(path: pathlib.Path, start: int) -> None:
 
 
 def _first_events(step: int) -> list[bytes]:
-  """The head of a TensorBoard file, and what tells TensorBoard to forget what it has of `step` and later."""
+  """The head of a TensorBoard file, and what tells TensorBoard to forget what it has of `step` and
+  later.
+  """
   from tensorboardX.proto import event_pb2
 
   start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
   head = event_pb2.Event(wall_time=time.time(), file_version='brain.Event:2')
-  return [head.SerializeToString(), event_pb2.Event(step=step, session_log=start).SerializeToString()]
+  return [
+    head.SerializeToString(),
+    event_pb2.Event(step=step, session_log=start).SerializeToString(),
+  ]
 
 
 def _scalars_event(step: int, now: float, values: dict[str, float]) -> bytes:
   from tensorboardX.proto import event_pb2, summary_pb2
 
-  points = [summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-  return event_pb2.Event(wall_time=now, step=step, summary=summary_pb2.Summary(value=points)).SerializeToString()
+  points = [
+    summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in values.items()
+  ]
+  return event_pb2.Event(
+    wall_time=now, step=step, summary=summary_pb2.Summary(value=points)
+  ).SerializeToString()
 
 
 def _step_of(line: str) -> float:
@@ -134,7 +149,9 @@ class Silent:
 
 
 def open_log(workdir: pathlib.Path, start: int) -> Any:
-  """The metrics log of a run that starts after step `start`; silent in all processes but the first."""
+  """The metrics log of a run that starts after step `start`; silent in all
+  processes but the first.
+  """
   return MetricsLog(workdir, start) if process.is_first() else Silent()
 
 
@@ -149,7 +166,10 @@ class TrainProgress:
   def __init__(self, start: int, steps: int, batch_size: int):
     self._steps, self._batch_size = steps, batch_size
     self._step = start
-    self._busy, self._counted = 0.0, 0  # seconds and steps of training; the first step, which compiles, is left out
+    self._busy, self._counted = (
+      0.0,
+      0,
+    )  # seconds and steps of training; the first step, which compiles, is left out
     self._since: float | None = None
     self._bar: Any = None
     self._shown = ''
@@ -187,7 +207,11 @@ class TrainProgress:
 
   def show(self, step: int, values: dict[str, float]) -> None:
     """Shows the accuracies of a log line."""
-    accuracies = [f'{" ".join(k.split("/")[1:-1])} {v:.1%}' for k, v in values.items() if k.endswith('/accuracy')]
+    accuracies = [
+      f'{" ".join(k.split("/")[1:-1])} {v:.1%}'
+      for k, v in values.items()
+      if k.endswith('/accuracy')
+    ]
     loss = (
       [f'loss {values["train/loss"]:.3f}'] if 'train/loss' in values else []
     )  # not where a log interval is under way
@@ -195,7 +219,11 @@ class TrainProgress:
       return
     self._shown = '  '.join(loss + accuracies)
     if self._bar is None:
-      print(f'step {step:,}/{self._steps:,}  {self._rate_text()}  {self._shown}', file=sys.stderr, flush=True)
+      print(
+        f'step {step:,}/{self._steps:,}  {self._rate_text()}  {self._shown}',
+        file=sys.stderr,
+        flush=True,
+      )
 
   def _rate_text(self) -> str:
     rate = self.images_per_second

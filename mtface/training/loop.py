@@ -1,4 +1,6 @@
-"""Training, top to bottom: `train` is the loop; what it calls stands below it or in the module that is named."""
+"""Training, top to bottom: `train` is the loop; what it calls stands below it or in the module that
+is named.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,15 @@ from mtface.training.tally import Tally, check_finite, check_loss, new_tally, re
 from mtface.training.workdir import Data, check_config, fingerprints, write_config
 
 
-def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike) -> TrainState:
-  """Trains what `config` describes, stage by stage, or continues it where the workdir's newest checkpoint left it.
+def train(
+  config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike
+) -> TrainState:
+  """Trains what `config` describes, stage by stage, or continues it where the workdir's newest
+  checkpoint left it.
 
-  Leaves in workdir: config.json, checkpoints/STAGE, metrics.jsonl and TensorBoard files. Running it again after any interruption gives the
-  same parameters, bit for bit on the same devices, as a run that nothing disturbed.
+  Leaves in workdir: config.json, checkpoints/STAGE, metrics.jsonl and TensorBoard files. Running it
+  again after any interruption gives the same parameters, bit for bit on the same devices, as a run
+  that nothing disturbed.
 
   Returns:
     The state at the end of the last stage.
@@ -70,9 +76,16 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
 
 
 def train_stage(
-  whole: ConfigDict, name: str, run: Run, workdir: pathlib.Path, data_dir: str | os.PathLike, data: Data
+  whole: ConfigDict,
+  name: str,
+  run: Run,
+  workdir: pathlib.Path,
+  data_dir: str | os.PathLike,
+  data: Data,
 ) -> TrainState:
-  """The loop: trains one stage of the experiment `whole`, or continues it. `run` is planned; `data` are what the stages read."""
+  """The loop: trains one stage of the experiment `whole`, or continues it. `run` is planned; `data`
+  are what the stages read.
+  """
   config, mesh = run.config, make_mesh(run.config.mesh.fsdp)
   run = with_weights(run)
   params, stats = run.params, run.stats
@@ -83,11 +96,17 @@ def train_stage(
   shardings = state_shardings(state, mesh, config.mesh.shard_from)
   train_step = jit_step(run, optimizer, mesh, shardings)
   evaluate = _evaluation(config, run, mesh, data_dir)
-  log_every, save_every = min(run.duration('log_every'), run.steps), run.duration('checkpoint.every')
+  log_every, save_every = (
+    min(run.duration('log_every'), run.steps),
+    run.duration('checkpoint.every'),
+  )
 
   # Bad input has shown itself by now: from here on the workdir is this run's.
   write_config(whole, workdir, data)
-  with StopRequest() as stop, Checkpoints(workdir, name, keep_last=config.checkpoint.keep_last) as checkpoints:
+  with (
+    StopRequest() as stop,
+    Checkpoints(workdir, name, keep_last=config.checkpoint.keep_last) as checkpoints,
+  ):
     state = place(state, shardings)
     start, state = checkpoints.restore_latest(state) or (0, state)
     if start >= run.steps:
@@ -99,7 +118,10 @@ def train_stage(
     source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
     batches = to_devices(load_batches(source, start, run.steps), mesh, stop=stop)
     health = Health()
-    with open_log(stage_folder(workdir, name), start) as log, open_progress(start, run.steps, config.batch_size) as bar:
+    with (
+      open_log(stage_folder(workdir, name), start) as log,
+      open_progress(start, run.steps, config.batch_size) as bar,
+    ):
       empty = place(new_tally(run.tasks), everywhere(mesh))
       tally = after = empty
       unread: Tally | None = None
@@ -107,13 +129,15 @@ def train_stage(
         before = after
         state, after = train_step(state, tally, batch)
         tally = after
-        before.steps.block_until_ready()  # one step runs, one waits: enough to keep the device busy, and memory bounded
+        # one step runs, one waits: enough to keep the device busy, and memory bounded
+        before.steps.block_until_ready()
         stopping = bool(before.stop) and step < run.steps
         bar.advance(step)
         if unread is not None:  # sums up to the step before, read now that this one is under way
           _log_line(log, bar, step - 1, read_tally(run, step - 1, unread) | health.read())
           unread = None
-        # A line is of log_every steps, whatever else there is between: that of an interval in which the run was stopped is left out.
+        # A line is of log_every steps, whatever else there is between: that of an interval in which
+        # the run was stopped is left out.
         ends, whole = step % log_every == 0, step - log_every >= start
         if step % save_every == 0 or step == run.steps:
           check_loss(step, tally)
@@ -138,14 +162,18 @@ def train_stage(
   return state
 
 
-def jit_step(run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any) -> StepFunction:
+def jit_step(
+  run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any
+) -> StepFunction:
   """The run's training step on a mesh, see `jit_state_step`."""
   step = make_step(run.network, optimizer, run.tasks, run.config, class_weights(run.config, run))
   return jit_state_step(step, mesh, shardings)
 
 
 def jit_state_step(step: StepFunction, mesh: Mesh, shardings: Any) -> StepFunction:
-  """A training step for a mesh: the state lies as `shardings` say, the batch is shared. The state that goes in is given up."""
+  """A training step for a mesh: the state lies as `shardings` say, the batch is shared. The state
+  that goes in is given up.
+  """
   return jax.jit(
     step,
     in_shardings=(shardings, everywhere(mesh), shared(mesh)),
@@ -154,10 +182,13 @@ def jit_state_step(step: StepFunction, mesh: Mesh, shardings: Any) -> StepFuncti
   )
 
 
-def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.PathLike) -> Callable[[TrainState], Any]:
+def _evaluation(
+  config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.PathLike
+) -> Callable[[TrainState], Any]:
   """A function of the state that measures `evaluation.during_training`.
 
-  It returns {'eval/set/task/accuracy': ..., 'eval/set/task/loss': ...} and the score that ranks the best checkpoint, or None.
+  It returns {'eval/set/task/accuracy': ..., 'eval/set/task/loss': ...} and the score that ranks the
+  best checkpoint, or None.
   """
   sets = {}
   for name in config.evaluation.during_training:
@@ -178,7 +209,9 @@ def _evaluation(config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.Pat
         meter.add(scores, rows)
       summaries = meter.summaries()
       found |= {f'eval/{name}/{task}/accuracy': of['accuracy'] for task, of in summaries.items()}
-      found |= {f'eval/{name}/{task}/mae': of['mae'] for task, of in summaries.items() if 'mae' in of}
+      found |= {
+        f'eval/{name}/{task}/mae': of['mae'] for task, of in summaries.items() if 'mae' in of
+      }
       found |= {f'eval/{name}/{task}/loss': loss for task, loss in meter.losses().items()}
       if name in config.evaluation.best_on:
         best += [metrics.ranking_score(run.tasks[task], of) for task, of in summaries.items()]

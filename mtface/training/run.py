@@ -1,4 +1,6 @@
-"""A stage with what it stands for: its tasks, data and network. Planned, with the shapes of its weights; or prepared, with numbers."""
+"""A stage with what it stands for: its tasks, data and network. Planned, with the shapes of its
+weights; or prepared, with numbers.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ class Run:
     sources: what is trained on.
     mixture: how they share an epoch.
     network: without its numbers.
-    params, stats: of the network: shapes (`jax.ShapeDtypeStruct`) of a planned run, arrays of a prepared one.
+    params, stats: of the network: shapes (`jax.ShapeDtypeStruct`) of a planned run, arrays of a
+      prepared one.
   """
 
   config: ConfigDict
@@ -58,19 +61,30 @@ def plan(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
   """Finds the sources, plans the mixture and the network; draws and computes nothing.
 
   Raises:
-    UserError: a source, the mixture or the network cannot be had; a task has no label, or a label no task.
+    UserError: a source, the mixture or the network cannot be had; a task has no label, or a label
+      no task.
   """
   tasks = tasks_of(config)
-  network, params, stats = abstract_network(config.model, list(tasks.values()), config.image_shape, still_parts(config))
+  network, params, stats = abstract_network(
+    config.model, list(tasks.values()), config.image_shape, still_parts(config)
+  )
   names = config.sources.values()
-  sources = [load_source(entry.name, data_dir, entry.tasks or tuple(tasks), config.store) for entry in names]
+  sources = [
+    load_source(entry.name, data_dir, entry.tasks or tuple(tasks), config.store) for entry in names
+  ]
   for source in sources:
     for task in source.labels:
       if task not in tasks:
-        raise UserError(f'config.sources: {source.name} gives task {task!r}, which is not in config.tasks')
-  unlabelled = [name for name in tasks if not any(name in s.labels and s.labelled(name).any() for s in sources)]
+        raise UserError(
+          f'config.sources: {source.name} gives task {task!r}, which is not in config.tasks'
+        )
+  unlabelled = [
+    name for name in tasks if not any(name in s.labels and s.labelled(name).any() for s in sources)
+  ]
   if unlabelled:
-    raise UserError(f'config.tasks: no source labels {", ".join(unlabelled)}; add one, or remove the task')
+    raise UserError(
+      f'config.tasks: no source labels {", ".join(unlabelled)}; add one, or remove the task'
+    )
   for source in sources:
     check_images(source, config.image_shape)
   mixture = make_mixture(config.mixture, sources, seed=config.seed, batch_size=config.batch_size)
@@ -92,15 +106,23 @@ def with_weights(run: Run) -> Run:
 
 
 def still_parts(config: ConfigDict) -> tuple[str, ...]:
-  """Patterns of the parts whose batch norms keep their running statistics, and compute by them, in training too."""
+  """Patterns of the parts whose batch norms keep their running statistics, and compute by them, in
+  training too.
+  """
   return tuple(config.freeze.params) if config.freeze.norms == 'running' else ()
 
 
 def class_weights(config: ConfigDict, run: Run) -> dict[str, np.ndarray]:
-  """{task: [C]} for the tasks whose `class_weights` is 'balanced', from the counts of the training sources."""
+  """{task: [C]} for the tasks whose `class_weights` is 'balanced', from the counts of the training
+  sources.
+  """
   weights = {}
   for name, task in run.tasks.items():
     if config.tasks[name].class_weights == 'balanced':
-      labels = np.concatenate([s.labels[name][s.mask[name]] for s in run.sources if name in s.labels])
-      weights[name] = np.asarray(losses.balanced_class_weights(np.bincount(labels, minlength=task.num_classes)))
+      labels = np.concatenate(
+        [s.labels[name][s.mask[name]] for s in run.sources if name in s.labels]
+      )
+      weights[name] = np.asarray(
+        losses.balanced_class_weights(np.bincount(labels, minlength=task.num_classes))
+      )
   return weights

@@ -2,11 +2,13 @@
 
 last, best     one checkpoint
 1200           the checkpoint of that step
-average:K      one network: the mean of the weights of the last K. Batch-norm statistics are re-estimated on training batches, since
-               those of the single networks do not fit the mean of their weights (Izmailov et al. 2018, section 3.2)
-ensemble:K     K networks: the mean of their probabilities; K times the work (Sang 2017, section 4.2, has an ensemble of "different
-               checkpoints", and nothing on how they are put together). A task that is trained with the squared hinge has no
-               probabilities: there it is the mean of the scores, whose unit is the margin of 1
+average:K      one network: the mean of the weights of the last K. Batch-norm statistics are
+               re-estimated on training batches, since those of the single networks do not fit the
+               mean of their weights (Izmailov et al. 2018, section 3.2)
+ensemble:K     K networks: the mean of their probabilities; K times the work (Sang 2017, section
+               4.2, has an ensemble of "different checkpoints", and nothing on how they are put
+               together). A task that is trained with the squared hinge has no probabilities: there
+               it is the mean of the scores, whose unit is the margin of 1
 """
 
 from __future__ import annotations
@@ -47,11 +49,13 @@ class Selection:
     if self.kind == 'step':
       if self.count not in have:
         raise UserError(
-          f'{checkpoints.folder}: has no checkpoint of step {self.count}; there are {", ".join(map(str, have))}'
+          f'{checkpoints.folder}: has no checkpoint of step {self.count}; there are '
+          f'{", ".join(map(str, have))}'
         )
       return [self.count]
     if self.count > len(have):
       raise UserError(
-        f'{checkpoints.folder}: holds {len(have)} checkpoints, {self.kind}:{self.count} needs {self.count}'
+        f'{checkpoints.folder}: holds {len(have)} checkpoints, {self.kind}:{self.count} needs '
+        f'{self.count}'
       )
     return have[-self.count :]

@@ -3,10 +3,12 @@
     ''                          they are drawn
     stage:NAME[@last|best|STEP] a stage before, in the same workdir
     WORKDIR[@last|best|STEP]    another run's last stage
-    FILE.safetensors, .pth ...  a file of weights (mtface/models/weights.py), whose classifier is left behind
+    FILE.safetensors, .pth ...  a file of weights (mtface/models/weights.py), whose classifier is
+                                left behind
 
-All parameters and statistics are taken over but those that match `start.fresh`, and the heads of tasks that the weights do not know, which
-are drawn. Heads of tasks that the stage does not train are left behind. Anything else that is on one side only is an error.
+All parameters and statistics are taken over but those that match `start.fresh`, and the heads of
+tasks that the weights do not know, which are drawn. Heads of tasks that the stage does not train
+are left behind. Anything else that is on one side only is an error.
 """
 
 from __future__ import annotations
@@ -34,8 +36,11 @@ from mtface.training.checkpoints import Checkpoints
 from mtface.training.run import Run
 
 
-def start_weights(config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats) -> tuple[Params, Stats]:
-  """The parameters and statistics that a stage begins with: `params` and `stats`, as drawn, or what `config.start` says.
+def start_weights(
+  config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats
+) -> tuple[Params, Stats]:
+  """The parameters and statistics that a stage begins with: `params` and `stats`, as drawn, or what
+  `config.start` says.
 
   Raises:
     UserError: the weights cannot be found or read, or do not fit the network.
@@ -84,18 +89,22 @@ def _check_will_be_saved(run: Run, step: str, what: str) -> None:
   """Raises a `UserError` for a selection that the end of a stage will not have."""
   if step == 'best' and not run.config.evaluation.best_on:
     raise UserError(
-      f'config.start.weights={what}: that stage marks no checkpoint best; set its config.evaluation.best_on, or use @last'
+      f'config.start.weights={what}: that stage marks no checkpoint best; set its '
+      'config.evaluation.best_on, or use @last'
     )
   if step.isdigit():
     every, keep = run.duration('checkpoint.every'), run.config.checkpoint.keep_last
     saved = sorted({*range(every, run.steps + 1, every)[-keep:], run.steps})[-keep:]
     if int(step) not in saved:
       raise UserError(
-        f'config.start.weights={what}: that stage will keep no checkpoint of step {step}; it keeps {", ".join(map(str, saved))}'
+        f'config.start.weights={what}: that stage will keep no checkpoint of step {step}; it keeps '
+        f'{", ".join(map(str, saved))}'
       )
 
 
-def saved_weights(workdir: str | os.PathLike, stage: str = '', step: str = 'last') -> tuple[Params, Stats]:
+def saved_weights(
+  workdir: str | os.PathLike, stage: str = '', step: str = 'last'
+) -> tuple[Params, Stats]:
   """The parameters and statistics of one checkpoint, on the host.
 
   Args:
@@ -118,7 +127,9 @@ def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict
     raise UserError(f'{checkpoints.folder}: holds no checkpoint yet; train it first')
   if step not in ('last', 'best') and not step.isdigit():
     raise UserError(f'config.start.weights: @{step}: expected last, best or a step')
-  number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(step, lambda: int(step))()
+  number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(
+    step, lambda: int(step)
+  )()
   if number not in checkpoints.steps:
     listed = ', '.join(map(str, checkpoints.steps))
     raise UserError(f'{checkpoints.folder}: has no checkpoint of step {number}; there are {listed}')
@@ -128,40 +139,56 @@ def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict
 def _read(config: ConfigDict) -> Imported:
   """What the file `config.start.weights` gives to the network."""
   return import_weights(
-    config.start.weights, config.model, list(tasks_of(config).values()), config.image_shape, classifier='leave'
+    config.start.weights,
+    config.model,
+    list(tasks_of(config).values()),
+    config.image_shape,
+    classifier='leave',
   )
 
 
 def _grafted(config: ConfigDict, own: Sequence[Any], there: Sequence[Any]) -> tuple[Params, Stats]:
   """(params, stats) of `own` with what `there` has of them."""
   what = f'config.start.weights={config.start.weights}'
-  params, stats = (graft(*trees, config.start.fresh, what) for trees in zip(own, there, strict=True))
+  params, stats = (
+    graft(*trees, config.start.fresh, what) for trees in zip(own, there, strict=True)
+  )
   return params, stats
 
 
 def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
-  """`own` with the arrays of `there` under the same names, see the module's docstring; `what` begins an error."""
+  """`own` with the arrays of `there` under the same names, see the module's docstring; `what`
+  begins an error.
+  """
   mine, theirs = by_path(own), by_path(there)
   heads = {head_of(name) for name in theirs}
-  drawn = {name for name in mine if matches(fresh, name) or (head_of(name) and head_of(name) not in heads)}
+  drawn = {
+    name for name in mine if matches(fresh, name) or (head_of(name) and head_of(name) not in heads)
+  }
   for name in [name for name in mine if name not in drawn]:
     have = np.shape(theirs[name]) if name in theirs else 'not there'
     if have != np.shape(mine[name]):
       raise UserError(
-        f'{what}: {name} is {have}, the network wants {np.shape(mine[name])}; name it in config.start.fresh to draw it, or take '
+        f'{what}: {name} is {have}, the network wants {np.shape(mine[name])}; name it in '
+        'config.start.fresh to draw it, or take '
         'the same config.model'
       )
-  left = [name for name in theirs if name not in mine and not matches(fresh, name) and not head_of(name)]
+  left = [
+    name for name in theirs if name not in mine and not matches(fresh, name) and not head_of(name)
+  ]
   if left:
     raise UserError(
-      f'{what}: {left[0]} (and {len(left) - 1} more) has no place in the network; take the same config.model'
+      f'{what}: {left[0]} (and {len(left) - 1} more) has no place in the network; take the same '
+      'config.model'
     )
   return jax.tree_util.tree_map_with_path(
     lambda path, x: x if path_name(path) in drawn else theirs[path_name(path)], own
   )
 
 
-def _imported(imported: Imported, params: Params, stats: Stats, fresh: Sequence[str]) -> tuple[Params, Stats]:
+def _imported(
+  imported: Imported, params: Params, stats: Stats, fresh: Sequence[str]
+) -> tuple[Params, Stats]:
   """The drawn weights under those of a file, but for the parameters that are to be fresh."""
 
   def chosen(own: Any, part: Any) -> Any:

@@ -12,7 +12,9 @@ from mtface.models.paths import Params, Stats
 
 
 class TrainState(NamedTuple):
-  """What a checkpoint holds. `step` counts the steps that were taken: it is the loader's position too."""
+  """What a checkpoint holds. `step` counts the steps that were taken: it is the loader's position
+  too.
+  """
 
   step: jax.Array  # int32 []
   params: Params

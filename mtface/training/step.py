@@ -37,15 +37,21 @@ def make_step(
 ) -> StepFunction:
   """The training step: (state, tally, batch) -> (state, tally). Pure; `train` jits it.
 
-  Total loss (Sang 2017, eq. 3): sum_t mu_t L_t + lambda ||W||^2, with L_t from `config.tasks[t].loss`, mu_t from its `weight`, lambda from
-  `config.loss.l2` (over the kernels only, see `losses.l2_penalty`). With `config.optimizer.sam` = rho the gradient is that at
-  w + rho g / ||g||, g being the gradient at w (Foret 2021, eq. 2 and 3); what is reported, and batch norm's statistics, are of w.
+  Total loss (Sang 2017, eq. 3): sum_t mu_t L_t + lambda ||W||^2, with L_t from
+  `config.tasks[t].loss`, mu_t from its `weight`, lambda from `config.loss.l2` (over the kernels
+  only, see `losses.l2_penalty`). With `config.optimizer.sam` = rho the gradient is that at w + rho
+  g / ||g||, g being the gradient at w (Foret 2021, eq. 2 and 3); what is reported, and batch norm's
+  statistics, are of w.
   """
   root = jax.random.key(config.seed)
-  augment_key, dropout_key = (jax.random.fold_in(root, stream) for stream in (_AUGMENT_STREAM, _DROPOUT_STREAM))
+  augment_key, dropout_key = (
+    jax.random.fold_in(root, stream) for stream in (_AUGMENT_STREAM, _DROPOUT_STREAM)
+  )
   terms = {name: _term(config.tasks[name].loss, name) for name in tasks}
 
-  def total_loss(params: Params, state: TrainState, batch: Batch) -> tuple[jax.Array, tuple[Any, ...]]:
+  def total_loss(
+    params: Params, state: TrainState, batch: Batch
+  ) -> tuple[jax.Array, tuple[Any, ...]]:
     params = _hold(params, config.freeze.params)
     images = scale_images(augment(batch['image'], batch['position'], augment_key, **config.augment))
     key = jax.random.fold_in(dropout_key, state.step)
@@ -69,7 +75,8 @@ def make_step(
     params = optax.apply_updates(state.params, updates)
     counts = {
       name: metrics.add(
-        tally.counts[name], metrics.counts(task, scores[name], batch['labels'][name], batch['mask'][name])
+        tally.counts[name],
+        metrics.counts(task, scores[name], batch['labels'][name], batch['mask'][name]),
       )
       for name, task in tasks.items()
     }
@@ -87,7 +94,9 @@ def make_step(
 
 
 def _hold(params: Params, frozen: Sequence[str]) -> Params:
-  """The parameters, through which no gradient flows to the frozen ones: what is below them is not computed backwards at all."""
+  """The parameters, through which no gradient flows to the frozen ones: what is below them is not
+  computed backwards at all.
+  """
   if not frozen:
     return params
   return jax.tree_util.tree_map_with_path(
@@ -102,5 +111,7 @@ def _uphill(params: Params, grads: Params, radius: float) -> Params:
 
 def _term(name: str, task: str) -> Callable[..., jax.Array]:
   if name not in losses.TERMS:
-    raise UserError(f'config.tasks.{task}.loss {name!r} is unknown; there are {", ".join(losses.TERMS)}')
+    raise UserError(
+      f'config.tasks.{task}.loss {name!r} is unknown; there are {", ".join(losses.TERMS)}'
+    )
   return losses.TERMS[name]

@@ -20,13 +20,19 @@ NEVER = np.int32(2**31 - 1)  # first_bad_step of a healthy run
 
 
 class Tally(NamedTuple):
-  """Sums over the steps since the last log line. They stay on the device, so the host waits for nothing between two lines."""
+  """Sums over the steps since the last log line. They stay on the device, so the host waits for
+  nothing between two lines.
+  """
 
   steps: jax.Array  # int32 []
   loss: jax.Array  # float32 [], total
-  task_losses: dict[str, jax.Array]  # float32 [], sums of the loss terms, which count labelled samples only
+  task_losses: dict[
+    str, jax.Array
+  ]  # float32 [], sums of the loss terms, which count labelled samples only
   counts: dict[str, metrics.Counts]
-  first_bad_step: jax.Array  # int32 [], the first step, counted from 1, whose loss was not finite, or NEVER
+  first_bad_step: (
+    jax.Array
+  )  # int32 [], the first step, counted from 1, whose loss was not finite, or NEVER
   stop: jax.Array  # int32 [], 1 where a process has been asked to stop: all see it in the same step
 
 
@@ -35,29 +41,44 @@ def new_tally(tasks: Mapping[str, Task]) -> Tally:
   zero = jnp.zeros((), jnp.float32)
   counts = {name: metrics.zeros(task) for name, task in tasks.items()}
   return Tally(
-    jnp.zeros((), jnp.int32), zero, dict.fromkeys(tasks, zero), counts, jnp.asarray(NEVER), jnp.zeros((), jnp.int32)
+    jnp.zeros((), jnp.int32),
+    zero,
+    dict.fromkeys(tasks, zero),
+    counts,
+    jnp.asarray(NEVER),
+    jnp.zeros((), jnp.int32),
   )
 
 
 def read_tally(run: Run, step: int, tally: Tally) -> dict[str, float]:
-  """The values of the log line of `step`; raises a `UserError` that names the step where the loss was not finite."""
-  values = {'epoch': step * run.config.batch_size / run.mixture.epoch_size} | summarize_tally(run, tally)
+  """The values of the log line of `step`; raises a `UserError` that names the step where the loss
+  was not finite.
+  """
+  values = {'epoch': step * run.config.batch_size / run.mixture.epoch_size} | summarize_tally(
+    run, tally
+  )
   check_loss(step, tally)
   values['train/learning_rate'] = float(make_schedule(run.config.optimizer, run.steps)(step - 1))
   return values
 
 
 def check_loss(step: int, tally: Tally) -> None:
-  """Raises a `UserError` that names the first step of a tally, up to `step`, whose loss was not finite."""
+  """Raises a `UserError` that names the first step of a tally, up to `step`, whose loss was not
+  finite.
+  """
   bad = int(tally.first_bad_step)
   if bad <= step:
     raise _diverged(f'step {bad}: the loss is not finite')
 
 
 def check_finite(step: int, state: TrainState) -> None:
-  """Raises a `UserError` for a state with an infinity or NaN: the loss shows it only at the step after the one that made it."""
+  """Raises a `UserError` for a state with an infinity or NaN: the loss shows it only at the step
+  after the one that made it.
+  """
   leaves = jax.tree_util.tree_leaves_with_path(state)
-  for (path, _), finite in zip(leaves, np.asarray(_are_finite([leaf for _, leaf in leaves])), strict=True):
+  for (path, _), finite in zip(
+    leaves, np.asarray(_are_finite([leaf for _, leaf in leaves])), strict=True
+  ):
     if not finite:
       raise _diverged(f'step {step}: state{jax.tree_util.keystr(path)} is not finite')
 
@@ -70,15 +91,17 @@ def _are_finite(leaves: list[jax.Array]) -> jax.Array:
 
 def _diverged(what: str) -> UserError:
   return UserError(
-    f'{what}; the checkpoints before it are kept. Lower config.optimizer.rate, or look at the images and labels of that step'
+    f'{what}; the checkpoints before it are kept. Lower config.optimizer.rate, or look at the '
+    'images and labels of that step'
   )
 
 
 def summarize_tally(run: Run, tally: Tally) -> dict[str, float]:
-  """Over the tally's steps: the mean of the total loss, and each task's loss and accuracy over the labelled (augmented) samples.
+  """Over the tally's steps: the mean of the total loss, and each task's loss and accuracy over the
+  labelled (augmented) samples.
 
-  The tasks' losses are means over the labelled samples whatever `config.loss.over` divides them by, so that they do not depend on the
-  mixture and can be compared with those of `eval/`.
+  The tasks' losses are means over the labelled samples whatever `config.loss.over` divides them by,
+  so that they do not depend on the mixture and can be compared with those of `eval/`.
   """
   tally = jax.device_get(tally)
   values = {'train/loss': float(tally.loss) / max(int(tally.steps), 1)}

@@ -41,7 +41,8 @@ def test_describe_and_params(mtface, tiny_data):
   assert 'labelled samples an epoch: gender 30, smile 30' in described.out
   assert 'epoch: 60 samples, 7.5 steps of 8' in described.out
   params = mtface('params', f'--config={TINY}')
-  # Convolutions of 1, 1, 2, 2, 4, 4, 8, 8 and 8 channels; each branch 8 x 8 twice and 8 x 2; biases.
+  # Convolutions of 1, 1, 2, 2, 4, 4, 8, 8 and 8 channels; each branch 8 x 8 twice and 8 x 2;
+  # biases.
   channels = [1, 1, 1, 2, 2, 4, 4, 8, 8, 8]
   convolutions = sum(9 * a * b + b for a, b in itertools.pairwise(channels))
   branches = 2 * (2 * (8 * 8 + 8) + 8 * 2 + 2)
@@ -79,11 +80,13 @@ def test_overrides_reach_the_config(mtface, tiny_data, override, expected):
 
 
 def test_flags_may_stand_anywhere_and_apart(mtface, tiny_data):
-  result = mtface('describe', '--config.batch_size', '4', '--data_dir', str(tiny_data), '--config', TINY)
+  result = mtface(
+    'describe', '--config.batch_size', '4', '--data_dir', str(tiny_data), '--config', TINY
+  )
   assert 'steps of 4' in result.out, result.err
 
 
-# --- How it ends --------------------------------------------------------------------------------------------------------------------
+# --- How it ends ----------------------------------------------------------------------------------
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
@@ -101,7 +104,10 @@ def test_an_interrupted_command_says_how_to_go_on(mtface, monkeypatch):
 
   monkeypatch.setitem(COMMANDS, 'params', Command(interrupted, ()))
   result = mtface('params')
-  assert (result.code, result.err) == (130, 'mtface: interrupted; the same command continues a training run\n')
+  assert (result.code, result.err) == (
+    130,
+    'mtface: interrupted; the same command continues a training run\n',
+  )
 
 
 def test_an_error_is_one_line_whatever_it_holds(mtface, monkeypatch):

@@ -32,7 +32,11 @@ def test_a_program_goes_on_when_its_reader_is_gone(tmp_path, stream, unbuffered)
     open({str(done)!r}, 'w')
   """
   other = 'stderr' if stream == 'stdout' else 'stdout'
-  options = {stream: subprocess.PIPE, other: (tmp_path / 'other').open('w'), 'stdin': subprocess.PIPE}
+  options = {
+    stream: subprocess.PIPE,
+    other: (tmp_path / 'other').open('w'),
+    'stdin': subprocess.PIPE,
+  }
   process = run(program, env=os.environ | {'PYTHONUNBUFFERED': unbuffered}, **options)
   reader = getattr(process, stream)
   assert reader.readline() == b'first\n'
@@ -44,7 +48,9 @@ def test_a_program_goes_on_when_its_reader_is_gone(tmp_path, stream, unbuffered)
 
 
 def test_what_is_read_is_whole():
-  process = run("print('ä', 1)\nprint('ö', file=sys.stderr)", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  process = run(
+    "print('ä', 1)\nprint('ö', file=sys.stderr)", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+  )
   assert [text.decode() for text in process.communicate()] == ['ä 1\n', 'ö\n']
 
 

@@ -1,10 +1,13 @@
-"""Kills processes of a training run at random moments until it has survived enough, and compares its end with an undisturbed run's.
+"""Kills processes of a training run at random moments until it has survived enough, and compares
+its end with an undisturbed run's.
 
     python -m tests.cluster.chaos --kills=20 [--processes=2] [--devices=2] [--seed=0] [--folder=...]
 
-Every kill is a SIGKILL of one rank (the coordinator included), while the processes start, while they train, or while a checkpoint is being
-written: each pair of rank and moment equally often, in random order. All ranks are started again until the run is done. Prints a line a
-kill, then a table; ends with exit code 1 if a run was lost, a checkpoint was found damaged, or the final state differs by a single bit.
+Every kill is a SIGKILL of one rank (the coordinator included), while the processes start, while
+they train, or while a checkpoint is being
+written: each pair of rank and moment equally often, in random order. All ranks are started again
+until the run is done. Prints a line a kill, then a table; ends with exit code 1 if a run was lost,
+a checkpoint was found damaged, or the final state differs by a single bit.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ MOMENTS = ('start-up', 'steps', 'checkpoint')
 SAVE_EVERY = 10
 _PATIENCE = 300.0  # seconds without an end: the run hangs, which counts as lost
 _END = 60.0  # within which the others of a killed rank have ended
-_LONE = 10.0  # so long they are waited for in start-up: then they are stopped, as launchers do, or they would wait `start_timeout`
+# so long they are waited for in start-up: then they are stopped, as launchers do, or they would
+# wait `start_timeout`
+_LONE = 10.0
 # What ranks may end with when one was killed.
 _SIGNALLED = (EXIT_PEER_LOST, -signal.SIGABRT, -signal.SIGKILL, -signal.SIGTERM)
 
@@ -62,7 +67,8 @@ class Kill:
   def __str__(self) -> str:
     half = ', and an uncommitted one' if self.half else ''
     return (
-      f'at {self.at:.0f} s, rank {self.rank} during {self.moment}: started from {self.begun}, reached {self.reached}, '
+      f'at {self.at:.0f} s, rank {self.rank} during {self.moment}: started from {self.begun}, '
+      f'reached {self.reached}, '
       f'checkpoint {self.newest} is left{half}; '
       f'exit codes {self.codes} after {self.seconds:.1f} s; the start took {self.took:.0f} s'
     )
@@ -98,10 +104,16 @@ class Chaotic:
     line += [f'--config.{field}={value}' for field, value in fields.items()]
     try:
       for k in range(self._args.processes):
-        place = [f'--coordinator=localhost:{port}', f'--processes={self._args.processes}', f'--process={k}']
+        place = [
+          f'--coordinator=localhost:{port}',
+          f'--processes={self._args.processes}',
+          f'--process={k}',
+        ]
         with (self.folder / f'rank{k}.log').open('a') as log:
           command = [sys.executable, '-m', 'mtface', *line, *place]
-          ranks.append(subprocess.Popen(command, cwd=ROOT, env=self._environment(), stdout=log, stderr=log))
+          ranks.append(
+            subprocess.Popen(command, cwd=ROOT, env=self._environment(), stdout=log, stderr=log)
+          )
       yield ranks
     finally:
       for rank in ranks:
@@ -112,7 +124,8 @@ class Chaotic:
     return {
       'PATH': '/usr/bin:/bin',
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={self._args.devices} --xla_backend_optimization_level=1',
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={self._args.devices} '
+      '--xla_backend_optimization_level=1',
       'JAX_COMPILATION_CACHE_DIR': str(self.folder.parent / 'xla'),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
     }
@@ -138,7 +151,10 @@ class Chaotic:
 
   def warned(self) -> list[str]:
     """What the ranks have said of damaged checkpoints."""
-    logs = [path.read_text(errors='replace').splitlines() for path in sorted(self.folder.glob('rank*.log'))]
+    logs = [
+      path.read_text(errors='replace').splitlines()
+      for path in sorted(self.folder.glob('rank*.log'))
+    ]
     return [line for log in logs for line in log if 'damaged' in line]
 
   def undisturbed(self) -> tuple[float, float]:
@@ -157,7 +173,8 @@ class Chaotic:
     Args:
       victim: the rank.
       moment: when.
-      share: of the time that the start before took until its first line, or of a second after that line.
+      share: of the time that the start before took until its first line, or of a second after that
+        line.
     """
     begun, started = self.newest(), time.monotonic()
     with self.started() as ranks:
@@ -183,7 +200,11 @@ class Chaotic:
     # What is uncommitted may be left from the start before, until training begins.
     found = 'start-up' if not self.reached() else 'checkpoint' if self.is_saving() else 'steps'
     times = {'seconds': ended - since, 'at': since - self._since, 'took': ended - started}
-    self.kills.append(Kill(victim, found, codes, begun, self.reached(), self.newest(), half=self.is_saving(), **times))
+    self.kills.append(
+      Kill(
+        victim, found, codes, begun, self.reached(), self.newest(), half=self.is_saving(), **times
+      )
+    )
     print(f'kill {len(self.kills)}: {self.kills[-1]}', flush=True)
     self._check(codes)
     return True
@@ -216,7 +237,9 @@ class Chaotic:
         rank.send_signal(signal.SIGTERM)
       return self._ended(ranks, _END)
 
-  def _wait(self, ranks: list[subprocess.Popen], condition: Callable[[], object], what: str) -> None:
+  def _wait(
+    self, ranks: list[subprocess.Popen], condition: Callable[[], object], what: str
+  ) -> None:
     """Returns when the condition holds, or a rank has ended by itself."""
     since = time.monotonic()
     while not condition() and all(rank.poll() is None for rank in ranks):
@@ -227,7 +250,9 @@ class Chaotic:
   def final(self) -> list[np.ndarray]:
     """All arrays of the last checkpoint."""
     evaluator = Evaluator(self.folder / 'run', self._data_dir)
-    return jax.tree.leaves(jax.device_get(saved_state(evaluator, Checkpoints(self.folder / 'run').steps[-1])))
+    return jax.tree.leaves(
+      jax.device_get(saved_state(evaluator, Checkpoints(self.folder / 'run').steps[-1]))
+    )
 
 
 def disturb(run: Chaotic, args: argparse.Namespace) -> None:
@@ -244,7 +269,9 @@ def disturb(run: Chaotic, args: argparse.Namespace) -> None:
 
 
 def print_table(kills: list[Kill], step_seconds: float) -> None:
-  """A row for each moment. Lost is what a start took, less the time that the steps it has left in a checkpoint take undisturbed."""
+  """A row for each moment. Lost is what a start took, less the time that the steps it has left in a
+  checkpoint take undisturbed.
+  """
   columns = (
     'killed during',
     'kills',
@@ -260,8 +287,15 @@ def print_table(kills: list[Kill], step_seconds: float) -> None:
     rows = [kill for kill in kills if kill.moment == moment]
     if not rows:
       continue
-    codes = collections.Counter(code for kill in rows for k, code in enumerate(kill.codes) if k != kill.rank)
-    cells = [moment, len(rows), listed(collections.Counter(kill.rank for kill in rows)), listed(codes)]
+    codes = collections.Counter(
+      code for kill in rows for k, code in enumerate(kill.codes) if k != kill.rank
+    )
+    cells = [
+      moment,
+      len(rows),
+      listed(collections.Counter(kill.rank for kill in rows)),
+      listed(codes),
+    ]
     cells += [
       f'{spread([kill.seconds for kill in rows])} s',
       spread([max(kill.reached - kill.newest, 0) for kill in rows]),
@@ -281,11 +315,15 @@ def listed(counts: collections.Counter[int]) -> str:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--kills', type=int, default=20)
   parser.add_argument('--processes', type=int, default=2)
   parser.add_argument('--devices', type=int, default=2, help='virtual devices of each process')
-  parser.add_argument('--steps', type=int, default=0, help='length of the run; default: enough for the kills')
+  parser.add_argument(
+    '--steps', type=int, default=0, help='length of the run; default: enough for the kills'
+  )
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--folder', default='', help='default: a temporary one')
   args = parser.parse_args()
@@ -297,14 +335,19 @@ def main() -> None:
     write_tiny(folder / 'data')
   expected = Chaotic(folder / 'undisturbed', folder / 'data', args)
   start_up, whole = expected.undisturbed()
-  print(f'undisturbed: {args.steps} steps in {whole:.0f} s, of which {start_up:.0f} s to the first line', flush=True)
+  print(
+    f'undisturbed: {args.steps} steps in {whole:.0f} s, '
+    f'of which {start_up:.0f} s to the first line',
+    flush=True,
+  )
   run, since = Chaotic(folder / 'disturbed', folder / 'data', args), time.monotonic()
   run.start_up = start_up
   disturb(run, args)
   took = time.monotonic() - since
   print_table(run.kills, (whole - start_up) / args.steps)
   print(
-    f'{len(run.kills)} kills, {run.starts} starts, {took:.0f} s: {(took - whole) / max(len(run.kills), 1):.0f} s lost a kill'
+    f'{len(run.kills)} kills, {run.starts} starts, {took:.0f} s: '
+    f'{(took - whole) / max(len(run.kills), 1):.0f} s lost a kill'
   )
   if run.warned():
     raise SystemExit(f'lost: a checkpoint was damaged: {run.warned()[0]}')

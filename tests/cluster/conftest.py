@@ -1,4 +1,6 @@
-"""A real Slurm for the tests in this folder: `make test-cluster` starts one by tests/cluster/slurm.sh, and sets MTFACE_TEST_CLUSTER."""
+"""A real Slurm for the tests in this folder: `make test-cluster` starts one by
+tests/cluster/slurm.sh, and sets MTFACE_TEST_CLUSTER.
+"""
 
 import os
 
@@ -33,4 +35,6 @@ def runs(request, cluster, tmp_path) -> Runs:
   """A program to be launched: the stand-in, or mtface itself."""
   if request.param == STAND_IN:
     return Runs.of_stand_in(cluster)
-  return Runs.of_mtface(cluster, request.getfixturevalue('tiny_data'), request.getfixturevalue('tiny_ends'))
+  return Runs.of_mtface(
+    cluster, request.getfixturevalue('tiny_data'), request.getfixturevalue('tiny_ends')
+  )

@@ -47,14 +47,19 @@ class Cluster:
   def wake(self) -> None:
     """Nodes that are down are up again; those that are alive may have come back by themselves."""
     for node in self.run('sinfo', '-h', '-p', 'low', '-N', '-t', 'down,drain', '-o', '%N').split():
-      subprocess.run(['scontrol', 'update', f'NodeName={node}', 'State=RESUME'], capture_output=True)
+      subprocess.run(
+        ['scontrol', 'update', f'NodeName={node}', 'State=RESUME'], capture_output=True
+      )
 
   def clear(self) -> None:
     """No jobs, all nodes up."""
     self.run('scancel', '--quiet', f'--user={getpass.getuser()}')
     self.wake()
     wait_for(lambda: not self.run('squeue', '-h'), 'no jobs')
-    wait_for(lambda: self.run('sinfo', '-h', '-p', 'low', '-t', 'idle', '-o', '%D') == '2', 'two idle nodes')
+    wait_for(
+      lambda: self.run('sinfo', '-h', '-p', 'low', '-t', 'idle', '-o', '%D') == '2',
+      'two idle nodes',
+    )
 
   def job(self, number: str) -> dict[str, str]:
     """What `scontrol show job` says: JobState, ExitCode, Restarts, ..."""
@@ -62,10 +67,16 @@ class Cluster:
 
   def wait(self, number: str, *states: str, seconds: float = 300) -> dict[str, str]:
     """The job once it is in one of these states."""
-    return wait_for(lambda: (job := self.job(number))['JobState'] in states and job, f'job {number} {states}', seconds)
+    return wait_for(
+      lambda: (job := self.job(number))['JobState'] in states and job,
+      f'job {number} {states}',
+      seconds,
+    )
 
   def ended(self, number: str) -> dict[str, str]:
-    return self.wait(number, 'COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'PREEMPTED')
+    return self.wait(
+      number, 'COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'PREEMPTED'
+    )
 
 
 def launch(*flags: object) -> Result:
@@ -97,12 +108,22 @@ class Runs:
 
   @staticmethod
   def of_stand_in(cluster: Cluster) -> Runs:
-    flags = ('--module=tests.launch.stand_in', f'--config={TINY}', f'--env=STAND_IN_STEPS={STAND_IN_STEPS}')
-    return Runs(flags, lambda workdir: read_state(workdir)['value'], lambda: chain(STAND_IN_STEPS), a_while=10)
+    flags = (
+      '--module=tests.launch.stand_in',
+      f'--config={TINY}',
+      f'--env=STAND_IN_STEPS={STAND_IN_STEPS}',
+    )
+    return Runs(
+      flags, lambda workdir: read_state(workdir)['value'], lambda: chain(STAND_IN_STEPS), a_while=10
+    )
 
   @staticmethod
   def of_mtface(cluster: Cluster, data_dir: pathlib.Path, ends: pathlib.Path) -> Runs:
-    fields = {'duration': f'{MTFACE_STEPS} steps', 'checkpoint.every': '100 steps', 'log_every': '10 steps'}
+    fields = {
+      'duration': f'{MTFACE_STEPS} steps',
+      'checkpoint.every': '100 steps',
+      'log_every': '10 steps',
+    }
     overrides = [f'--config.{field}={value}' for field, value in fields.items()]
     flags = (f'--config={TINY}', f'--data_dir={data_dir}', *overrides)
 
@@ -115,7 +136,9 @@ class Runs:
     return Runs(flags, lambda workdir: checksum(workdir, data_dir), undisturbed, a_while=50)
 
   def start(self, workdir: pathlib.Path, *flags: str) -> str:
-    """Submits a run on two nodes and waits until it has done some steps; returns the job's number."""
+    """Submits a run on two nodes and waits until it has done some steps;
+    returns the job's number.
+    """
     (number,) = submit(*self.flags, '--nodes=2', f'--workdir={workdir}', *flags)
     wait_for(lambda: steps_done(workdir) >= self.a_while, f'{self.a_while} steps in {workdir}')
     return number
@@ -133,7 +156,9 @@ def read_log(workdir: pathlib.Path) -> str:
 
 @functools.cache
 def checksum(workdir: pathlib.Path, data_dir: pathlib.Path) -> str:
-  """Of all bits of the checkpoint after the last step: parameters, statistics, state of the optimiser."""
+  """Of all bits of the checkpoint after the last step: parameters, statistics, state of the
+  optimiser.
+  """
   import jax
 
   from mtface.evaluation.evaluator import Evaluator

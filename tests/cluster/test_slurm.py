@@ -1,4 +1,6 @@
-"""`python -m launch.slurm` on a real Slurm with two nodes: whatever happens to a job, it ends with what an undisturbed one ends with."""
+"""`python -m launch.slurm` on a real Slurm with two nodes: whatever happens to a job, it ends with
+what an undisturbed one ends with.
+"""
 
 import json
 import time
@@ -39,7 +41,16 @@ def test_requeued_by_an_administrator(runs, cluster, tmp_path):
 def test_preempted_by_a_higher_partition(runs, cluster, tmp_path):
   number = runs.start(tmp_path, '--partition=low')
   other = cluster.run(
-    'sbatch', '--parsable', '-p', 'high', '-N2', '--exclusive', '-o', '/dev/null', '--wrap', 'sleep 1'
+    'sbatch',
+    '--parsable',
+    '-p',
+    'high',
+    '-N2',
+    '--exclusive',
+    '-o',
+    '/dev/null',
+    '--wrap',
+    'sleep 1',
   )
   assert cluster.ended(other)['JobState'] == 'COMPLETED'
   check_end(runs, cluster, tmp_path, number, restarts=1)
@@ -60,7 +71,7 @@ def test_a_node_goes_down(runs, cluster, tmp_path, node='node2'):
   check_end(runs, cluster, tmp_path, number, restarts=1)
 
 
-# --- What happens is the launcher's doing: the stand-in is enough -------------------------------------------------------------------
+# --- What happens is the launcher's doing: the stand-in is enough ---------------------------------
 
 
 @pytest.fixture
@@ -102,9 +113,13 @@ def test_scancel_is_final(stand_in, cluster, tmp_path):
 
 @pytest.mark.parametrize('code', [1, 2])
 def test_bad_input_of_one_rank_is_final(stand_in, cluster, tmp_path, code):
-  (number,) = submit(*stand_in.flags, '--nodes=2', f'--workdir={tmp_path}', f'--env=STAND_IN_FAIL=1:20:{code}')
+  (number,) = submit(
+    *stand_in.flags, '--nodes=2', f'--workdir={tmp_path}', f'--env=STAND_IN_FAIL=1:20:{code}'
+  )
   job = cluster.ended(number)
-  assert (job['JobState'], job['ExitCode'], job['Restarts']) == ('FAILED', f'{code}:0', '0'), read_log(tmp_path)
+  assert (job['JobState'], job['ExitCode'], job['Restarts']) == ('FAILED', f'{code}:0', '0'), (
+    read_log(tmp_path)
+  )
 
 
 def test_restarts_are_limited(stand_in, cluster, tmp_path):
@@ -128,12 +143,15 @@ def test_folds_as_an_array_and_their_gathering(cluster, tmp_path):
   array, gather = submit(*FOLDS, '--crossval', '--folds=4', f'--workdir={tmp_path}')
   wait_for(lambda: len(list(tmp_path.glob('fold*/starts.jsonl'))) == 4, 'all folds run')
   assert cluster.job(gather)['JobState'] == 'PENDING'
-  # The last task's job has the number of the array; by that number all of its tasks would be requeued.
+  # The last task's job has the number of the array; by that number all of its tasks would be
+  # requeued.
   for task in (1, 3):
     cluster.run('scancel', '--signal=TERM', f'{array}_{task}')
   assert cluster.ended(gather)['JobState'] == 'COMPLETED', read_log(tmp_path)
   folds = json.loads((tmp_path / 'crossval.json').read_text())
-  assert folds == {f'fold{k}of4': {'step': STAND_IN_STEPS, 'value': chain(STAND_IN_STEPS)} for k in range(4)}
+  assert folds == {
+    f'fold{k}of4': {'step': STAND_IN_STEPS, 'value': chain(STAND_IN_STEPS)} for k in range(4)
+  }
   starts = [len(notes(tmp_path / f'fold{k}of4', 'starts')) for k in range(4)]
   assert starts == [1, 2, 1, 2], 'only those that were stopped started again'
 
@@ -144,7 +162,9 @@ def test_mtface_folds_as_an_array_are_those_of_one_process(cluster, tiny_data, t
   assert cluster.ended(gather)['JobState'] == 'COMPLETED', read_log(tmp_path / 'array')
   alone = python('mtface', 'crossval', *flags, f'--workdir={tmp_path}/alone')
   assert alone.code == 0, alone.err
-  tables = [json.loads((tmp_path / name / 'crossval.json').read_text()) for name in ('array', 'alone')]
+  tables = [
+    json.loads((tmp_path / name / 'crossval.json').read_text()) for name in ('array', 'alone')
+  ]
   assert tables[0] == tables[1]
   assert alone.out.splitlines()[-5] in read_log(tmp_path / 'array'), 'a line of the table'
 
@@ -156,7 +176,9 @@ def test_mtface_sweep_as_an_array_is_that_of_one_process(cluster, tiny_data, tmp
   alone = python('mtface', 'sweep', *flags, f'--workdir={tmp_path}/alone')
   assert alone.code == 0, alone.err
   tables = [json.loads((tmp_path / name / 'sweep.json').read_text()) for name in ('array', 'alone')]
-  timeless = [[{k: v for k, v in row.items() if k != 'seconds'} for row in table] for table in tables]
+  timeless = [
+    [{k: v for k, v in row.items() if k != 'seconds'} for row in table] for table in tables
+  ]
   assert timeless[0] == timeless[1]
   log = read_log(tmp_path / 'array')
   assert log.count('training ') == 2, 'the gathering job trained nothing'
@@ -170,11 +192,17 @@ def test_nothing_is_gathered_when_a_fold_failed(cluster, tmp_path):
 
 
 def test_a_sweep_as_an_array(cluster, tmp_path):
-  flags = ('--module=tests.launch.stand_in', f'--configs={ROOT}/tests/tiny.py', '--over=seed=0,1;optimizer.rate=0.01')
+  flags = (
+    '--module=tests.launch.stand_in',
+    f'--configs={ROOT}/tests/tiny.py',
+    '--over=seed=0,1;optimizer.rate=0.01',
+  )
   _, gather = submit(*flags, f'--workdir={tmp_path}', '--env=STAND_IN_STEPS=20')
   assert cluster.ended(gather)['JobState'] == 'COMPLETED', read_log(tmp_path)
   names = [f'tiny_seed_{seed}_optimizer.rate_0.01' for seed in (0, 1)]
-  assert json.loads((tmp_path / 'sweep.json').read_text()) == {n: {'step': 20, 'value': chain(20)} for n in names}
+  assert json.loads((tmp_path / 'sweep.json').read_text()) == {
+    n: {'step': 20, 'value': chain(20)} for n in names
+  }
   assert all((tmp_path / name / 'evaluate.json').exists() for name in names)
 
 
@@ -187,6 +215,8 @@ def test_what_sbatch_refuses(cluster, tmp_path):
 
 def test_a_workdir_with_spaces(stand_in, cluster, tmp_path):
   workdir = tmp_path / "it's a run"
-  (number,) = submit(*stand_in.flags, '--nodes=2', f'--workdir={workdir}', '--env=STAND_IN_SECONDS=0')
+  (number,) = submit(
+    *stand_in.flags, '--nodes=2', f'--workdir={workdir}', '--env=STAND_IN_SECONDS=0'
+  )
   assert cluster.ended(number)['JobState'] == 'COMPLETED'
   assert read_state(workdir)['step'] == STAND_IN_STEPS

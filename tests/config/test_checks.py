@@ -28,7 +28,11 @@ def test_the_tiny_config_is_in_order():
     ('loss.over', 'some', "'some' is unknown; there are all, labelled"),
     ('tasks.smile.class_weights', 'heavy', "'heavy' is unknown; there are none, balanced"),
     ('image_shape', (16, 16), '(16, 16); it must be (height, width, channels)'),
-    ('evaluation.best_on', ('faces',), "'faces' is not among config.evaluation.sets (people, smiles)"),
+    (
+      'evaluation.best_on',
+      ('faces',),
+      "'faces' is not among config.evaluation.sets (people, smiles)",
+    ),
   ],
 )
 def test_what_cannot_work_is_named(field, value, words):
@@ -53,11 +57,23 @@ def test_a_config_without_tasks():
     ({'augment.flip': 1}, 'config.augment.flip: 1; it must be True or False'),
     ({'augment.pad': True}, 'config.augment.pad: True; it must be a whole number'),
     ({'duration': 20}, 'config.duration: 20; it must be text'),
-    ({'freeze.params': 'blocks'}, "config.freeze.params: 'blocks'; it must be text in brackets, such as ('trunk',)"),
-    ({'image_shape': ('16', '16', '1')}, "config.image_shape: ['16', '16', '1']; it must be numbers in brackets"),
-    ({'image_shape': (16, 0, 1)}, 'config.image_shape: (16, 0, 1); it must be (height, width, channels)'),
+    (
+      {'freeze.params': 'blocks'},
+      "config.freeze.params: 'blocks'; it must be text in brackets, such as ('trunk',)",
+    ),
+    (
+      {'image_shape': ('16', '16', '1')},
+      "config.image_shape: ['16', '16', '1']; it must be numbers in brackets",
+    ),
+    (
+      {'image_shape': (16, 0, 1)},
+      'config.image_shape: (16, 0, 1); it must be (height, width, channels)',
+    ),
     ({'freeze.norms': 'both'}, "config.freeze.norms 'both' is unknown; there are running, batch"),
-    ({'evaluation.checkpoints': ('last', 'best')}, 'config.evaluation.checkpoints: best is asked for, and config.eval'),
+    (
+      {'evaluation.checkpoints': ('last', 'best')},
+      'config.evaluation.checkpoints: best is asked for, and config.eval',
+    ),
   ],
   ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
 )
@@ -82,17 +98,20 @@ def test_a_whole_number_is_a_number():
     (
       'optimizer',
       'ratio',
-      'config.optimizer.ratio: there is no such field; the fields here are: beta2, clip, decay, decay_steps, f',
+      'config.optimizer.ratio: there is no such field; the fields here are: beta2, clip, decay, '
+      'decay_steps, f',
     ),
     (
       'model',
       'depth',
-      'config.model.depth: there is no such field; the fields here are: dropout, dtype, init, join, name, width',
+      'config.model.depth: there is no such field; the fields here are: dropout, dtype, init, '
+      'join, name, width',
     ),
     (
       'tasks.smile',
       'wait',
-      'config.tasks.smile.wait: there is no such field; the fields here are: class_weights, loss, top, weight',
+      'config.tasks.smile.wait: there is no such field; the fields here are: class_weights, loss, '
+      'top, weight',
     ),
   ],
 )
@@ -117,7 +136,9 @@ def test_all_stages_are_checked_and_named():
   config = get_stages()
   assert list(check_stages(config, devices=8)) == ['smiles', 'genders', 'both']
   config.stage.both.batch_size = 12
-  with pytest.raises(UserError, match=r'^stage both: config.batch_size: 12 cannot be shared equally by 8 devices'):
+  with pytest.raises(
+    UserError, match=r'^stage both: config.batch_size: 12 cannot be shared equally by 8 devices'
+  ):
     check_stages(config, devices=8)
 
 
@@ -193,7 +214,9 @@ def test_the_best_is_chosen_by_what_is_measured():
   config.evaluation.during_training, config.evaluation.best_on = ('smiles', 'people'), ('people',)
   check(config, devices=1)
   config.evaluation.during_training = ('smiles',)
-  with pytest.raises(UserError, match=r'^config.evaluation.best_on: people must be in during_training too$'):
+  with pytest.raises(
+    UserError, match=r'^config.evaluation.best_on: people must be in during_training too$'
+  ):
     check(config, devices=1)
   config.evaluation.during_training, config.evaluation.best_on = ('faces',), ()
   with pytest.raises(UserError, match=r"^config.evaluation.during_training: 'faces' is not among"):

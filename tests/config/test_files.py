@@ -35,7 +35,8 @@ def test_a_file_of_ones_own_comes_first(tmp_path, monkeypatch):
 def test_configs_that_are_not_there(tmp_path, monkeypatch, name):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(
-    UserError, match=r'no such file, and no shipped config of that name; there are demo, rohani2023, sang2017'
+    UserError,
+    match=r'no such file, and no shipped config of that name; there are demo, rohani2023, sang2017',
   ):
     find_config(name)
 
@@ -52,7 +53,10 @@ def test_a_config_is_named_after_its_file_and_argument():
   [
     ('demo', ['demo']),
     ('sang2017:A1,sang2017:A2', ['sang2017:A1', 'sang2017:A2']),
-    ('sang2017:A1,fold=1,size=smoke,demo, rohani2023:C', ['sang2017:A1,fold=1,size=smoke', 'demo', 'rohani2023:C']),
+    (
+      'sang2017:A1,fold=1,size=smoke,demo, rohani2023:C',
+      ['sang2017:A1,fold=1,size=smoke', 'demo', 'rohani2023:C'],
+    ),
     ('configs/demo.py,sang2017:row=A3,fold=1', ['configs/demo.py', 'sang2017:row=A3,fold=1']),
   ],
 )
@@ -68,13 +72,21 @@ def test_shipped_modules():
 def written(tmp_path, body):
   """A config file: tests/tiny.py with these lines at the end of get_config(arg=None)."""
   path = tmp_path / 'own.py'
-  lines = ['from tests.tiny import get_config as tiny', '', 'def get_config(arg=None):', '  config = tiny()', *body]
+  lines = [
+    'from tests.tiny import get_config as tiny',
+    '',
+    'def get_config(arg=None):',
+    '  config = tiny()',
+    *body,
+  ]
   path.write_text('\n'.join(lines) + '\n')
   return path
 
 
 def test_arguments_reach_the_file(tmp_path):
-  path = written(tmp_path, ['  config.seed = int(arg or 7)', '  config.name = ""', '  return config'])
+  path = written(
+    tmp_path, ['  config.seed = int(arg or 7)', '  config.name = ""', '  return config']
+  )
   assert [load_config(f'{path}{text}').seed for text in ('', ':', ':3')] == [7, 7, 3]
   assert [load_config(f'{path}{text}').name for text in ('', ':3')] == ['own', 'own:3']
 
@@ -82,9 +94,18 @@ def test_arguments_reach_the_file(tmp_path):
 @pytest.mark.parametrize(
   ('body', 'words'),
   [
-    (['  return None'], 'get_config returned NoneType; expected what mtface.config.schema.experiment'),
-    (['  return config.to_dict()'], 'get_config returned dict; expected what mtface.config.schema.experiment'),
-    (['  del config["batch_size"]', '  return config'], 'the field batch_size is missing; a config starts from'),
+    (
+      ['  return None'],
+      'get_config returned NoneType; expected what mtface.config.schema.experiment',
+    ),
+    (
+      ['  return config.to_dict()'],
+      'get_config returned dict; expected what mtface.config.schema.experiment',
+    ),
+    (
+      ['  del config["batch_size"]', '  return config'],
+      'the field batch_size is missing; a config starts from',
+    ),
   ],
 )
 def test_what_is_no_config(tmp_path, body, words):
@@ -105,7 +126,9 @@ def test_an_error_names_the_line_that_raised_it(tmp_path):
     '  return 1 / 0',
   ]
   path = written(tmp_path, body)
-  with pytest.raises(UserError, match=rf'^{path}:11: ZeroDivisionError: division by zero; correct the config file$'):
+  with pytest.raises(
+    UserError, match=rf'^{path}:11: ZeroDivisionError: division by zero; correct the config file$'
+  ):
     load_config(str(path))
   path.write_text('x = (\n')
   with pytest.raises(UserError, match=rf'^{path}:1: SyntaxError: '):
@@ -121,7 +144,12 @@ def test_an_error_names_the_line_that_raised_it(tmp_path):
   ],
 )
 def test_overrides_of_fields_that_are_not_there(flag, words):
-  good = ['--config.optimizer.rate=1', '--config=tiny', '--other=2', '--config.tasks.smile.weight=2']
+  good = [
+    '--config.optimizer.rate=1',
+    '--config=tiny',
+    '--other=2',
+    '--config.tasks.smile.weight=2',
+  ]
   check_overrides(get_tiny(), good)
   with pytest.raises(UserError, match=f'^{flag.partition("=")[0]}: {words}'):
     check_overrides(get_tiny(), [*good, flag])

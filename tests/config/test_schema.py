@@ -41,7 +41,10 @@ def test_arguments(text, changed):
     ('fold=4', "c.py: argument fold: '4' is not one of 0, 1, 2, 3"),
     ('fold=one', "c.py: argument fold: 'one' is not of type int"),
     ('big=yes', "c.py: argument big: 'yes' is not of type bool"),
-    ('A1,A2', "c.py: argument 'A2' is unknown; there are row=A1|A2, fold=0|1|2|3, rate=0.5, big=False"),
+    (
+      'A1,A2',
+      "c.py: argument 'A2' is unknown; there are row=A1|A2, fold=0|1|2|3, rate=0.5, big=False",
+    ),
     ('colour=red', "c.py: argument 'colour=red' is unknown"),
   ],
 )
@@ -70,7 +73,18 @@ def test_durations(text, steps):
 
 @pytest.mark.parametrize(
   'text',
-  ['', '10', 'ten epochs', '-1 steps', '10 days', 'inf steps', 'nan epochs', '1e3 steps', '0 steps', '0.0 epochs'],
+  [
+    '',
+    '10',
+    'ten epochs',
+    '-1 steps',
+    '10 days',
+    'inf steps',
+    'nan epochs',
+    '1e3 steps',
+    '0 steps',
+    '0.0 epochs',
+  ],
 )
 def test_what_is_no_duration(text):
   with pytest.raises(UserError, match=r'^config\.log_every: '):
@@ -86,10 +100,14 @@ def test_the_longest_run_fits_the_step_counter():
 # The fields of the first release's runs.
 # fmt: off
 FIRST = (
-  'name', 'seed', 'tasks', 'sources', 'image_shape', 'batch_size', 'duration', 'mixture', 'model.name',
-  'model.width', 'model.join', 'model.dropout', 'model.init', 'model.dtype', 'augment.pad', 'augment.flip',
-  'augment.rotate', 'loss.over', 'loss.l2', 'optimizer.momentum', 'optimizer.nesterov', 'optimizer.schedule',
-  'optimizer.rate', 'optimizer.decay', 'optimizer.decay_steps', 'optimizer.warmup', 'evaluation.sets',
+  'name', 'seed', 'tasks', 'sources', 'image_shape', 'batch_size', 'duration', 'mixture',
+  'model.name',
+  'model.width', 'model.join', 'model.dropout', 'model.init', 'model.dtype', 'augment.pad',
+  'augment.flip',
+  'augment.rotate', 'loss.over', 'loss.l2', 'optimizer.momentum', 'optimizer.nesterov',
+  'optimizer.schedule',
+  'optimizer.rate', 'optimizer.decay', 'optimizer.decay_steps', 'optimizer.warmup',
+  'evaluation.sets',
   'evaluation.during_training', 'evaluation.best_on', 'evaluation.batch_size', 'checkpoint.every',
   'checkpoint.keep_last', 'log_every',
 )
@@ -99,7 +117,9 @@ FIRST = (
 def test_a_run_of_the_first_release_is_read_as_it_was():
   old = ConfigDict()
   for field, value in flat(get_config().to_dict()).items():
-    entry = field.startswith(('tasks.', 'sources.', 'evaluation.sets.')) and not field.endswith('.top')
+    entry = field.startswith(('tasks.', 'sources.', 'evaluation.sets.')) and not field.endswith(
+      '.top'
+    )
     if entry or field in FIRST:
       *groups, last = field.split('.')
       group = old
@@ -134,7 +154,9 @@ def test_sizes_and_our_own_recipe():
     )
   before, config = flat(get_config().to_dict()), get_config()
   use_fast_recipe(config)
-  changed = {field: value for field, value in flat(config.to_dict()).items() if value != before[field]}
+  changed = {
+    field: value for field, value in flat(config.to_dict()).items() if value != before[field]
+  }
   assert changed == {
     'batch_size': 64,
     'model.dropout': 0.25,
@@ -152,7 +174,11 @@ def test_runs_of_before_a_field_came_get_its_default():
   del config.optimizer['clip'], config.evaluation['checkpoints']
   config = with_defaults(config)
   check_fields(config, 'x')
-  assert (config.mesh.fsdp, config.optimizer.clip, config.evaluation.checkpoints) == (1, 0.0, ('last',))
+  assert (config.mesh.fsdp, config.optimizer.clip, config.evaluation.checkpoints) == (
+    1,
+    0.0,
+    ('last',),
+  )
   assert config.arguments.to_dict() == {}
 
 
@@ -188,13 +214,17 @@ def test_tasks_and_sources():
   assert task('multiclass_squared_hinge', 2.0).to_dict() == {
     'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none', 'top': 1
   }  # fmt: skip
-  assert source('a/b:train', 'smile', 'gender').to_dict() == {'name': 'a/b:train', 'tasks': ('smile', 'gender')}
+  assert source('a/b:train', 'smile', 'gender').to_dict() == {
+    'name': 'a/b:train',
+    'tasks': ('smile', 'gender'),
+  }
 
 
 def test_sharing():
   check_shareable(512, 8, 'batch_size')
   with pytest.raises(
-    UserError, match=r'^config.batch_size: 100 cannot be shared equally by 8 devices; take a multiple of 8$'
+    UserError,
+    match=r'^config.batch_size: 100 cannot be shared equally by 8 devices; take a multiple of 8$',
   ):
     check_shareable(100, 8, 'batch_size')
 

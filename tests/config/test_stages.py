@@ -22,14 +22,20 @@ def test_a_config_without_stages_is_one():
 def test_a_stage_is_the_experiment_with_its_changes():
   config = get_config()
   found = stages_of(config)
-  assert list(found) == ['smiles', 'genders', 'both'], 'in the order of training, not of the alphabet'
+  assert list(found) == ['smiles', 'genders', 'both'], (
+    'in the order of training, not of the alphabet'
+  )
   for one in found.values():
     check_fields(one, 'a stage')
     assert (one.stages, one.stage.to_dict()) == ((), {})
   assert list(found['genders'].tasks) == ['gender'], 'its own in place of the experiment`s'
   assert list(found['genders'].sources) == list(found['genders'].evaluation.sets) == ['people']
   assert list(found['both'].tasks) == ['gender', 'smile'], 'the experiment`s'
-  assert (found['genders'].optimizer.name, found['genders'].optimizer.sam, found['genders'].batch_size) == (
+  assert (
+    found['genders'].optimizer.name,
+    found['genders'].optimizer.sam,
+    found['genders'].batch_size,
+  ) == (
     'adam',
     0.05,
     8,
@@ -63,8 +69,14 @@ def test_where_a_stage_logs():
       "config.stages: 'smiles' cannot be a stage; names are of letters, digits, - and _, each ",
     ),
     ({'stages': ('../x',)}, "config.stages: '../x' cannot be a stage"),
-    ({'stages': ('both', 'genders')}, "config.stage.both.start.weights: 'genders' is no stage before this one"),
-    ({'stage.both.start.weights': 'stage:both'}, "config.stage.both.start.weights: 'both' is no stage before this one"),
+    (
+      {'stages': ('both', 'genders')},
+      "config.stage.both.start.weights: 'genders' is no stage before this one",
+    ),
+    (
+      {'stage.both.start.weights': 'stage:both'},
+      "config.stage.both.start.weights: 'both' is no stage before this one",
+    ),
   ],
 )
 def test_stages_that_make_no_order(changes, words):
@@ -77,7 +89,10 @@ def test_stages_that_make_no_order(changes, words):
 @pytest.mark.parametrize(
   ('changes', 'words'),
   [
-    ({'rate': 0.1}, 'config.stage.both.rate: an experiment has no such field; there are arguments, '),
+    (
+      {'rate': 0.1},
+      'config.stage.both.rate: an experiment has no such field; there are arguments, ',
+    ),
     (
       {'optimizer.rhythm': 0.1},
       'config.stage.both.optimizer.rhythm: an experiment has no such field; there are beta2, ',
@@ -93,13 +108,25 @@ def test_a_stage_changes_fields_of_an_experiment(changes, words):
 
 
 @pytest.mark.parametrize(
-  'field', ['name', 'arguments', 'seed', 'stages', 'stage', 'mesh.fsdp', 'mesh.shard_from', 'distributed.heartbeat']
+  'field',
+  [
+    'name',
+    'arguments',
+    'seed',
+    'stages',
+    'stage',
+    'mesh.fsdp',
+    'mesh.shard_from',
+    'distributed.heartbeat',
+  ],
 )
 def test_what_all_stages_share_is_no_stages(field):
   config = get_config()
   config.stage.both = stage({field: 1})
   group = field.partition('.')[0]
-  with pytest.raises(UserError, match=f'^config.stage.both.{group}: belongs to the experiment; set config.{group}$'):
+  with pytest.raises(
+    UserError, match=f'^config.stage.both.{group}: belongs to the experiment; set config.{group}$'
+  ):
     stages_of(config)
 
 

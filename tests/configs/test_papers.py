@@ -1,4 +1,6 @@
-"""Every hyper-parameter that the papers state, against the configs (Sang 2017, section 4.2; Rohani 2023, section 4.2)."""
+"""Every hyper-parameter that the papers state, against the configs (Sang 2017, section 4.2; Rohani
+2023, section 4.2).
+"""
 
 import dataclasses
 import itertools
@@ -18,13 +20,18 @@ def get(name, argument=None):
 
 
 @pytest.mark.parametrize(
-  ('name', 'argument', 'decay_steps'), [('sang2017', 'A2', 10000), ('sang2017', 'A1', 10000), ('rohani2023', 'C', 2000)]
+  ('name', 'argument', 'decay_steps'),
+  [('sang2017', 'A2', 10000), ('sang2017', 'A1', 10000), ('rohani2023', 'C', 2000)],
 )
 def test_published_recipe(name, argument, decay_steps):
   config = get(name, argument)
   assert config.batch_size == 128
   assert (config.optimizer.momentum, config.optimizer.nesterov) == (0.9, False)
-  assert (config.optimizer.rate, config.optimizer.decay, config.optimizer.decay_steps) == (0.01, 0.8, decay_steps)
+  assert (config.optimizer.rate, config.optimizer.decay, config.optimizer.decay_steps) == (
+    0.01,
+    0.8,
+    decay_steps,
+  )
   assert config.optimizer.schedule == 'exponential'
   assert config.loss.l2 == 0.01
   assert config.loss.over == 'all'
@@ -53,7 +60,11 @@ def test_sang_rows(row):
   assert config.evaluation.best_on == ('fer2013_public',)
   # Trained on one of Wiki (30000 / 4200) and IMDB (150000 / 20000), tested on both.
   assert ('wiki' in config.sources, 'imdb' in config.sources) == (row[0] == 'A', row[0] == 'B')
-  trained = 'wiki/gray48:train[take=30000,seed=0]' if row[0] == 'A' else 'imdb/gray48:train[take=150000,seed=0]'
+  trained = (
+    'wiki/gray48:train[take=30000,seed=0]'
+    if row[0] == 'A'
+    else 'imdb/gray48:train[take=150000,seed=0]'
+  )
   assert trained in [source.name for source in config.sources.values()]
   tested = {entry.name for entry in config.evaluation.sets.values()}
   assert {
@@ -93,8 +104,13 @@ def test_rohani_configs():
 
 
 def test_rohani_draws_150000_and_20000_from_imdb_and_wiki_by_their_sizes():
-  drawn = {name: SourceName.parse(entry.name).part for name, entry in get('rohani2023', 'C').sources.items()}
-  tested = {n: SourceName.parse(e.name).part for n, e in get('rohani2023', 'C').evaluation.sets.items()}
+  drawn = {
+    name: SourceName.parse(entry.name).part
+    for name, entry in get('rohani2023', 'C').sources.items()
+  }
+  tested = {
+    n: SourceName.parse(e.name).part for n, e in get('rohani2023', 'C').evaluation.sets.items()
+  }
   images = {'imdb': 460723, 'wiki': 62328}
   for name, count in images.items():
     assert drawn[name].take == round(150000 * count / sum(images.values()))
@@ -113,7 +129,9 @@ def test_demo_names_its_tasks():
   assert config.name == 'demo'
 
 
-@pytest.mark.parametrize('argument', ['C1', 'A2,fold=4', 'A2,fold=x', 'A2,lr=1', 'A2,gender=wiki', 'A2,cross=maybe'])
+@pytest.mark.parametrize(
+  'argument', ['C1', 'A2,fold=4', 'A2,fold=x', 'A2,lr=1', 'A2,gender=wiki', 'A2,cross=maybe']
+)
 def test_unknown_arguments_name_what_there_is(argument):
   with pytest.raises(UserError, match=r'configs/sang2017.py: argument'):
     get('sang2017', argument)
@@ -122,8 +140,16 @@ def test_unknown_arguments_name_what_there_is(argument):
 @pytest.mark.parametrize(
   ('name', 'argument', 'expected'),
   [
-    ('sang2017', 'A2,gender=utkface,cross=True', 'gender=utkface and cross=True contradict each other'),
-    ('rohani2023', 'C,task=gender', 'C and task=gender contradict each other: B and C train all three tasks'),
+    (
+      'sang2017',
+      'A2,gender=utkface,cross=True',
+      'gender=utkface and cross=True contradict each other',
+    ),
+    (
+      'rohani2023',
+      'C,task=gender',
+      'C and task=gender contradict each other: B and C train all three tasks',
+    ),
     ('rohani2023', 'task=smile,network=B', 'B and task=smile contradict each other'),
   ],
 )
@@ -132,7 +158,7 @@ def test_arguments_that_exclude_each_other(name, argument, expected):
     get(name, argument)
 
 
-# --- Every one of them describes itself and trains two steps ------------------------------------------------------------------------
+# --- Every one of them describes itself and trains two steps --------------------------------------
 
 EVERY_CONFIG = [('sang2017', f'{row},size=smoke') for row in SANG_ROWS] + [
   ('sang2017', 'A2,tasks=smile,gender=utkface,recipe=fast,size=smoke'),

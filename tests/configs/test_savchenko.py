@@ -1,4 +1,6 @@
-"""What Savchenko 2021 states (sections 2.1 and 2.2), against the config; every stage of it trains."""
+"""What Savchenko 2021 states (sections 2.1 and 2.2), against the config; every
+stage of it trains.
+"""
 
 import itertools
 import json
@@ -45,10 +47,16 @@ def test_stages_without_and_with_imagenet_weights():
 @pytest.mark.parametrize(
   ('argument', 'expected'),
   [
-    ('scratch=True,weights=a.safetensors', 'scratch=True and weights=a.safetensors contradict each other'),
+    (
+      'scratch=True,weights=a.safetensors',
+      'scratch=True and weights=a.safetensors contradict each other',
+    ),
     ('scratch=True,imagenet=True', 'scratch=True and imagenet=True contradict'),
     ('scratch=True,stage=attributes', 'scratch=True and stage=attributes contradict'),
-    ('imagenet=True,weights=a.safetensors,stage=identity', 'imagenet=True and stage=identity contradict'),
+    (
+      'imagenet=True,weights=a.safetensors,stage=identity',
+      'imagenet=True and stage=identity contradict',
+    ),
     ('data=local,classes=8', 'data=local and classes=8 contradict'),
     ('imagenet=True', 'imagenet=True starts from a file; name it with weights=FILE'),
     ('input=full', "argument input: 'full' is not one of , half, imagenet, caffe"),
@@ -62,7 +70,8 @@ def test_arguments_that_exclude_each_other(argument, expected):
 def test_images_are_scaled_as_the_weights_were_trained(tmp_path):
   assert {get(backbone).model.input for backbone in BACKBONES} == {'half'}
   assert [get(f'input={name}').model.input for name in INPUTS] == list(INPUTS)
-  # timm's default_cfgs of mobilenetv1_100.ra4_e3600_r224_in1k, efficientnet_b0.ra_in1k, rexnet_150.nav_in1k
+  # timm's default_cfgs of mobilenetv1_100.ra4_e3600_r224_in1k, efficientnet_b0.ra_in1k,
+  # rexnet_150.nav_in1k
   found = [get(f'{backbone},weights=timm.safetensors').model.input for backbone in BACKBONES]
   assert found == ['half', 'imagenet', 'imagenet']
   assert get('efficientnet_b0,weights=timm.safetensors,input=caffe').model.input == 'caffe'
@@ -89,7 +98,12 @@ def test_published_recipe():
     assert stage.image_shape == (224, 224, 3)
   # (length, rate, base frozen, where the weights come from)
   assert {
-    name: (stage.duration, stage.optimizer.rate, stage.freeze.params == ('trunk',), stage.start.weights)
+    name: (
+      stage.duration,
+      stage.optimizer.rate,
+      stage.freeze.params == ('trunk',),
+      stage.start.weights,
+    )
     for name, stage in stages.items()
   } == {
     'identity_head': ('1 epochs', 1e-3, True, 'timm.safetensors'),
@@ -109,7 +123,10 @@ def test_published_recipe():
 def test_published_numbers_of_images():
   stage = stages_of(get())['attributes']
   # As many as there are, where the builders left out so many photographs that there are fewer.
-  drawn = {name: int(re.search(r'\[(?:upto|take)=(\d+)', entry.name)[1]) for name, entry in stage.sources.items()}
+  drawn = {
+    name: int(re.search(r'\[(?:upto|take)=(\d+)', entry.name)[1])
+    for name, entry in stage.sources.items()
+  }
   assert 'upto' in stage.sources.imdb.name and 'upto' in stage.sources.wiki.name
   assert drawn['imdb'] + drawn['wiki'] == 300_000
   assert drawn['imdb'] == round(300_000 * 460_723 / 523_051)
@@ -131,7 +148,9 @@ def tiny_sets(tmp_path_factory):
   """Noise under the names of the real sets, 32x32."""
   folder, shape = tmp_path_factory.mktemp('sets'), (32, 32, 3)
   ages = {'age_years': 1.0, 'gender': 1.0}
-  write_prepared(folder, 'vggface2/rgb224', {'train': 16, 'test': 8}, {'identity:9131': 1.0}, shape=shape)
+  write_prepared(
+    folder, 'vggface2/rgb224', {'train': 16, 'test': 8}, {'identity:9131': 1.0}, shape=shape
+  )
   for name in ('imdb', 'wiki'):
     write_prepared(folder, f'{name}/rgb224', {'train': 16}, ages, shape=shape)
   write_prepared(folder, 'utkface/rgb224', {'train': 16}, ages | {'ethnicity5': 1.0}, shape=shape)
@@ -141,7 +160,9 @@ def tiny_sets(tmp_path_factory):
 
 
 def fitted(config):
-  """The config with an eighth of the channels, 32x32 pixels, draws of 8 and 4 faces, 2 steps of 8 samples a stage."""
+  """The config with an eighth of the channels, 32x32 pixels, draws of 8 and 4 faces, 2 steps of 8
+  samples a stage.
+  """
   config.image_shape, config.augment.pad = (32, 32, 3), 2
   config.model.width = config.model.width / 8
   config.batch_size = config.evaluation.batch_size = 8
@@ -153,7 +174,9 @@ def fitted(config):
       entry.name = re.sub(r'\[(take|upto)=\d+,seed=0\]', '[take=8,seed=0]', entry.name)
       entry.name = re.sub(r'\[take=\d+,after=\d+,seed=0\]', '[take=4,after=8,seed=0]', entry.name)
   config.checkpoint.every = '2 steps'
-  config.optimizer.sam = 0.0  # a second gradient in each of the programs, which tests/end_to_end/test_stages.py has
+  config.optimizer.sam = (
+    0.0  # a second gradient in each of the programs, which tests/end_to_end/test_stages.py has
+  )
   return config
 
 
@@ -163,7 +186,9 @@ def test_all_stages_train_and_eight_classes_are_scored_on_seven(tiny_sets, tmp_p
   rows = {row['task']: row for row in evaluate(tmp_path, tiny_sets)}
   assert set(rows) == {'emotion8', 'emotion7'}
   assert (rows['emotion8']['n'], rows['emotion7']['n']) == (8, 4)
-  ages = {row['task']: row for row in evaluate(tmp_path, tiny_sets, stage='attributes')}['age_years']
+  ages = {row['task']: row for row in evaluate(tmp_path, tiny_sets, stage='attributes')}[
+    'age_years'
+  ]
   assert ages['mae'] != ages['mae_most_probable']
 
 

@@ -1,4 +1,6 @@
-"""Augmentation against SciPy and NumPy with the drawn parameters; independence of batching and of sharding."""
+"""Augmentation against SciPy and NumPy with the drawn parameters; independence of batching and of
+sharding.
+"""
 
 import os
 import subprocess
@@ -31,7 +33,9 @@ def faces(shape=COLOUR, seed=0):
 
 def parameters(*, shift=(0, 0), flip=False, angle=0.0):
   return augment.Parameters(
-    np.broadcast_to(np.array(shift, np.int32), (B, 2)), np.full(B, flip), np.full(B, angle, np.float32)
+    np.broadcast_to(np.array(shift, np.int32), (B, 2)),
+    np.full(B, flip),
+    np.full(B, angle, np.float32),
   )
 
 
@@ -45,7 +49,9 @@ def crop_and_flip(image, shift, flip, pad):
 
 
 def scipy_warp(image, shift, flip, angle):
-  """One affine map in homogeneous float64 matrices, channel by channel; result pixel -> source pixel."""
+  """One affine map in homogeneous float64 matrices, channel by channel; result pixel -> source
+  pixel.
+  """
   height, width, _ = image.shape
   centre = np.array([(height - 1) / 2, (width - 1) / 2])
   turn_back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -58,7 +64,9 @@ def scipy_warp(image, shift, flip, angle):
   return np.stack(planes, axis=-1)
 
 
-@pytest.mark.parametrize(('pad', 'flip', 'rotate'), [(4, True, 15.0), (0, False, 45.0), (3, False, 5.0)])
+@pytest.mark.parametrize(
+  ('pad', 'flip', 'rotate'), [(4, True, 15.0), (0, False, 45.0), (3, False, 5.0)]
+)
 @pytest.mark.parametrize('shape', [COLOUR, GREY])
 def test_equals_scipy_with_the_same_parameters(pad, flip, rotate, shape):
   images = faces(shape)
@@ -97,7 +105,8 @@ def test_a_quarter_turn_is_counter_clockwise():
 
 
 def test_the_crop_comes_before_the_rotation():
-  # Turning by half a turn about the crop's centre leaves the mean of the middle four pixels, wherever the crop was taken.
+  # Turning by half a turn about the crop's centre leaves the mean of the middle four pixels,
+  # wherever the crop was taken.
   images = faces(GREY)
   result = WARP(images, parameters(shift=(2, -3), angle=np.pi))
   np.testing.assert_allclose(
@@ -116,7 +125,9 @@ def test_draws_cover_their_ranges_evenly():
   assert -15 <= angle.min() < -14.9
   assert 14.9 < angle.max() <= 15
   assert abs(angle.mean()) < 0.6
-  assert abs(np.corrcoef(np.stack([*drawn.shift.T, drawn.flip, drawn.angle])) - np.eye(4)).max() < 0.07
+  assert (
+    abs(np.corrcoef(np.stack([*drawn.shift.T, drawn.flip, drawn.angle])) - np.eye(4)).max() < 0.07
+  )
 
 
 def test_switching_one_off_leaves_the_others():
@@ -135,7 +146,9 @@ def test_depends_on_key_and_position_not_on_the_place_in_the_batch():
   order = np.array([9, 1, 14, 3] * 4)
   part = AUGMENT(images[order], positions[order], KEY, **options)
   drawn, drawn_part = (DRAW(p, KEY, **options) for p in (positions, positions[order]))
-  jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a)[order], b), drawn, drawn_part)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_array_equal(np.asarray(a)[order], b), drawn, drawn_part
+  )
   np.testing.assert_allclose(part, np.asarray(whole)[order], atol=5e-3)
   other_key = DRAW(positions, jax.random.key(4), **options)
   assert not np.array_equal(other_key.angle, drawn.angle)
@@ -165,8 +178,15 @@ def test_a_sharded_batch_is_augmented_without_communication():
     np.testing.assert_allclose(sharded(*arguments), jax.jit(work)(*arguments), atol=5e-3)
     print('done on', len(jax.devices()))
   """
-  environment = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
+  environment = os.environ | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'JAX_PLATFORMS': 'cpu',
+  }
   result = subprocess.run(
-    [sys.executable, '-c', textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False
+    [sys.executable, '-c', textwrap.dedent(script)],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
   )
   assert result.stdout == 'done on 8\n', result.stderr

@@ -39,7 +39,7 @@ def assert_same_records(path_a, path_b):
     np.testing.assert_array_equal(a['image'], b['image'])
 
 
-# --- Names --------------------------------------------------------------------------------------------------------------------------
+# --- Names ----------------------------------------------------------------------------------------
 
 
 def test_available_lists_every_builder_in_the_package():
@@ -77,7 +77,7 @@ def test_unknown_names_list_what_there_is(tmp_path, name, words):
   assert_one_line(error, *words)
 
 
-# --- Where the download is ----------------------------------------------------------------------------------------------------------
+# --- Where the download is ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -94,27 +94,42 @@ def test_unknown_names_list_what_there_is(tmp_path, name, words):
     ('vgaf', 'Train_labels.txt', 'https://sites.google.com/view/emotiw2020'),
   ],
 )
-def test_a_wrong_manual_dir_says_what_was_looked_for_and_where_it_is_to_be_had(tmp_path, name, looked_for, source):
+def test_a_wrong_manual_dir_says_what_was_looked_for_and_where_it_is_to_be_had(
+  tmp_path, name, looked_for, source
+):
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'set.tar').write_text('not unpacked')
-  cases = {None: '--manual_dir is not given', 'gone': 'no such folder', 'set.tar': 'not a folder', 'empty': 'found no'}
+  cases = {
+    None: '--manual_dir is not given',
+    'gone': 'no such folder',
+    'set.tar': 'not a folder',
+    'empty': 'found no',
+  }
   for manual_dir, found in cases.items():
     with pytest.raises(UserError) as error:
-      build_lib.build(name, data_dir=tmp_path / 'data', manual_dir=manual_dir and tmp_path / manual_dir)
+      build_lib.build(
+        name, data_dir=tmp_path / 'data', manual_dir=manual_dir and tmp_path / manual_dir
+      )
     assert_one_line(error, found, looked_for, source, '--manual_dir')
     if manual_dir:
       assert str(tmp_path / manual_dir) in str(error.value)
   assert not (tmp_path / 'data').exists()
 
 
-# --- Building -----------------------------------------------------------------------------------------------------------------------
+# --- Building -------------------------------------------------------------------------------------
 
 
 def test_build_prints_an_account_and_returns_the_folder(raw, tmp_path, capsys):
   path = build_set('utkface', raw, tmp_path)
   assert path == tmp_path / 'utkface/gray48/1.0.0'
   printed = capsys.readouterr().out
-  for text in ('40 images', 'gender: 40 labelled: female 20, male 20', 'left out: 0', 'duplicates: 0', str(path)):
+  for text in (
+    '40 images',
+    'gender: 40 labelled: female 20, male 20',
+    'left out: 0',
+    'duplicates: 0',
+    str(path),
+  ):
     assert text in printed
   assert sorted(p.name for p in path.parent.iterdir()) == ['.build.lock', '1.0.0']
   assert read_summary(path)['images'] == 40
@@ -125,7 +140,9 @@ def test_records_do_not_depend_on_the_number_of_workers(raw, tmp_path):
   shared = build_set('utkface', raw, tmp_path / '2', workers=2)
   assert_same_records(alone, shared)
   about_time = ('seconds', 'built')
-  a, b = ({k: v for k, v in read_summary(path).items() if k not in about_time} for path in (alone, shared))
+  a, b = (
+    {k: v for k, v in read_summary(path).items() if k not in about_time} for path in (alone, shared)
+  )
   assert a == b
 
 
@@ -158,7 +175,7 @@ def test_a_failed_overwrite_keeps_the_old_set(raw, tmp_path):
   assert sorted(p.name for p in path.parent.iterdir()) == ['.build.lock', '1.0.0']
 
 
-# --- Interruption -------------------------------------------------------------------------------------------------------------------
+# --- Interruption ---------------------------------------------------------------------------------
 
 
 def wait_until(true, seconds=60):
@@ -178,9 +195,18 @@ def is_running(pid):
 def start_slow_build(raw, tmp_path):
   pids = tmp_path / 'pids'
   pids.mkdir()
-  command = [sys.executable, '-m', 'tests.slow_builder', str(raw), str(tmp_path / 'data'), str(pids)]
+  command = [
+    sys.executable,
+    '-m',
+    'tests.slow_builder',
+    str(raw),
+    str(tmp_path / 'data'),
+    str(pids),
+  ]
   root = pathlib.Path(__file__).parents[2]
-  process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
+  process = subprocess.Popen(
+    command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
+  )
   wait_until(lambda: len(list(pids.iterdir())) == 2 or process.poll() is not None)
   assert process.poll() is None, process.stderr.read()
   return process, [int(p.name) for p in pids.iterdir()]
@@ -228,7 +254,7 @@ def test_a_folder_in_the_way(raw, tmp_path):
   assert_one_line(error, '1.0.0', 'remove it')
 
 
-# --- Disks and memory ---------------------------------------------------------------------------------------------------------------
+# --- Disks and memory -----------------------------------------------------------------------------
 
 
 def test_data_dir_that_cannot_be_written(raw, tmp_path):
@@ -243,8 +269,14 @@ def test_data_dir_that_cannot_be_written(raw, tmp_path):
   [
     (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ['the disk is full', '--data_dir']),
     # What array_record raised on a full tmpfs.
-    (RuntimeError('write() failed: No space left on device; writing /data/x; at byte 2093056'), ['the disk is full']),
-    (PermissionError(errno.EACCES, 'Permission denied', '/data/x'), ['/data/x: Permission denied', '--data_dir']),
+    (
+      RuntimeError('write() failed: No space left on device; writing /data/x; at byte 2093056'),
+      ['the disk is full'],
+    ),
+    (
+      PermissionError(errno.EACCES, 'Permission denied', '/data/x'),
+      ['/data/x: Permission denied', '--data_dir'],
+    ),
     (BrokenProcessPool('a child process terminated'), ['killed', 'memory']),
   ],
 )
@@ -273,5 +305,7 @@ def test_a_builder_asks_no_bucket_and_leaves_nothing_in_tmpdir(tmp_path, monkeyp
   monkeypatch.setattr(build_lib.tempfile, 'tempdir', str(temporary))
   asked = []
   monkeypatch.setattr(gcs_utils, 'gcs_dataset_info_files', lambda name: asked.append(name))
-  build_lib.find_builder('synthetic_faces/smile_gray48')[0](config='smile_gray48', data_dir=tmp_path / 'data')
+  build_lib.find_builder('synthetic_faces/smile_gray48')[0](
+    config='smile_gray48', data_dir=tmp_path / 'data'
+  )
   assert (asked, list(temporary.iterdir())) == ([], [])

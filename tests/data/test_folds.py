@@ -1,4 +1,6 @@
-"""Folds: sizes, strata and groups by counting; stability against row order, rebuilds and processes."""
+"""Folds: sizes, strata and groups by counting; stability against row order,
+rebuilds and processes.
+"""
 
 import os
 import subprocess
@@ -15,7 +17,9 @@ def made_set(n=500, seed=0, num_strata=4):
   """Ids as a set would have them, and strata of very different sizes."""
   rng = np.random.default_rng(seed)
   ids = np.array([f'part{i % 3}/image_{i:05d}.jpg' for i in range(n)])
-  return ids, rng.choice(num_strata, n, p=np.arange(1, num_strata + 1) / np.arange(1, num_strata + 1).sum())
+  return ids, rng.choice(
+    num_strata, n, p=np.arange(1, num_strata + 1) / np.arange(1, num_strata + 1).sum()
+  )
 
 
 def spread(values, k):
@@ -51,14 +55,20 @@ def test_row_order_and_forms_of_ids_do_not_matter():
   order = np.random.default_rng(1).permutation(len(ids))
   for kwargs, shuffled in (({}, {}), ({'groups': groups}, {'groups': groups[order]})):
     fold = folds.stratified_folds(ids, strata, 4, **kwargs)
-    np.testing.assert_array_equal(folds.stratified_folds(ids[order], strata[order], 4, **shuffled), fold[order])
+    np.testing.assert_array_equal(
+      folds.stratified_folds(ids[order], strata[order], 4, **shuffled), fold[order]
+    )
     as_bytes = [image_id.encode() for image_id in ids.tolist()]
-    np.testing.assert_array_equal(folds.stratified_folds(as_bytes, strata.tolist(), 4, **kwargs), fold)
+    np.testing.assert_array_equal(
+      folds.stratified_folds(as_bytes, strata.tolist(), 4, **kwargs), fold
+    )
 
 
 def test_another_seed_deals_otherwise():
   ids, strata = made_set()
-  same = np.mean(folds.stratified_folds(ids, strata, 4) == folds.stratified_folds(ids, strata, 4, seed=1))
+  same = np.mean(
+    folds.stratified_folds(ids, strata, 4) == folds.stratified_folds(ids, strata, 4, seed=1)
+  )
   assert 0.1 < same < 0.4  # 1/4 by chance
 
 
@@ -72,26 +82,34 @@ def test_one_image_less_moves_few_others():
   ids, strata = made_set(2000)
   fold = folds.stratified_folds(ids, strata, 4)
   kept = np.arange(2000) != 1234
-  assert np.sum(folds.stratified_folds(ids[kept], strata[kept], 4) != fold[kept]) <= 16  # 4 strata, 4 runs
+  assert (
+    np.sum(folds.stratified_folds(ids[kept], strata[kept], 4) != fold[kept]) <= 16
+  )  # 4 strata, 4 runs
 
 
 def test_other_processes_deal_the_same():
   code = (
     'from mtface.data import folds\n'
-    'print(folds.stratified_folds([f"id{i}" for i in range(20)], [i % 2 for i in range(20)], 3).tolist())'
+    'print(folds.stratified_folds([f"id{i}" for i in range(20)], [i % 2 for i in range(20)], '
+    '3).tolist())'
   )
   environment = os.environ | {'PYTHONHASHSEED': '123'}
-  output = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
+  output = subprocess.run(
+    [sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True
+  )
   here = folds.stratified_folds([f'id{i}' for i in range(20)], [i % 2 for i in range(20)], 3)
   assert output.stdout.strip() == str(here.tolist())
 
 
 def test_the_deal_is_the_one_of_the_first_release():
-  # Pinned: results in papers name their folds by k and seed. Computed by hashlib alone, see _hashes.
+  # Pinned: results in papers name their folds by k and seed. Computed by hashlib alone, see
+  # _hashes.
   import hashlib
 
   ids = [f'id{i}' for i in range(6)]
-  by_hash = sorted(ids, key=lambda image_id: hashlib.blake2b(f'7:{image_id}'.encode(), digest_size=16).digest())
+  by_hash = sorted(
+    ids, key=lambda image_id: hashlib.blake2b(f'7:{image_id}'.encode(), digest_size=16).digest()
+  )
   fold = folds.stratified_folds(ids, [0] * 6, 3, seed=7)
   assert [fold[ids.index(image_id)] for image_id in by_hash] == [0, 0, 1, 1, 2, 2]
 
@@ -111,7 +129,9 @@ def test_groups_stay_together_and_folds_stay_balanced():
 
 def test_single_images_even_out_what_groups_left():
   ids, strata = made_set(400, num_strata=2)
-  groups = np.where(np.arange(400) < 120, np.arange(400) // 15, -1).astype(str)  # 8 subjects of 15 images
+  groups = np.where(np.arange(400) < 120, np.arange(400) // 15, -1).astype(
+    str
+  )  # 8 subjects of 15 images
   groups[120:] = ''  # unknown: 280 images, each by itself
   fold = folds.stratified_folds(ids, strata, 4, groups=groups)
   assert len({(group, f) for group, f in zip(groups[:120], fold[:120], strict=True)}) == 8
@@ -133,7 +153,9 @@ def test_groups_are_dealt_so_that_strata_stay_even():
 def test_groups_of_one_are_no_groups():
   ids, strata = made_set()
   alone = folds.stratified_folds(ids, strata, 4)
-  np.testing.assert_array_equal(folds.stratified_folds(ids, strata, 4, groups=[None] * len(ids)), alone)
+  np.testing.assert_array_equal(
+    folds.stratified_folds(ids, strata, 4, groups=[None] * len(ids)), alone
+  )
   np.testing.assert_array_equal(folds.stratified_folds(ids, strata, 4, groups=ids), alone)
 
 
@@ -149,7 +171,9 @@ def test_copies_of_an_image_share_a_fold():
 def test_strata_of_text_and_of_several_labels():
   ids, strata = made_set(200)
   names = np.array(['a', 'b', 'c', 'd'])[strata]
-  np.testing.assert_array_equal(folds.stratified_folds(ids, names, 4), folds.stratified_folds(ids, strata, 4))
+  np.testing.assert_array_equal(
+    folds.stratified_folds(ids, names, 4), folds.stratified_folds(ids, strata, 4)
+  )
   pairs = np.stack([strata, np.arange(200) % 2], axis=1)
   fold = folds.stratified_folds(ids, pairs, 4)
   for pair in np.unique(pairs, axis=0):
@@ -176,7 +200,7 @@ def test_lists_of_different_lengths_are_a_bug():
     folds.stratified_folds(['a', 'b'], [0], 2)
 
 
-# --- Draws --------------------------------------------------------------------------------------------------------------------------
+# --- Draws ----------------------------------------------------------------------------------------
 
 
 def people_of(ids, each=3):
@@ -224,9 +248,13 @@ def test_a_draw_after_another_that_leaves_too_little_is_refused():
   ids, _ = made_set()  # 500
   alone = [''] * 500
   assert len(folds.draw(ids, alone, 20, after=480)) == 20
-  with pytest.raises(errors.UserError, match=r'^50 images after 480 are to be drawn, but only 500 can be; take fewer$'):
+  with pytest.raises(
+    errors.UserError,
+    match=r'^50 images after 480 are to be drawn, but only 500 can be; take fewer$',
+  ):
     folds.draw(ids, alone, 50, after=480)
-  # 100 people of 5 images: a draw of `after` images may end inside a person, whose rest is left out too.
+  # 100 people of 5 images: a draw of `after` images may end inside a person, whose rest is left out
+  # too.
   people = np.array(people_of(ids, 5))
   for after in (101, 104, 483):
     used = folds.draw(ids, people, after)

@@ -35,7 +35,9 @@ def again(data_dir, **changes):
   kept = shutil.move(cache, data_dir / 'kept') if cache.exists() else None
   shutil.rmtree(data_dir / 'faces')
   form = {'subjects': 20, 'shards': 3} | changes
-  write_prepared(data_dir, 'faces/gray16', {'train': 40, 'test': 10}, form.pop('tasks', TASKS), **form)
+  write_prepared(
+    data_dir, 'faces/gray16', {'train': 40, 'test': 10}, form.pop('tasks', TASKS), **form
+  )
   if kept:
     shutil.move(kept, cache)
 
@@ -58,7 +60,12 @@ def test_an_index_is_made_once_and_mapped(copied, monkeypatch):
     np.testing.assert_array_equal(column, first.columns[key])
   assert {second.columns[f'labels.{task}'].dtype for task in TASKS} == {np.dtype(np.int32)}
   assert {second.columns[f'mask.{task}'].dtype for task in TASKS} == {np.dtype(bool)}
-  assert (len(second), second.image_shape, second.encoded, second.encoded_bytes) == (40, (16, 16, 1), False, 40 * 256)
+  assert (len(second), second.image_shape, second.encoded, second.encoded_bytes) == (
+    40,
+    (16, 16, 1),
+    False,
+    40 * 256,
+  )
 
 
 def test_times_alone_change_nothing(copied, monkeypatch):
@@ -70,7 +77,9 @@ def test_times_alone_change_nothing(copied, monkeypatch):
   assert (second.fingerprint, calls) == (first.fingerprint, [])
   # What was read again is remembered.
   monkeypatch.setattr(
-    index.hashlib, 'blake2b', lambda **_: pytest.fail('read once more') if _['digest_size'] == 16 else real(**_)
+    index.hashlib,
+    'blake2b',
+    lambda **_: pytest.fail('read once more') if _['digest_size'] == 16 else real(**_),
   )
   load_index('faces/gray16', 'train', copied)
 
@@ -157,7 +166,8 @@ def test_damaged_shards_are_named(copied):
   for path in (copied / FOLDER).glob('*-train.array_record*'):
     flip_everywhere(path)
   with pytest.raises(
-    UserError, match=r'faces/gray16/1.0.0: the prepared set cannot be read .*build faces/gray16 --overwr'
+    UserError,
+    match=r'faces/gray16/1.0.0: the prepared set cannot be read .*build faces/gray16 --overwr',
   ):
     load_source('faces/gray16:train', copied)
 
@@ -172,6 +182,7 @@ def test_a_label_that_no_class_has(copied, monkeypatch):
 
   monkeypatch.setattr(index, '_check_labels', spoilt)
   with pytest.raises(
-    UserError, match=r'faces/gray16:train: label 2 of train_\d+ is out of range for task smile \(0 to 1\)'
+    UserError,
+    match=r'faces/gray16:train: label 2 of train_\d+ is out of range for task smile \(0 to 1\)',
   ):
     load_source('faces/gray16:train', copied)

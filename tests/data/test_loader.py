@@ -12,12 +12,17 @@ from tests.fakes import fake_source
 
 
 def sources():
-  return [fake_source('a', 30, {'smile': 1.0}), fake_source('b', 70, {'gender': 1.0, 'age_group': 0.9}, seed=1)]
+  return [
+    fake_source('a', 30, {'smile': 1.0}),
+    fake_source('b', 70, {'gender': 1.0, 'age_group': 0.9}, seed=1),
+  ]
 
 
 def batch_source(parts=1, part=0, batch_size=8):
   made = sources()
-  return BatchSource(made, make_mixture('equal', made, seed=5, batch_size=batch_size), batch_size, part, parts)
+  return BatchSource(
+    made, make_mixture('equal', made, seed=5, batch_size=batch_size), batch_size, part, parts
+  )
 
 
 def joined(batches):
@@ -42,7 +47,9 @@ def test_shards_make_up_the_same_global_batches(parts):
 
 
 def four_sources():
-  """Of unlike sizes, each with other tasks; some labels are hidden, and some units of faces are unknown."""
+  """Of unlike sizes, each with other tasks; some labels are hidden, and some units of faces are
+  unknown.
+  """
   made = [
     fake_source('a', 13, {'smile': 1.0}, seed=1),
     fake_source('b', 31, {'gender': 1.0, 'age_group': 0.9}, seed=2),
@@ -63,19 +70,29 @@ def test_every_batch_is_what_its_positions_say(kind, parts):
   for step in range(40):
     draws, batch = mixture.at(8 * step, 8 * step + 8), joined([share[step] for share in shares])
     assert batch['position'].tolist() == list(range(8 * step, 8 * step + 8))
-    assert batch['labels'].keys() == batch['mask'].keys() == {'smile', 'gender', 'age_group', 'action_units'}
+    assert (
+      batch['labels'].keys()
+      == batch['mask'].keys()
+      == {'smile', 'gender', 'age_group', 'action_units'}
+    )
     np.testing.assert_array_equal(batch['source'], draws.source)
     for i, (index, row) in enumerate(zip(draws.source, draws.row, strict=True)):
       source = made[index]
       np.testing.assert_array_equal(batch['image'][i], source.images[source.rows[row]])
       for task, mask in batch['mask'].items():
         hidden = task in draws.hidden and draws.hidden[task][i]
-        known = source.mask[task][row] if task in source.mask and not hidden else np.zeros_like(mask[i])
+        known = (
+          source.mask[task][row] if task in source.mask and not hidden else np.zeros_like(mask[i])
+        )
         np.testing.assert_array_equal(mask[i], known)
         if task in source.labels:
-          np.testing.assert_array_equal(batch['labels'][task][i][known], source.labels[task][row][known])
+          np.testing.assert_array_equal(
+            batch['labels'][task][i][known], source.labels[task][row][known]
+          )
         seen[task, int(index)] += int(np.any(known))
-  assert min(seen[task, index] for index, source in enumerate(made) for task in source.labels) > 0, 'all were looked at'
+  assert (
+    min(seen[task, index] for index, source in enumerate(made) for task in source.labels) > 0
+  ), 'all were looked at'
 
 
 def test_a_source_that_is_a_part_of_a_split_gives_its_own_rows():
@@ -96,7 +113,9 @@ def test_a_request_to_stop_travels_with_the_batches():
   found = [np.asarray(batch['stop']) for batch in batches]
   assert [x.dtype for x in found] == [np.int32] * 4
   assert np.stack(found).tolist() == [[0] * 8, [0] * 8, [1] * 8, [1] * 8]
-  assert not any(np.any(batch['stop']) for batch in to_devices(load_batches(batch_source(), 0, 2), make_mesh()))
+  assert not any(
+    np.any(batch['stop']) for batch in to_devices(load_batches(batch_source(), 0, 2), make_mesh())
+  )
 
 
 def test_grain_yields_the_same_batches_from_any_start():

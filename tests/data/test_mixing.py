@@ -37,7 +37,9 @@ def test_equal_gives_every_task_the_same_number_of_labels(epoch):
   mixture = make_mixture('equal', sources, seed=3, batch_size=16)
   draws = mixture.epoch(epoch)
   assert mixture.epoch_size == 3 * 287 == len(draws.row)
-  assert label_counts(sources, draws) == {'smile': 287, 'emotion7': 287, 'gender': 287} == mixture.counts
+  assert (
+    label_counts(sources, draws) == {'smile': 287, 'emotion7': 287, 'gender': 287} == mixture.counts
+  )
   for index, source in enumerate(sources):
     assert set(uses(draws, index, len(source))) <= {287 // len(source), -(-287 // len(source))}
 
@@ -51,19 +53,28 @@ def test_extra_draws_rotate_so_that_no_sample_falls_behind():
 
 
 def test_one_source_with_two_tasks_counts_for_both():
-  sources = [fake_source('a', 10, {'smile': 1.0}), fake_source('b', 50, {'gender': 1.0, 'age_group': 1.0})]
+  sources = [
+    fake_source('a', 10, {'smile': 1.0}),
+    fake_source('b', 50, {'gender': 1.0, 'age_group': 1.0}),
+  ]
   mixture = make_mixture('equal', sources, seed=0, batch_size=8)
   assert mixture.epoch_size == 100  # not 150: a sample of b serves gender and age at once
   assert label_counts(sources, mixture.epoch(2)) == {'smile': 50, 'gender': 50, 'age_group': 50}
 
 
 def test_surplus_labels_are_hidden_where_repeating_cannot_make_tasks_equal():
-  # Whoever has an age here has a gender too, and 5 have a gender alone: gender would always be ahead.
-  sources = [fake_source('a', 20, {'smile': 1.0}), fake_source('b', 50, {'gender': 1.0, 'age_group': 0.9})]
+  # Whoever has an age here has a gender too, and 5 have a gender alone: gender would always be
+  # ahead.
+  sources = [
+    fake_source('a', 20, {'smile': 1.0}),
+    fake_source('b', 50, {'gender': 1.0, 'age_group': 0.9}),
+  ]
   mixture = make_mixture('equal', sources, seed=0, batch_size=8)
   for epoch in range(3):
     draws = mixture.epoch(epoch)
-    assert label_counts(sources, draws) == {'smile': 50, 'gender': 50, 'age_group': 50} == mixture.counts
+    assert (
+      label_counts(sources, draws) == {'smile': 50, 'gender': 50, 'age_group': 50} == mixture.counts
+    )
     assert uses(draws, 1, 50).min() >= 1, 'every sample is drawn'
     for rows in (slice(0, 45), slice(45, 50)):  # inside a pattern: floor or ceil
       drawn = uses(draws, 1, 50)[rows]
@@ -105,23 +116,36 @@ def test_alternate_keeps_one_source_a_batch():
 
 def test_epochs_differ_and_seeds_differ():
   sources = three_sources()
-  order = lambda seed, epoch: make_mixture('equal', sources, seed=seed, batch_size=16).epoch(epoch).row.tolist()  # noqa: E731
+
+  def order(seed, epoch):
+    return make_mixture('equal', sources, seed=seed, batch_size=16).epoch(epoch).row.tolist()
+
   assert order(0, 0) == order(0, 0)
   assert order(0, 0) != order(0, 1)
   assert order(0, 0) != order(1, 0)
 
 
 def test_epochs_differ_in_more_than_the_extra_draws():
-  # `proportional` has no extra draws, and where sources are drawn from says nothing of their samples: what differs is the order.
+  # `proportional` has no extra draws, and where sources are drawn from says nothing of their
+  # samples: what differs is the order.
   sources = three_sources()
-  epochs = [make_mixture('proportional', sources, seed=0, batch_size=16).epoch(number) for number in (0, 1, 2)]
+  epochs = [
+    make_mixture('proportional', sources, seed=0, batch_size=16).epoch(number)
+    for number in (0, 1, 2)
+  ]
   places = [np.argsort(d.source * 1000 + d.row) for d in epochs]  # of each sample in the epoch
   for one, other in ((0, 1), (1, 2), (0, 2)):
-    assert abs(np.corrcoef(places[one], places[other])[0, 1]) < 0.2  # of 437 samples: four standard deviations
+    assert (
+      abs(np.corrcoef(places[one], places[other])[0, 1]) < 0.2
+    )  # of 437 samples: four standard deviations
   for kind in ('equal', 'proportional', 'alternate'):
-    one, other = (make_mixture(kind, sources, seed=seed, batch_size=16).epoch(0).row for seed in (0, 1))
+    one, other = (
+      make_mixture(kind, sources, seed=seed, batch_size=16).epoch(0).row for seed in (0, 1)
+    )
     assert np.mean(one != other) > 0.9, 'another seed, another order'
-  equal = [make_mixture('equal', sources, seed=0, batch_size=16).epoch(number).source for number in (0, 1)]
+  equal = [
+    make_mixture('equal', sources, seed=0, batch_size=16).epoch(number).source for number in (0, 1)
+  ]
   assert 0.25 < np.mean(equal[0] == equal[1]) < 0.42  # 1/3 by chance
 
 
@@ -144,7 +168,10 @@ def test_extra_draws_are_no_neighbours():
 
 
 def test_hidden_labels_are_spread_over_the_sources_and_over_their_samples():
-  sources = [fake_source('a', 300, {'smile': 1.0, 'gender': 1.0}), fake_source('b', 100, {'gender': 1.0})]
+  sources = [
+    fake_source('a', 300, {'smile': 1.0, 'gender': 1.0}),
+    fake_source('b', 100, {'gender': 1.0}),
+  ]
   mixture = make_mixture('equal', sources, seed=0, batch_size=8)
   target = mixture.counts['gender']
   assert target < mixture.epoch_size, 'some are hidden'
@@ -156,7 +183,9 @@ def test_hidden_labels_are_spread_over_the_sources_and_over_their_samples():
     spread = 4 * np.sqrt(share * (1 - share) * n)  # four standard deviations
     assert abs(draws.hidden['gender'][of_source].sum() - share * n) < spread, source.name
     hidden = np.unique(draws.row[of_source & draws.hidden['gender']])
-    assert np.median(hidden) == pytest.approx((len(source) - 1) / 2, abs=0.2 * len(source)), 'all over the rows'
+    assert np.median(hidden) == pytest.approx((len(source) - 1) / 2, abs=0.2 * len(source)), (
+      'all over the rows'
+    )
   # And every label is seen again: what is hidden rotates until all were hidden as often.
   times = np.zeros(400, int)
   for epoch in range(mixture.epoch_size):
@@ -172,13 +201,19 @@ def test_an_alternating_epoch_is_as_long_as_the_largest_source_needs():
   assert (mixture.epoch_size, mixture.draws) == (3 * each, [each] * 3)
   assert mixture.counts == {'smile': each, 'emotion7': each, 'gender': each}
   assert uses(mixture.epoch(0), 1, 287).min() == 1, 'the largest one is seen whole'
-  half = [fake_source('a', 32, {'smile': 0.5, 'gender': 1.0}), fake_source('b', 30, {'gender': 1.0})]
+  half = [
+    fake_source('a', 32, {'smile': 0.5, 'gender': 1.0}),
+    fake_source('b', 30, {'gender': 1.0}),
+  ]
   assert make_mixture('alternate', half, seed=0, batch_size=8).counts == {'gender': 64, 'smile': 16}
 
 
 @pytest.mark.parametrize('kind', ['proportional', 'alternate'])
 def test_other_mixtures_hide_nothing_and_draw_no_unlabelled_faces(kind):
-  sources = [fake_source('a', 40, {'smile': 0.5, 'gender': 0.7}), fake_source('b', 24, {'gender': 0.5})]
+  sources = [
+    fake_source('a', 40, {'smile': 0.5, 'gender': 0.7}),
+    fake_source('b', 24, {'gender': 0.5}),
+  ]
   mixture = make_mixture(kind, sources, seed=0, batch_size=4)
   drawn = [mixture.epoch(number) for number in range(2)]
   assert all(not np.any(list(d.hidden.values())) for d in drawn)
@@ -188,24 +223,36 @@ def test_other_mixtures_hide_nothing_and_draw_no_unlabelled_faces(kind):
 
 def test_partly_labelled_faces_are_of_use():
   source = fake_source('units', 12, {'action_units': 1.0, 'smile': 0.5})
-  source.mask['action_units'][:] = np.arange(12)[:, None] % 3 == np.arange(11) % 3  # each face has some of the units
+  source.mask['action_units'][:] = (
+    np.arange(12)[:, None] % 3 == np.arange(11) % 3
+  )  # each face has some of the units
   source.mask['action_units'][9:] = False
   found = {pattern.tasks: pattern.rows.tolist() for pattern in find_patterns([source])}
-  assert found == {frozenset({'action_units', 'smile'}): [*range(6)], frozenset({'action_units'}): [6, 7, 8]}
+  assert found == {
+    frozenset({'action_units', 'smile'}): [*range(6)],
+    frozenset({'action_units'}): [6, 7, 8],
+  }
 
 
 def test_any_slice_of_the_stream_is_the_same_whoever_asks():
   sources = three_sources()
   whole = make_mixture('equal', sources, seed=3, batch_size=16).at(0, 2500)
   again = make_mixture('equal', sources, seed=3, batch_size=16)
-  for start, stop in [(2400, 2500), (850, 880), (0, 7)]:  # out of order, and across the end of an epoch (861)
+  for start, stop in [
+    (2400, 2500),
+    (850, 880),
+    (0, 7),
+  ]:  # out of order, and across the end of an epoch (861)
     part = again.at(start, stop)
     assert part.row.tolist() == whole.row[start:stop].tolist()
     assert part.source.tolist() == whole.source[start:stop].tolist()
 
 
 def test_what_is_hidden_is_the_same_whoever_asks():
-  sources = [fake_source('a', 20, {'smile': 1.0}), fake_source('b', 50, {'gender': 1.0, 'age_group': 0.9})]
+  sources = [
+    fake_source('a', 20, {'smile': 1.0}),
+    fake_source('b', 50, {'gender': 1.0, 'age_group': 0.9}),
+  ]
   mixture = make_mixture('equal', sources, seed=3, batch_size=16)
   size = mixture.epoch_size
   epochs = [mixture.epoch(number) for number in range(3)]

@@ -12,8 +12,14 @@ from mtface.errors import UserError
     ('fer2013/gray48:private_test', SourceName('fer2013/gray48', 'private_test')),
     ('a-b/c.d:train[fold=0/4]', SourceName('a-b/c.d', 'train', Fold(0, 4))),
     ('a/b:train[fold!=11/12]', SourceName('a/b', 'train', Fold(11, 12, others=True))),
-    ('a/b:train[fold!=0/5,by=image]', SourceName('a/b', 'train', Fold(0, 5, others=True, by_image=True))),
-    ('wiki/gray48:train[take=30000,seed=2]', SourceName('wiki/gray48', 'train', Draw(30000, seed=2))),
+    (
+      'a/b:train[fold!=0/5,by=image]',
+      SourceName('a/b', 'train', Fold(0, 5, others=True, by_image=True)),
+    ),
+    (
+      'wiki/gray48:train[take=30000,seed=2]',
+      SourceName('wiki/gray48', 'train', Draw(30000, seed=2)),
+    ),
     ('wiki/gray48:train[take=42,after=300]', SourceName('wiki/gray48', 'train', Draw(42, 300, 0))),
     ('a/b:train[age_years=21-60]', SourceName('a/b', 'train', None, (Range('age_years', 21, 60),))),
     (
@@ -29,11 +35,16 @@ def test_names(text, expected):
 
 @pytest.mark.parametrize(
   'text',
-  ['', 'genki4k', 'genki4k/gray48', 'a/b/c:train', 'a/b:', ':train', 'a/b:train[', 'a/b:train[fold]', 'a/b:train[fold=1]',
-   'a/b:train[fold=-1/4]', 'a/b:train[fold=1/4]x', 'a/b:train[fold<1/4]', 'a/b:train[:50%]', 'a/b:train+test', '../a:train',
-   'a/b:train[take=x]', 'a/b:train[seed=1]', 'a/b:train[take=1,seed=1,after=2]', 'a/b:train[take=1][fold=0/2]',
-   'a/b:train[fold=0/2,gender=1]', 'a/b:train[age_years=21-]', 'a/b:train[age_years=21-60,]', 'a/b:train[age_years=x]',
-   'a/b:train[]', 'a/b:train[after=3]', 'a/b:train[fold=0/2,fold=1/2]', 'a/b:train[fold=0/2,by=clip]'],
+  ['', 'genki4k', 'genki4k/gray48', 'a/b/c:train', 'a/b:', ':train', 'a/b:train[',
+   'a/b:train[fold]', 'a/b:train[fold=1]',
+   'a/b:train[fold=-1/4]', 'a/b:train[fold=1/4]x', 'a/b:train[fold<1/4]', 'a/b:train[:50%]',
+   'a/b:train+test', '../a:train',
+   'a/b:train[take=x]', 'a/b:train[seed=1]', 'a/b:train[take=1,seed=1,after=2]',
+   'a/b:train[take=1][fold=0/2]',
+   'a/b:train[fold=0/2,gender=1]', 'a/b:train[age_years=21-]', 'a/b:train[age_years=21-60,]',
+   'a/b:train[age_years=x]',
+   'a/b:train[]', 'a/b:train[after=3]', 'a/b:train[fold=0/2,fold=1/2]',
+   'a/b:train[fold=0/2,by=clip]'],
 )  # fmt: skip
 def test_what_is_no_name(text):
   with pytest.raises(UserError, match=r'expected SET/CONFIG:SPLIT, optionally with \[fold=K/N\]'):

@@ -21,7 +21,7 @@ def data_dir(tmp_path_factory):
   return folder
 
 
-# --- Loading ------------------------------------------------------------------------------------------------------------------------
+# --- Loading --------------------------------------------------------------------------------------
 
 
 def test_everything_is_there_in_the_order_of_the_ids(data_dir):
@@ -35,7 +35,8 @@ def test_everything_is_there_in_the_order_of_the_ids(data_dir):
   for task in TASKS:
     np.testing.assert_array_equal(source.mask[task], drawn.mask[task])
     np.testing.assert_array_equal(
-      np.where(source.mask[task], source.labels[task], 0), np.where(drawn.mask[task], drawn.labels[task], 0)
+      np.where(source.mask[task], source.labels[task], 0),
+      np.where(drawn.mask[task], drawn.labels[task], 0),
     )
   assert source.labelled('action_units').sum() == 20
   assert source.mask['action_units'].shape == (40, 11)
@@ -45,7 +46,9 @@ def test_tasks_are_taken_as_asked_for(data_dir):
   source = load_source('faces/gray16:train', data_dir, ['gender'])
   assert (list(source.labels), list(source.mask)) == (['gender'], ['gender'])
   with pytest.raises(
-    UserError, match=r"faces/gray16:train: has no labels for task 'emotion7'; it has action_units, gender, smile"
+    UserError,
+    match=r"faces/gray16:train: has no labels for task 'emotion7'; it has "
+    r'action_units, gender, smile',
   ):
     load_source('faces/gray16:train', data_dir, ['emotion7'])
 
@@ -54,14 +57,19 @@ def test_the_order_of_the_records_and_the_number_of_files_do_not_matter(data_dir
   form = {'shards': 1, 'salt': 'another order'}
   write_prepared(tmp_path, 'faces/gray16', {'train': 40, 'test': 10}, TASKS, subjects=20, **form)
   raw = [
-    [r['image_id'] for r in tfds.builder_from_directory(d / 'faces/gray16/1.0.0').as_data_source('train')]
+    [
+      r['image_id']
+      for r in tfds.builder_from_directory(d / 'faces/gray16/1.0.0').as_data_source('train')
+    ]
     for d in (data_dir, tmp_path)
   ]
   assert raw[0] != raw[1], 'the records do come in another order'
   for name in ('faces/gray16:train', 'faces/gray16:train[fold=1/4]'):
     one, other = load_source(name, data_dir), load_source(name, tmp_path)
     np.testing.assert_array_equal(one.image_ids, other.image_ids)
-    np.testing.assert_array_equal(one.gather(np.arange(len(one))), other.gather(np.arange(len(other))))
+    np.testing.assert_array_equal(
+      one.gather(np.arange(len(one))), other.gather(np.arange(len(other)))
+    )
     np.testing.assert_array_equal(one.labels['smile'], other.labels['smile'])
 
 
@@ -84,35 +92,50 @@ def test_folds_cover_the_set_once_and_keep_people_together(data_dir):
 
 def test_folds_by_image_have_everybody_on_both_sides(tmp_path):
   write_prepared(tmp_path, 'faces/gray16', {'train': 60}, {'identity:4': 1.0}, subjects=4)
-  tested, trained = (load_source(f'faces/gray16:train[fold{op}0/5,by=image]', tmp_path) for op in ('=', '!='))
+  tested, trained = (
+    load_source(f'faces/gray16:train[fold{op}0/5,by=image]', tmp_path) for op in ('=', '!=')
+  )
   assert not set(tested.image_ids) & set(trained.image_ids)
   assert len(tested) + len(trained) == 60
-  everybody = np.bincount(np.concatenate([tested.labels['identity:4'], trained.labels['identity:4']]))
+  everybody = np.bincount(
+    np.concatenate([tested.labels['identity:4'], trained.labels['identity:4']])
+  )
   share = np.bincount(tested.labels['identity:4'], minlength=4) / everybody
   assert (np.abs(share * everybody - everybody / 5) < 1).all(), 'a fifth of the images of each'
 
 
 def test_folds_are_the_same_whatever_tasks_are_taken(data_dir):
   name = 'faces/gray16:train[fold=2/4]'
-  taken = [load_source(name, data_dir, tasks).image_ids.tolist() for tasks in (None, ['smile'], ['gender'])]
+  taken = [
+    load_source(name, data_dir, tasks).image_ids.tolist() for tasks in (None, ['smile'], ['gender'])
+  ]
   assert taken[0] == taken[1] == taken[2]
 
 
 def test_draws_take_fully_labelled_faces_and_share_no_person(data_dir):
   whole = load_source('faces/gray16:train', data_dir)
-  known = set(whole.image_ids[whole.mask['gender'] & whole.mask['action_units'].any(axis=1)])  # smile: all
+  known = set(
+    whole.image_ids[whole.mask['gender'] & whole.mask['action_units'].any(axis=1)]
+  )  # smile: all
   trained = load_source('faces/gray16:train[take=9,seed=1]', data_dir, ['gender'])
   tested = load_source('faces/gray16:train[take=5,after=9,seed=1]', data_dir, ['smile'])
   assert (len(trained), len(tested)) == (9, 5)
   assert known >= set(trained.image_ids) | set(tested.image_ids)
-  people = [{int(i.rpartition('_')[2]) % 20 for i in source.image_ids} for source in (trained, tested)]
+  people = [
+    {int(i.rpartition('_')[2]) % 20 for i in source.image_ids} for source in (trained, tested)
+  ]
   assert not people[0] & people[1]
-  with pytest.raises(UserError, match=r'faces/gray16:train\[take=21\]: 21 images are to be drawn, but only 20 can be'):
+  with pytest.raises(
+    UserError, match=r'faces/gray16:train\[take=21\]: 21 images are to be drawn, but only 20 can be'
+  ):
     load_source('faces/gray16:train[take=21]', data_dir)
   # As many as there are: 20, all of which are labelled for all tasks.
   most = load_source('faces/gray16:train[upto=21,seed=1]', data_dir)
   assert len(most) == 20 and all(most.labelled(task).all() for task in TASKS)
-  assert trained.image_ids.tolist() == load_source('faces/gray16:train[upto=9,seed=1]', data_dir).image_ids.tolist()
+  assert (
+    trained.image_ids.tolist()
+    == load_source('faces/gray16:train[upto=9,seed=1]', data_dir).image_ids.tolist()
+  )
 
 
 def test_copies_of_an_image_stay_together(tmp_path):
@@ -145,7 +168,10 @@ def described(tmp_path_factory):
     'seconds': (tfds.features.Scalar(np.float32), lambda i: i / 4 if i else float('nan')),
     'frame': (tfds.features.Scalar(np.int32), lambda i: i),
     'usable': (tfds.features.Scalar(np.bool_), lambda i: np.bool_(i % 2)),
-    'box': (tfds.features.Tensor(shape=(4,), dtype=np.int32), lambda i: np.arange(4, dtype=np.int32) + i),
+    'box': (
+      tfds.features.Tensor(shape=(4,), dtype=np.int32),
+      lambda i: np.arange(4, dtype=np.int32) + i,
+    ),
   }
   folder = tmp_path_factory.mktemp('described')
   tasks = {'identity:4': 0.5, 'age_years': 0.6}
@@ -164,7 +190,9 @@ def test_attributes_and_subjects_go_with_their_images(described):
   ):
     assert taken.subjects.tolist() == [f'person {i % 10}' for i in n]
     assert taken.attributes['clip'].tolist() == [f'clip {i // 10} ä' for i in n]
-    np.testing.assert_array_equal(taken.attributes['seconds'], np.where(n, n / 4, np.nan).astype(np.float32))
+    np.testing.assert_array_equal(
+      taken.attributes['seconds'], np.where(n, n / 4, np.nan).astype(np.float32)
+    )
     np.testing.assert_array_equal(taken.attributes['box'], n[:, None] + np.arange(4))
     assert taken.attributes['usable'].dtype == bool
     assert (taken.attributes['frame'].tolist(), len(taken.attributes)) == (n.tolist(), 5)
@@ -184,7 +212,9 @@ def test_identities_say_among_how_many(described):
   assert list(source.labels) == ['identity:4']
   assert source.labelled('identity:4').sum() == 15
   assert set(source.labels['identity:4']) <= {0, 1, 2, 3}
-  with pytest.raises(UserError, match=r"no labels for task 'identity:5'; it has age_years, identity:4"):
+  with pytest.raises(
+    UserError, match=r"no labels for task 'identity:5'; it has age_years, identity:4"
+  ):
     load_source('faces/gray16:train', described, ['identity:5'])
 
 
@@ -199,7 +229,9 @@ def test_ranges_of_labels_and_attributes(described):
     ids('age_years=20-70') == whole.image_ids[(frame < 18) & (ages >= 20) & (ages <= 70)].tolist()
   )  # of 30, 18 are known
   assert ids('usable=1,frame=3-9') == whole.image_ids[np.isin(frame, (3, 5, 7, 9))].tolist()
-  assert ids('seconds=0-2') == whole.image_ids[(frame >= 1) & (frame <= 8)].tolist()  # the first one's is not known
+  assert (
+    ids('seconds=0-2') == whole.image_ids[(frame >= 1) & (frame <= 8)].tolist()
+  )  # the first one's is not known
   # A fold is that of the whole set, a draw takes from what is in the range: here it is all of it.
   assert ids('frame=0-14,fold=1/3') == [i for i in ids('fold=1/3') if i in ids('frame=0-14')]
   drawn = load_source('faces/gray16:train[frame=4-11,take=8]', described)
@@ -209,7 +241,8 @@ def test_ranges_of_labels_and_attributes(described):
 def test_folds_hold_whole_clips_though_people_are_in_several(described):
   # Three clips of ten frames, in each of which all ten people are.
   clips = [
-    load_source(f'faces/gray16:train[fold={fold}/3]', described).attributes['clip'].tolist() for fold in range(3)
+    load_source(f'faces/gray16:train[fold={fold}/3]', described).attributes['clip'].tolist()
+    for fold in range(3)
   ]
   assert sorted(clips) == [[f'clip {i} ä'] * 10 for i in range(3)]
 
@@ -222,9 +255,13 @@ def test_a_range_before_a_fold_leaves_out_faces_of_every_fold(described):
     for fold in range(3):
       name = 'faces/gray16:train[frame={}fold{}{}/3]'
       before = set(load_source(name.format('0-99,', op, fold), described).image_ids)
-      assert before == set(load_source(f'faces/gray16:train[fold{op}{fold}/3]', described).image_ids)
+      assert before == set(
+        load_source(f'faces/gray16:train[fold{op}{fold}/3]', described).image_ids
+      )
       ids = {
-        i for few in ('3-5,', '12-13,', '27,') for i in load_source(name.format(few, op, fold), described).image_ids
+        i
+        for few in ('3-5,', '12-13,', '27,')
+        for i in load_source(name.format(few, op, fold), described).image_ids
       }
       assert ids == before & small
       assert len(ids) < len(before), 'some are left out of each'
@@ -252,14 +289,18 @@ def test_subjects_attributes_and_labels_are_those_of_the_rows(described):
     for of in ('labels', 'mask', 'attributes'):
       assert getattr(source, of).keys() == getattr(whole, of).keys()
       for name, values in getattr(source, of).items():
-        np.testing.assert_array_equal(values, getattr(whole, of)[name][at], err_msg=f'{part} {of} {name}')
+        np.testing.assert_array_equal(
+          values, getattr(whole, of)[name][at], err_msg=f'{part} {of} {name}'
+        )
 
 
 def drawn_as(change):
   """A `draw` of write_prepared, with its samples changed by a function."""
 
   def draw(split, size):
-    source = fake_source(split, size, {'smile': 1.0, 'gender': 1.0, 'age_years': 1.0, 'action_units': 1.0})
+    source = fake_source(
+      split, size, {'smile': 1.0, 'gender': 1.0, 'age_years': 1.0, 'action_units': 1.0}
+    )
     change(source)
     return source
 
@@ -271,7 +312,9 @@ def test_folds_share_out_the_labels_and_the_unlabelled_faces(tmp_path):
     number = np.arange(120)
     source.labels['smile'][:], source.mask['smile'][:] = number % 2, number % 4 < 3
     source.labels['gender'][:] = number // 60
-    source.labels['age_years'][:] = number % 90  # which are no strata: nearly every face would be one
+    source.labels['age_years'][:] = (
+      number % 90
+    )  # which are no strata: nearly every face would be one
 
   tasks = {'smile': 1.0, 'gender': 1.0, 'age_years': 1.0, 'action_units': 1.0}
   write_prepared(tmp_path, 'faces/gray16', {'train': 120}, tasks, draw=drawn_as(change))
@@ -279,7 +322,9 @@ def test_folds_share_out_the_labels_and_the_unlabelled_faces(tmp_path):
     found = []
     for fold in range(of):
       source = load_source(f'faces/gray16:train[fold={fold}/{of}]', tmp_path)
-      smile = np.where(source.mask['smile'], source.labels['smile'], 2)  # three strata of each gender
+      smile = np.where(
+        source.mask['smile'], source.labels['smile'], 2
+      )  # three strata of each gender
       found.append(np.bincount(source.labels['gender'] * 3 + smile, minlength=6))
     spread = np.ptp(found, axis=0)
     assert np.sum(found, axis=0).tolist() == [30, 15, 15] * 2
@@ -287,7 +332,8 @@ def test_folds_share_out_the_labels_and_the_unlabelled_faces(tmp_path):
 
 
 def test_folds_are_those_of_the_first_release(tmp_path):
-  # Published figures name folds. A stratum's faces are dealt in the order of a hash of their ids, computed here by hashlib alone.
+  # Published figures name folds. A stratum's faces are dealt in the order of a hash of their ids,
+  # computed here by hashlib alone.
   def change(source):
     source.labels['smile'][:] = np.arange(40) % 2
 
@@ -295,8 +341,12 @@ def test_folds_are_those_of_the_first_release(tmp_path):
   ids = [f'train_{i:05d}' for i in range(40)]
   expected = {}
   for stratum in (ids[::2], ids[1::2]):
-    by_hash = sorted(stratum, key=lambda i: hashlib.blake2b(f'0:{i}'.encode(), digest_size=16).digest())
-    expected |= {image_id: place // 5 for place, image_id in enumerate(by_hash)}  # 20 faces in four folds
+    by_hash = sorted(
+      stratum, key=lambda i: hashlib.blake2b(f'0:{i}'.encode(), digest_size=16).digest()
+    )
+    expected |= {
+      image_id: place // 5 for place, image_id in enumerate(by_hash)
+    }  # 20 faces in four folds
   for fold in range(4):
     source = load_source(f'faces/gray16:train[fold={fold}/4]', tmp_path)
     assert set(source.image_ids) == {image_id for image_id, of in expected.items() if of == fold}
@@ -316,7 +366,8 @@ def test_a_face_is_labelled_if_anything_is_known_of_it():
   [
     (
       'age=21-60',
-      r"train\[age=21-60\]: has no label or attribute 'age' that is one number; it has age_years, frame, ident",
+      r"train\[age=21-60\]: has no label or attribute 'age' that is one number; it "
+      r'has age_years, frame, ident',
     ),
     ('clip=1', r"no label or attribute 'clip' that is one number"),
     ('box=1', r"no label or attribute 'box' that is one number"),
@@ -341,6 +392,7 @@ def test_sets_that_are_not_there(data_dir):
   with pytest.raises(UserError, match=r"no split 'valid'; it has test, train"):
     load_source('faces/gray16:valid', data_dir)
   with pytest.raises(
-    UserError, match=r'faces/gray48: no prepared set is here; build it with `mtface build faces/gray48'
+    UserError,
+    match=r'faces/gray48: no prepared set is here; build it with `mtface build faces/gray48',
   ):
     load_source('faces/gray48:train', data_dir)

@@ -22,7 +22,9 @@ def data_dir(tmp_path_factory):
   """The same 50 faces as they are, and as JPEG. Not to be changed."""
   folder = tmp_path_factory.mktemp('data')
   for name, (shape, encoded) in FORMS.items():
-    write_prepared(folder, name, {'train': 50}, {'smile': 1.0}, shape=shape, encoded=encoded, shards=3)
+    write_prepared(
+      folder, name, {'train': 50}, {'smile': 1.0}, shape=shape, encoded=encoded, shards=3
+    )
   return folder
 
 
@@ -43,7 +45,9 @@ def test_jpeg_is_decoded_in_the_order_red_green_blue(tmp_path):
     source.images[:] = [200, 60, 10]
     return source
 
-  write_prepared(tmp_path, 'faces/rgb24', {'train': 4}, {'smile': 1.0}, shape=(24, 24, 3), encoded=True, draw=red)
+  write_prepared(
+    tmp_path, 'faces/rgb24', {'train': 4}, {'smile': 1.0}, shape=(24, 24, 3), encoded=True, draw=red
+  )
   for kind in ('memory', 'stream'):
     image = load_source('faces/rgb24:train', tmp_path, store=kind).gather(np.array([2]))
     assert np.abs(image.astype(int) - [200, 60, 10]).max() <= 4
@@ -52,7 +56,9 @@ def test_jpeg_is_decoded_in_the_order_red_green_blue(tmp_path):
 @pytest.mark.parametrize('name', list(FORMS))
 def test_batches_are_the_same_wherever_the_images_are(data_dir, name):
   def batches(kind):
-    sources = [load_source(f'{name}:train[fold{op}0/4]', data_dir, store=kind) for op in ('!=', '=')]
+    sources = [
+      load_source(f'{name}:train[fold{op}0/4]', data_dir, store=kind) for op in ('!=', '=')
+    ]
     source = BatchSource(sources, make_mixture('equal', sources, seed=3, batch_size=16), 16)
     assert source.decodes == (kind == 'stream')
     return list(load_batches(source, 2, 9))
@@ -75,7 +81,9 @@ def test_size_and_memory_choose(data_dir, monkeypatch, left, kind):
 
 
 def test_an_unknown_store(data_dir):
-  with pytest.raises(UserError, match=r"config.store 'disk' is unknown; there are auto, memory, stream"):
+  with pytest.raises(
+    UserError, match=r"config.store 'disk' is unknown; there are auto, memory, stream"
+  ):
     load_source('faces/gray16:train', data_dir, store='disk')
 
 
@@ -136,12 +144,16 @@ def test_two_that_decode_at_once_decode_once(tmp_path, monkeypatch):
 
 
 def test_a_record_that_is_damaged_after_the_index_was_made(tmp_path):
-  folder = write_prepared(tmp_path, 'faces/rgb24', {'train': 40}, {'smile': 1.0}, shape=(24, 24, 3), encoded=True)
+  folder = write_prepared(
+    tmp_path, 'faces/rgb24', {'train': 40}, {'smile': 1.0}, shape=(24, 24, 3), encoded=True
+  )
   source = load_source('faces/rgb24:train', tmp_path, store='stream')
   source.images.open()
   for path in folder.glob('*.array_record*'):
     flip_everywhere(path)
-  with pytest.raises(UserError, match=r'faces/rgb24/1.0.0: the prepared set cannot be read .* --overwrite'):
+  with pytest.raises(
+    UserError, match=r'faces/rgb24/1.0.0: the prepared set cannot be read .* --overwrite'
+  ):
     source.gather(np.arange(40))
 
 

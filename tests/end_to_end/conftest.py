@@ -39,7 +39,9 @@ class Disk:
 def disk(tmp_path):
   folder = tmp_path / 'disk'
   folder.mkdir()
-  mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={SIZE}', 'tmpfs', folder], capture_output=True)
+  mounted = subprocess.run(
+    ['mount', '-t', 'tmpfs', '-o', f'size={SIZE}', 'tmpfs', folder], capture_output=True
+  )
   if mounted.returncode:
     pytest.skip(f'cannot mount a small disk here: {mounted.stderr.decode().strip()}')
   yield Disk(folder)

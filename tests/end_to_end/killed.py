@@ -1,4 +1,5 @@
-"""The command line, which kills itself with SIGKILL at a moment: python -m tests.end_to_end.killed MOMENT train ...
+"""The command line, which kills itself with SIGKILL at a moment: python -m tests.end_to_end.killed
+MOMENT train ...
 
 What happens between two steps or two system calls cannot be hit from outside with any certainty.
 """
@@ -14,7 +15,9 @@ def kill():
 
 
 def kill_once_committed(step):
-  """Waits for the thread that writes the checkpoint of `step`, if it is not 0: these steps take no time."""
+  """Waits for the thread that writes the checkpoint of `step`, if it is not 0: these steps take no
+  time.
+  """
   workdir = next(item.partition('=')[2] for item in sys.argv if item.startswith('--workdir='))
   while step and not os.path.exists(f'{workdir}/checkpoints/main/{step:09d}'):
     time.sleep(0.01)

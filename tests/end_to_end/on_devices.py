@@ -1,4 +1,6 @@
-"""What test_devices.py runs on a number of devices, which a process chooses before it imports JAX: python -m ... WORKDIR DATA_DIR OUT."""
+"""What test_devices.py runs on a number of devices, which a process chooses before it imports JAX:
+python -m ... WORKDIR DATA_DIR OUT.
+"""
 
 import json
 import pathlib
@@ -22,10 +24,12 @@ from tests.tiny import get_config
 
 
 def tiny_config(**model):
-  """20 steps of a net that is wide enough for the fast convolutions of mtface/models/winograd.py in its last block.
+  """20 steps of a net that is wide enough for the fast convolutions of mtface/models/winograd.py in
+  its last block.
 
-  The rate is low because rounding alone differs with the number of devices: where it carries an activation over the edge of a ReLU, that
-  sample's gradient jumps, and at a high rate the two runs part for good. The seed is one with which that does not happen in 20 steps.
+  The rate is low because rounding alone differs with the number of devices: where it carries an
+  activation over the edge of a ReLU, that sample's gradient jumps, and at a high rate the two runs
+  part for good. The seed is one with which that does not happen in 20 steps.
   """
   config = get_config()
   config.model.width = 1 / 8
@@ -53,7 +57,9 @@ def train_and_compile(config, workdir, data_dir):
   train.jit_step = jit_step
 
   mesh, run = make_mesh(), prepare(config, data_dir)
-  batch = next(to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, 1), mesh))
+  batch = next(
+    to_devices(load_batches(BatchSource(run.sources, run.mixture, config.batch_size), 0, 1), mesh)
+  )
   tally = place(new_tally(run.tasks), everywhere(mesh))
   return state, steps[0].lower(state, tally, batch).compile().as_text()
 
@@ -69,13 +75,17 @@ def restored(config, workdir, data_dir, step):
 
 
 def save(path, tree):
-  np.savez(path, **{jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(tree)})
+  np.savez(
+    path,
+    **{
+      jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(tree)
+    },
+  )
 
 
 def main(workdir, data_dir, out, other_workdir=None):
-  winograd._CHUNK_ELEMENTS = (
-    1024  # so that even these images are worked through in parts, which must not be done across devices
-  )
+  # so that even these images are worked through in parts, which must not be done across devices
+  winograd._CHUNK_ELEMENTS = 1024
   config = tiny_config()
   state, program = train_and_compile(config, workdir, data_dir)
   save(out / 'state.npz', state)
@@ -85,7 +95,9 @@ def main(workdir, data_dir, out, other_workdir=None):
     (out / 'step.hlo').write_text(program)
   else:
     save(out / 'step10.npz', restored(config, workdir, data_dir, 10))
-    save(out / 'bfloat16.npz', train.train(tiny_config(dtype='bfloat16'), out / 'bfloat16', data_dir))
+    save(
+      out / 'bfloat16.npz', train.train(tiny_config(dtype='bfloat16'), out / 'bfloat16', data_dir)
+    )
     (out / 'bfloat16.json').write_text(json.dumps(read_metrics(out / 'bfloat16')))
 
 

@@ -1,6 +1,8 @@
-"""The command line, with every batch of training written down: python -m tests.end_to_end.on_processes FOLDER train ...
+"""The command line, with every batch of training written down: python -m
+tests.end_to_end.on_processes FOLDER train ...
 
-FOLDER/batches-P.jsonl of process P has a line a step: [position, checksum of image, labels and masks] of each sample of its share.
+FOLDER/batches-P.jsonl of process P has a line a step: [position, checksum of image, labels and
+masks] of each sample of its share.
 """
 
 import json
@@ -14,7 +16,10 @@ from mtface.training import loop as train
 
 
 def samples(batch):
-  parts = [batch['image'], *(batch[kind][task] for kind in ('labels', 'mask') for task in sorted(batch[kind]))]
+  parts = [
+    batch['image'],
+    *(batch[kind][task] for kind in ('labels', 'mask') for task in sorted(batch[kind])),
+  ]
   return [
     [int(position), zlib.crc32(b''.join(part[i].tobytes() for part in parts))]
     for i, position in enumerate(batch['position'])

@@ -1,4 +1,6 @@
-"""Bad input, as in test_bad_input.py: prepared sets, their caches, and what is built from a raw download."""
+"""Bad input, as in test_bad_input.py: prepared sets, their caches, and what is built from a raw
+download.
+"""
 
 import json
 import shutil
@@ -10,7 +12,7 @@ from tests.cartoons import make_fer2013, make_genki4k, make_utkface
 from tests.command import TINY
 from tests.fakes import flip_bytes
 
-# --- Prepared sets ------------------------------------------------------------------------------------------------------------------
+# --- Prepared sets --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -40,7 +42,9 @@ PREPARED = {
 def test_a_damaged_prepared_set(mtface, data_copy, tmp_path, damage):
   folder = data_copy / 'tiny/smile/1.0.0'
   PREPARED[damage](folder)
-  error = mtface('train', f'--config={TINY}', f'--workdir={tmp_path}/w', f'--data_dir={data_copy}').error
+  error = mtface(
+    'train', f'--config={TINY}', f'--workdir={tmp_path}/w', f'--data_dir={data_copy}'
+  ).error
   assert error.startswith(f'{folder}: the prepared set cannot be read')
   assert 'build it again with `mtface build tiny/smile --overwrite`' in error
   assert not (tmp_path / 'w').exists()
@@ -55,8 +59,12 @@ def test_a_prepared_set_without_its_info_is_none(mtface, data_copy, tmp_path):
 
 
 CACHES = {
-  'cut array': lambda cache: (cache / 'mask.smile.npy').write_bytes((cache / 'mask.smile.npy').read_bytes()[:130]),
-  'no numpy file': lambda cache: (cache / 'groups.npy').write_bytes(b'x' * (cache / 'groups.npy').stat().st_size),
+  'cut array': lambda cache: (cache / 'mask.smile.npy').write_bytes(
+    (cache / 'mask.smile.npy').read_bytes()[:130]
+  ),
+  'no numpy file': lambda cache: (cache / 'groups.npy').write_bytes(
+    b'x' * (cache / 'groups.npy').stat().st_size
+  ),
   'missing array': lambda cache: (cache / 'labels.smile.npy').unlink(),
   'cut index': lambda cache: (cache / 'index.json').write_text('{"form'),
   'index is a list': lambda cache: (cache / 'index.json').write_text('[]'),
@@ -81,14 +89,16 @@ def test_a_damaged_index_is_made_again(mtface, data_copy, damage):
   assert not mtface(*command).warnings
 
 
-# --- Builds: what the sets' own tests do not run through the command line -----------------------------------------------------------
+# --- Builds: what the sets' own tests do not run through the command line -------------------------
 
 
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch):
   from tfds_builders import parallel
 
-  monkeypatch.setattr(parallel, 'num_cpus', lambda: 1)  # the workers would start longer than these sets take
+  monkeypatch.setattr(
+    parallel, 'num_cpus', lambda: 1
+  )  # the workers would start longer than these sets take
 
 
 def faces(count):
@@ -117,9 +127,21 @@ def second_row(text, change):
 
 BUILDS = {
   'no such set': ('genki5k/gray48', lambda raw: raw.mkdir(), ["'genki5k'", 'genki4k/gray48']),
-  'no such config': ('genki4k/gray49', lambda raw: raw.mkdir(), ["no config 'gray49'", 'gray48, rgb224']),
-  'no such folder': ('fer2013', lambda raw: None, ['there is no such folder', 'fer2013.csv', 'kaggle.com']),
-  'empty folder': ('genki4k', lambda raw: raw.mkdir(), ['found no labels.txt and files/', 'inc.ucsd.edu']),
+  'no such config': (
+    'genki4k/gray49',
+    lambda raw: raw.mkdir(),
+    ["no config 'gray49'", 'gray48, rgb224'],
+  ),
+  'no such folder': (
+    'fer2013',
+    lambda raw: None,
+    ['there is no such folder', 'fer2013.csv', 'kaggle.com'],
+  ),
+  'empty folder': (
+    'genki4k',
+    lambda raw: raw.mkdir(),
+    ['found no labels.txt and files/', 'inc.ucsd.edu'],
+  ),
   'no chips': ('utkface', lambda raw: raw.mkdir(), ['found no *.chip.jpg', 'susanqq.github.io']),
   'empty csv': (
     'fer2013',
@@ -144,7 +166,10 @@ BUILDS = {
   ),
   'pixel out of range': (
     'fer2013',
-    lambda raw: csv(raw, lambda text: second_row(text, lambda row: row.replace(' ', ' 256 ', 1).replace(' 1', '', 1))),
+    lambda raw: csv(
+      raw,
+      lambda text: second_row(text, lambda row: row.replace(' ', ' 256 ', 1).replace(' 1', '', 1)),
+    ),
     ['fer2013.csv: row 1 has', 'expected'],
   ),
   'unknown usage': (
@@ -182,7 +207,9 @@ BUILDS = {
 def test_build(mtface, tmp_path, name):
   set_name, make, pieces = BUILDS[name]
   make(tmp_path / 'raw')
-  error = mtface('build', set_name, f'--manual_dir={tmp_path}/raw', f'--data_dir={tmp_path}/data').error
+  error = mtface(
+    'build', set_name, f'--manual_dir={tmp_path}/raw', f'--data_dir={tmp_path}/data'
+  ).error
   assert all(piece in error for piece in pieces), error
   assert not list((tmp_path / 'data').rglob('1.0.0')), 'nothing looks whole'
   assert not list((tmp_path / 'data').rglob('*.array_record*'))
@@ -204,13 +231,22 @@ def test_build_into_a_folder_that_cannot_be_written(mtface, tmp_path, folder):
   assert '--data_dir' in error
 
 
-@pytest.mark.parametrize('contents', [b'', b'no image', None], ids=['zero bytes', 'no image', 'truncated'])
+@pytest.mark.parametrize(
+  'contents', [b'', b'no image', None], ids=['zero bytes', 'no image', 'truncated']
+)
 def test_a_damaged_image_is_counted_and_listed(mtface, tmp_path, contents):
-  make_utkface(tmp_path / 'raw', [f'{age}_0_1_20170109150557335.jpg.chip.jpg' for age in range(20, 24)])
+  make_utkface(
+    tmp_path / 'raw', [f'{age}_0_1_20170109150557335.jpg.chip.jpg' for age in range(20, 24)]
+  )
   broken = tmp_path / 'raw' / '21_0_1_20170109150557335.jpg.chip.jpg'
   broken.write_bytes(broken.read_bytes()[:900] if contents is None else contents)
-  result = mtface('build', 'utkface/gray48', f'--manual_dir={tmp_path}/raw', f'--data_dir={tmp_path}/data')
+  result = mtface(
+    'build', 'utkface/gray48', f'--manual_dir={tmp_path}/raw', f'--data_dir={tmp_path}/data'
+  )
   assert result.code == 0, result.err
   assert 'left out: 1 (damaged image 1)' in result.out
   summary = json.loads((tmp_path / 'data/utkface/gray48/1.0.0/build_summary.json').read_text())
-  assert (summary['images'], summary['left_out']['list'][0]['image_id']) == (3, '21_0_1_20170109150557335.jpg')
+  assert (summary['images'], summary['left_out']['list'][0]['image_id']) == (
+    3,
+    '21_0_1_20170109150557335.jpg',
+  )

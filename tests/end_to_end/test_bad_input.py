@@ -1,7 +1,9 @@
-"""Bad input, through the entry point: one clear line that names what is wrong and what to do, exit code 2, nothing half-written.
+"""Bad input, through the entry point: one clear line that names what is wrong and what to do, exit
+code 2, nothing half-written.
 
-Most cases run in this process (`mtface` of tests/conftest.py; `error` of tests/command.py checks the line and the code). Here are flags,
-configs and workdirs; data are in test_bad_data.py, and what takes real disks or processes in test_full_disk.py and test_devices.py.
+Most cases run in this process (`mtface` of tests/conftest.py; `error` of tests/command.py checks
+the line and the code). Here are flags, configs and workdirs; data are in test_bad_data.py, and what
+takes real disks or processes in test_full_disk.py and test_devices.py.
 """
 
 import json
@@ -15,7 +17,7 @@ from mtface.training.checkpoints import Checkpoints
 from tests.command import TINY
 from tests.fakes import flip_bytes, write_prepared
 
-# --- Flags and configs --------------------------------------------------------------------------------------------------------------
+# --- Flags and configs ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -25,16 +27,27 @@ from tests.fakes import flip_bytes, write_prepared
     (['train', '--workdir=w'], ['--config is missing', '--config=demo']),
     (['train', f'--config={TINY}'], ['--workdir is missing', 'name the folder']),
     (['train', f'--config={TINY}', '--workdir=w', '--steps=3'], ['steps', 'mtface train --help']),
-    (['train', f'--config={TINY}', '--workdir=w', 'now'], ["'now': train takes only flags", 'mtface train --help']),
-    (['evaluate', f'--config={TINY}', '--workdir=w'], ['--config: evaluate takes none', 'mtface evaluate --help']),
+    (
+      ['train', f'--config={TINY}', '--workdir=w', 'now'],
+      ["'now': train takes only flags", 'mtface train --help'],
+    ),
+    (
+      ['evaluate', f'--config={TINY}', '--workdir=w'],
+      ['--config: evaluate takes none', 'mtface evaluate --help'],
+    ),
     (['train', '--config=sang2071', '--workdir=w'], ['--config=sang2071', 'there are', 'sang2017']),
     (['params', '--config=sang2017:A9'], ['argument row', "'A9' is not one of A1, A2, A3, A4"]),
     (['params', '--config=sang2017:A2,fold=x'], ['argument fold', "'x' is not of type int"]),
-    (['params', '--config=sang2017:A2,colour=red'], ["argument 'colour=red' is unknown", 'row=A1|A2|A3|A4']),
+    (
+      ['params', '--config=sang2017:A2,colour=red'],
+      ["argument 'colour=red' is unknown", 'row=A1|A2|A3|A4'],
+    ),
     (['params', '--config=demo:A2'], ["demo.py: takes no argument, 'A2' was given", 'leave out']),
     (['build'], ['build: name a set', 'docs/datasets.md']),
   ],
-  ids=lambda value: ' '.join(value[:3]).replace(TINY, 'tiny') if value and value[0].isalpha() else '',
+  ids=lambda value: (
+    ' '.join(value[:3]).replace(TINY, 'tiny') if value and value[0].isalpha() else ''
+  ),
 )
 def test_flags(mtface, arguments, pieces):
   error = mtface(*arguments).error
@@ -54,19 +67,26 @@ def test_flags(mtface, arguments, pieces):
       ['mine.py: the field', 'is missing', 'experiment()'],
     ),
     (
-      'from mtface.config.schema import experiment\ndef get_config():\n  c = experiment()\n  c.batch_size = "many"\n  return c',
+      'from mtface.config.schema import experiment\ndef get_config():\n  c = experiment()\n  '
+      'c.batch_size = "many"\n  return c',
       ['mine.py:4: TypeError', 'batch_size'],
     ),
     (
-      'from mtface.config.schema import *\ndef get_config():\n  c = experiment()\n  c.tasks.smile = {"weight": 1.0}\n  return c',
+      'from mtface.config.schema import *\ndef get_config():\n  c = experiment()\n  c.tasks.smile '
+      '= {"weight": 1.0}\n  return c',
       ['mine.py: the field tasks.smile.class_weights is missing', 'task()'],
     ),
-    ('from mtface.config.schema import *\nget_config = experiment', ['config: no tasks or no sources']),
+    (
+      'from mtface.config.schema import *\nget_config = experiment',
+      ['config: no tasks or no sources'],
+    ),
   ],
 )
 def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
   (tmp_path / 'mine.py').write_text(text)
-  error = mtface('train', f'--config={tmp_path}/mine.py', f'--workdir={tmp_path}/w', f'--data_dir={tiny_data}').error
+  error = mtface(
+    'train', f'--config={tmp_path}/mine.py', f'--workdir={tmp_path}/w', f'--data_dir={tiny_data}'
+  ).error
   assert all(piece in error for piece in pieces), error
   assert not (tmp_path / 'w').exists()
 
@@ -98,21 +118,36 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
     ('mixture=equally', ["mixture 'equally'", 'equal, proportional, alternate']),
     ('loss.over=some', ["config.loss.over 'some'", 'all, labelled']),
     ('tasks.smile.loss=hinge', ["config.tasks.smile.loss 'hinge'", 'multiclass_squared_hinge']),
-    ('tasks.smile.class_weights=heavy', ["config.tasks.smile.class_weights 'heavy'", 'none, balanced']),
+    (
+      'tasks.smile.class_weights=heavy',
+      ["config.tasks.smile.class_weights 'heavy'", 'none, balanced'],
+    ),
     ('optimizer.schedule=cosine', ["config.optimizer.schedule 'cosine'", 'exponential, one_cycle']),
     ('image_shape=(16,16)', ['config.image_shape: (16, 16)', '(height, width, channels)']),
-    ('image_shape=(48,48,1)', ['tiny/people:train: its images are 16x16x1', 'change config.image_shape']),
+    (
+      'image_shape=(48,48,1)',
+      ['tiny/people:train: its images are 16x16x1', 'change config.image_shape'],
+    ),
     ('evaluation.best_on=("x",)', ["config.evaluation.best_on: 'x'", 'people, smiles']),
-    ('evaluation.best_on=("people",)', ['config.evaluation.best_on: people', 'during_training too']),
+    (
+      'evaluation.best_on=("people",)',
+      ['config.evaluation.best_on: people', 'during_training too'],
+    ),
     ('evaluation.sets.smiles.name=tiny/smile', ["source 'tiny/smile'", 'genki4k/gray48:train']),
     ('sources.smiles.name=tiny/smile', ["source 'tiny/smile'", 'genki4k/gray48:train']),
     ('sources.smiles.name=tiny:train', ["source 'tiny'", 'name the prepared config too']),
-    ('sources.smiles.name=tiny/none:train', ['tiny/none: no prepared set', 'mtface build tiny/none']),
+    (
+      'sources.smiles.name=tiny/none:train',
+      ['tiny/none: no prepared set', 'mtface build tiny/none'],
+    ),
     ('sources.smiles.name=tiny/smile:validation', ["no split 'validation'", 'test, train']),
     ('sources.smiles.name=tiny/smile:train[fold=4/4]', ['fold 4/4 does not exist', '0 to N-1']),
     ('sources.smiles.name=tiny/smile:train[fold=-1/4]', ['[fold=-1/4]', '[fold=K/N]']),
     ('sources.smiles.name=tiny/smile:train[fold=0/99]', ['folds is 99', 'only 24 images']),
-    ('sources.smiles.tasks=("gender",)', ["tiny/smile:train: has no labels for task 'gender'", 'it has smile']),
+    (
+      'sources.smiles.tasks=("gender",)',
+      ["tiny/smile:train: has no labels for task 'gender'", 'it has smile'],
+    ),
     ('sources.smiles.tasks=("laugh",)', ["task 'laugh' is unknown", 'smile, emotion7']),
   ],
   ids=lambda value: value if isinstance(value, str) else '',
@@ -120,13 +155,17 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
 def test_overrides(mtface, tiny_data, tmp_path, override, pieces):
   workdir = tmp_path / 'w'
   error = mtface(
-    'train', f'--config={TINY}', f'--workdir={workdir}', f'--data_dir={tiny_data}', f'--config.{override}'
+    'train',
+    f'--config={TINY}',
+    f'--workdir={workdir}',
+    f'--data_dir={tiny_data}',
+    f'--config.{override}',
   ).error
   assert all(piece in error for piece in pieces), error
   assert not workdir.exists(), 'the corrected command would find a run with the bad config there'
 
 
-# --- Workdirs -----------------------------------------------------------------------------------------------------------------------
+# --- Workdirs -------------------------------------------------------------------------------------
 
 
 def test_a_changed_config_does_not_continue_another_run(mtface, tiny_data, run_copy):
@@ -141,7 +180,9 @@ def test_a_changed_config_does_not_continue_another_run(mtface, tiny_data, run_c
 def test_a_workdir_that_cannot_be_made(mtface, tiny_data, tmp_path, folder):
   (tmp_path / 'file').write_text('')
   folder = folder.format(file=tmp_path / 'file')
-  error = mtface('train', f'--config={TINY}', f'--workdir={folder}', f'--data_dir={tiny_data}').error
+  error = mtface(
+    'train', f'--config={TINY}', f'--workdir={folder}', f'--data_dir={tiny_data}'
+  ).error
   assert error.startswith(f'{folder}: the workdir cannot be written')
   assert 'choose another --workdir' in error
 
@@ -158,10 +199,22 @@ def drop_field(run):
 
 WORKDIRS = {
   'absent': (shutil.rmtree, ['config.json: not found', 'mtface train']),
-  'a file': (lambda run: (shutil.rmtree(run), run.write_text('')), ['config.json: not found', '--workdir']),
-  'no config': (lambda run: (run / 'config.json').unlink(), ['config.json: not found', '--workdir']),
-  'cut config': (lambda run: damage_config(run, '{"config": {"na'), ['config.json: is damaged', 'another --workdir']),
-  'config is a list': (lambda run: damage_config(run, '[]'), ['config.json: is damaged', 'another --workdir']),
+  'a file': (
+    lambda run: (shutil.rmtree(run), run.write_text('')),
+    ['config.json: not found', '--workdir'],
+  ),
+  'no config': (
+    lambda run: (run / 'config.json').unlink(),
+    ['config.json: not found', '--workdir'],
+  ),
+  'cut config': (
+    lambda run: damage_config(run, '{"config": {"na'),
+    ['config.json: is damaged', 'another --workdir'],
+  ),
+  'config is a list': (
+    lambda run: damage_config(run, '[]'),
+    ['config.json: is damaged', 'another --workdir'],
+  ),
   'binary config': (
     lambda run: (run / 'config.json').write_bytes(b'\xff\xfe\x00'),
     ['config.json: is damaged', '--workdir'],
@@ -175,7 +228,10 @@ WORKDIRS = {
     lambda run: [shutil.rmtree(path) for path in (run / 'checkpoints/main').iterdir()],
     ['checkpoints/main: holds no checkpoint yet', 'train first'],
   ),
-  'cut results': (lambda run: (run / 'results.json').write_text('{"resul'), ['results.json: is damaged', 'delete it']),
+  'cut results': (
+    lambda run: (run / 'results.json').write_text('{"resul'),
+    ['results.json: is damaged', 'delete it'],
+  ),
   'other results': (
     lambda run: (run / 'results.json').write_text('{"results": [3]}'),
     ['results.json: is damaged', 'delete'],
@@ -199,7 +255,10 @@ def test_evaluate_needs_a_whole_workdir(mtface, tiny_data, run_copy, damage):
     (['--checkpoint=average:99'], ['holds 3 checkpoints', 'average:99 needs 99']),
     (['--checkpoint=last,ensemble:99'], ['holds 3 checkpoints', 'ensemble:99 needs 99']),
     (['--checkpoint=5'], ['no checkpoint of step 5', 'there are 4, 8, 12']),
-    (['--checkpoint=best'], ['no checkpoint is marked best', 'config.evaluation.best_on', 'use last']),
+    (
+      ['--checkpoint=best'],
+      ['no checkpoint is marked best', 'config.evaluation.best_on', 'use last'],
+    ),
     (['--on=faces'], ["source 'faces'", 'SET/CONFIG:SPLIT']),
     (
       ['--on=tiny/age:train'],
@@ -218,7 +277,9 @@ def test_evaluate_flags(mtface, tiny_data, tiny_run, flags, pieces):
 
 
 def largest_file(folder):
-  return max((path for path in folder.rglob('*') if path.is_file()), key=lambda path: path.stat().st_size)
+  return max(
+    (path for path in folder.rglob('*') if path.is_file()), key=lambda path: path.stat().st_size
+  )
 
 
 def test_evaluate_says_that_a_checkpoint_is_damaged(mtface, tiny_data, run_copy):
@@ -253,4 +314,7 @@ def test_nan_names_the_step_and_keeps_the_checkpoints_before(
   assert Checkpoints(tmp_path / 'run').steps == kept
 
   assert mtface(*command).code == 0, 'the same workdir, the cause removed'
-  assert Checkpoints(tmp_path / 'run')._scores(12)['checksum'] == Checkpoints(tiny_run)._scores(12)['checksum']
+  assert (
+    Checkpoints(tmp_path / 'run')._scores(12)['checksum']
+    == Checkpoints(tiny_run)._scores(12)['checksum']
+  )

@@ -1,4 +1,6 @@
-"""A cross-validation that was killed, continued by the same command: the table of one that nothing disturbed."""
+"""A cross-validation that was killed, continued by the same command: the table of one that nothing
+disturbed.
+"""
 
 import json
 import signal
@@ -27,10 +29,16 @@ def test_a_killed_cross_validation_ends_with_the_same_table(mtface, command, tmp
   killed = python('tests.end_to_end.killed', moment, *command(tmp_path / 'killed'))
   assert killed.code == -signal.SIGKILL, killed.err
   assert not (tmp_path / 'killed/crossval.json').exists()
-  again, undisturbed = mtface(*command(tmp_path / 'killed')), mtface(*command(tmp_path / 'undisturbed'))
+  again, undisturbed = (
+    mtface(*command(tmp_path / 'killed')),
+    mtface(*command(tmp_path / 'undisturbed')),
+  )
   assert (again.code, again.warnings) == (0, []), again.err
   assert table(again) == table(undisturbed)
-  results = [json.loads((tmp_path / name / 'crossval.json').read_text()) for name in ('killed', 'undisturbed')]
+  results = [
+    json.loads((tmp_path / name / 'crossval.json').read_text())
+    for name in ('killed', 'undisturbed')
+  ]
   assert results[0] == results[1]
   third = mtface(*command(tmp_path / 'killed'))
   assert table(third) == table(again)
@@ -54,7 +62,10 @@ def test_one_fold_after_the_other(mtface, command, tmp_path):
   gathered = mtface('crossval', '--gather', '--folds=2', f'--workdir={tmp_path}/run')
   assert table(gathered) == table(second)
   compared = mtface('compare', f'--workdirs={tmp_path}/run@last,{tmp_path}/run@ensemble:2')
-  assert compared.out.splitlines()[0] == f'{tmp_path}/run@ensemble:2 minus {tmp_path}/run@last, in percentage points'
+  assert (
+    compared.out.splitlines()[0]
+    == f'{tmp_path}/run@ensemble:2 minus {tmp_path}/run@last, in percentage points'
+  )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +75,10 @@ def test_one_fold_after_the_other(mtface, command, tmp_path):
     (['compare', '--workdirs=a'], '--workdirs: compare takes two'),
     (['compare', '--workdirs=a,b'], 'a/crossval.json: not found'),
     (['sweep', '--workdir=nowhere'], 'nowhere/config.json: not found'),
-    (['sweep', '--workdir=w', '--over=seed=1'], '--over: varies fields of configs; name them with --configs'),
+    (
+      ['sweep', '--workdir=w', '--over=seed=1'],
+      '--over: varies fields of configs; name them with --configs',
+    ),
     (['sweep', '--workdir=w', '--configs=nothing'], 'no shipped config of that name'),
     (['table'], 'table: name one paper'),
     (['table', 'demo'], 'has no TABLES'),
@@ -82,7 +96,10 @@ def test_bad_input(mtface, argv, expected):
 def test_the_table_of_a_paper_without_any_run(mtface):
   result = mtface('table', 'sang2017')
   assert '| B4 | ours |  |  |  |  |  |' in result.out
-  assert '|  | paper | 96.23 ± 0.58 | 70.15 ± 0.19 | 71.62 ± 0.39 | 94.00 ± 0.24 | 92.20 ± 0.11 |' in result.out
+  assert (
+    '|  | paper | 96.23 ± 0.58 | 70.15 ± 0.19 | 71.62 ± 0.39 | 94.00 ± 0.24 | 92.20 ± 0.11 |'
+    in result.out
+  )
 
 
 def test_reports_are_drawn(mtface, run_copy, tiny_data):
@@ -90,5 +107,8 @@ def test_reports_are_drawn(mtface, run_copy, tiny_data):
   assert result.code == 0, result.err
   pictures = [line.removeprefix('picture: ') for line in result.out.splitlines()]
   assert pictures[0] == f'{run_copy}/report/curves.png'
-  assert {p.rpartition('/')[2] for p in pictures[1:]} <= {'wrong_smiles_smile.png', 'wrong_people_gender.png'}
+  assert {p.rpartition('/')[2] for p in pictures[1:]} <= {
+    'wrong_smiles_smile.png',
+    'wrong_people_gender.png',
+  }
   assert len(pictures) > 1, 'twelve steps on noise leave mistakes'

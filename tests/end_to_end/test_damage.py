@@ -1,4 +1,6 @@
-"""A damaged checkpoint, on a copy each: the right older one is used with one warning, or there is one clear error. Never other numbers."""
+"""A damaged checkpoint, on a copy each: the right older one is used with one warning, or there is
+one clear error. Never other numbers.
+"""
 
 import gc
 import re
@@ -31,21 +33,30 @@ def command(workdir, data_dir):
 
 
 def check_went_on(result, workdir, tiny_run, undisturbed, trained, warnings):
-  """The run has trained these steps again, said this much and nothing else, and has ended as the undisturbed one did."""
+  """The run has trained these steps again, said this much and nothing else, and has ended as the
+  undisturbed one did.
+  """
   assert result.code == 0, result.err
   said = [line for line in result.err.splitlines() if not re.match(r'(training|step) ', line)]
   assert said == result.warnings, 'nothing beside the warnings'
   assert len(result.warnings) == warnings, result.err
-  assert re.findall(r'^step (\d+)/12', result.out + result.err, re.MULTILINE) == [str(step) for step in trained]
+  assert re.findall(r'^step (\d+)/12', result.out + result.err, re.MULTILINE) == [
+    str(step) for step in trained
+  ]
   checkpoints = Checkpoints(workdir)
   assert checkpoints.steps == [4, 8, 12]
   jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(12, undisturbed), undisturbed)
-  losses = [[(line['step'], line['train/loss']) for line in read_metrics(run)] for run in (workdir, tiny_run)]
+  losses = [
+    [(line['step'], line['train/loss']) for line in read_metrics(run)]
+    for run in (workdir, tiny_run)
+  ]
   assert losses[0] == losses[1], 'each step once'
 
 
 def largest(folder):
-  return max((path for path in folder.rglob('*') if path.is_file()), key=lambda path: path.stat().st_size)
+  return max(
+    (path for path in folder.rglob('*') if path.is_file()), key=lambda path: path.stat().st_size
+  )
 
 
 def cut(path, part=0.5):
@@ -65,17 +76,31 @@ DAMAGE = {  # of the newest checkpoint: what is done to its folder, and a piece 
     lambda folder: flip_bytes(largest(folder / 'state/d')),
     'checkpoint 12 is damaged (',
   ),
-  'a byte of the index flipped': (lambda folder: flip_bytes(folder / 'state/manifest.ocdbt'), '(DATA_LOSS: '),
-  'metadata missing': (lambda folder: (folder / 'state/_METADATA').unlink(), "has no attribute 'tree'"),
-  'metrics missing': (lambda folder: (folder / 'metrics/metrics').unlink(), '(its metrics cannot be read)'),
+  'a byte of the index flipped': (
+    lambda folder: flip_bytes(folder / 'state/manifest.ocdbt'),
+    '(DATA_LOSS: ',
+  ),
+  'metadata missing': (
+    lambda folder: (folder / 'state/_METADATA').unlink(),
+    "has no attribute 'tree'",
+  ),
+  'metrics missing': (
+    lambda folder: (folder / 'metrics/metrics').unlink(),
+    '(its metrics cannot be read)',
+  ),
   'metrics cut': (lambda folder: cut(folder / 'metrics/metrics'), '(its metrics cannot be read)'),
-  'another score': (lambda folder: raise_the_score(folder / 'metrics/metrics'), '(its metrics cannot be read)'),
+  'another score': (
+    lambda folder: raise_the_score(folder / 'metrics/metrics'),
+    '(its metrics cannot be read)',
+  ),
   'state missing': (lambda folder: shutil.rmtree(folder / 'state'), 'checkpoint 12 is damaged ('),
 }
 
 
 @pytest.mark.parametrize('name', DAMAGE)
-def test_the_one_before_a_damaged_one_is_used(mtface, tiny_data, tiny_run, undisturbed, run_copy, name):
+def test_the_one_before_a_damaged_one_is_used(
+  mtface, tiny_data, tiny_run, undisturbed, run_copy, name
+):
   damage, why = DAMAGE[name]
   damage(run_copy / NEWEST)
   result = mtface(*command(run_copy, tiny_data))
@@ -83,7 +108,9 @@ def test_the_one_before_a_damaged_one_is_used(mtface, tiny_data, tiny_run, undis
   (warning,) = result.warnings
   assert why in warning
   assert warning.endswith('checkpoint 8 is used, and the damaged one is kept as damaged-000000012')
-  assert (run_copy / 'checkpoints/main/damaged-000000012').is_dir(), 'for whoever wants to look at it'
+  assert (run_copy / 'checkpoints/main/damaged-000000012').is_dir(), (
+    'for whoever wants to look at it'
+  )
 
 
 def test_two_damaged_ones_in_a_process_of_its_own(tiny_data, tiny_run, undisturbed, run_copy):
@@ -100,7 +127,9 @@ def test_two_damaged_ones_in_a_process_of_its_own(tiny_data, tiny_run, undisturb
 
 def test_an_uncommitted_folder_is_no_checkpoint(mtface, tiny_data, tiny_run, undisturbed, run_copy):
   newest = run_copy / NEWEST
-  newest.rename(newest.with_name('000000012.orbax-checkpoint-tmp'))  # what a kill before the last rename leaves
+  newest.rename(
+    newest.with_name('000000012.orbax-checkpoint-tmp')
+  )  # what a kill before the last rename leaves
   result = mtface(*command(run_copy, tiny_data))
   check_went_on(result, run_copy, tiny_run, undisturbed, trained=[10, 12], warnings=0)
   assert not list(run_copy.rglob('*tmp*'))
@@ -130,20 +159,25 @@ def test_without_a_whole_one_training_does_not_begin_again(tiny_data, run_copy):
   assert sorted(run_copy.rglob('*')) == before, "nothing was moved: the fault may be the disk's"
 
 
-# --- Every file ---------------------------------------------------------------------------------------------------------------------
+# --- Every file -----------------------------------------------------------------------------------
 
 
 def changes(data):
   """What a file may have become: cut at several places, a bit flipped at several, gone."""
   size = len(data)
   yield from (data[:length] for length in sorted({0, size // 3, 2 * size // 3, size - 1}))
-  yield from (data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :] for at in sorted({size // 4, size // 2, size - 2}))
+  yield from (
+    data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+    for at in sorted({size // 4, size // 2, size - 2})
+  )
   yield None
 
 
 @pytest.fixture
 def no_garbage():
-  """What was made before is not looked at when a damaged checkpoint's remains are collected: the other tests have left much."""
+  """What was made before is not looked at when a damaged checkpoint's remains are collected: the
+  other tests have left much.
+  """
   gc.collect()
   gc.freeze()
   yield
@@ -160,11 +194,14 @@ def test_no_damage_of_any_file_gives_other_numbers(tmp_path, capfd, no_garbage):
     for changed in changes(data):
       path.unlink() if changed is None else path.write_bytes(changed)
       try:
-        assert_equal(Checkpoints(tmp_path).restore(2, state()), state(2))  # some files hold nothing that is needed
+        assert_equal(
+          Checkpoints(tmp_path).restore(2, state()), state(2)
+        )  # some files hold nothing that is needed
         noticed[name].append(False)
       except DamagedCheckpointError as error:
         assert re.fullmatch(
-          rf'{tmp_path}/checkpoints/main: checkpoint 2 is damaged \(.+\); remove it, or .*', str(error)
+          rf'{tmp_path}/checkpoints/main: checkpoint 2 is damaged \(.+\); remove it, or .*',
+          str(error),
         )
         noticed[name].append(True)
         said += str(error)

@@ -1,4 +1,6 @@
-"""A disk that is full, and one that cannot be written, for real. Full while the second checkpoint is saved: test_damage.py."""
+"""A disk that is full, and one that cannot be written, for real. Full while the second checkpoint
+is saved: test_damage.py.
+"""
 
 import subprocess
 
@@ -26,7 +28,10 @@ def train(workdir, data_dir):
 @pytest.mark.parametrize(
   ('free', 'pieces'),
   [
-    (0, ['run: the workdir cannot be written (No space left on device)', 'choose another --workdir']),
+    (
+      0,
+      ['run: the workdir cannot be written (No space left on device)', 'choose another --workdir'],
+    ),
     (2 * PAGE, ['run: the metrics cannot be written (No space left on device)', 'free space']),
     (20 * PAGE, ['checkpoints/main: a checkpoint cannot be written', 'free space']),
   ],
@@ -45,7 +50,10 @@ def test_training_on_a_full_disk(mtface, tiny_data, tiny_run, disk, free, pieces
   steps = Checkpoints(workdir).steps
   assert steps == [4, 8, 12]
   for step in steps:
-    assert Checkpoints(workdir)._scores(step)['checksum'] == Checkpoints(tiny_run)._scores(step)['checksum']
+    assert (
+      Checkpoints(workdir)._scores(step)['checksum']
+      == Checkpoints(tiny_run)._scores(step)['checksum']
+    )
 
 
 def test_results_on_a_full_disk(mtface, tiny_data, tiny_run, disk):
@@ -67,7 +75,12 @@ def test_building_on_a_full_disk(mtface, tmp_path, disk):
   usages = ['Training'] * 58 + ['PublicTest', 'PrivateTest']
   make_fer2013(tmp_path / 'raw', list(zip([0] * 60, images, usages, strict=True)))
   disk.leave(30 * PAGE)
-  command = ['build', 'fer2013/gray48', f'--manual_dir={tmp_path}/raw', f'--data_dir={disk.folder}/data']
+  command = [
+    'build',
+    'fer2013/gray48',
+    f'--manual_dir={tmp_path}/raw',
+    f'--data_dir={disk.folder}/data',
+  ]
   error = mtface(*command).error
   assert error.startswith(f'{disk.folder}/data: the disk is full; nothing was built')
   assert '--data_dir' in error
@@ -96,10 +109,14 @@ def test_a_disk_that_is_read_only(mtface, tiny_data, tmp_path, disk):
   write_tiny(disk.folder)
   disk.read_only()
   error = mtface(*train(disk.folder / 'run', tiny_data)).error
-  assert error.startswith(f'{disk.folder}/run: the workdir cannot be written (Read-only file system)')
+  assert error.startswith(
+    f'{disk.folder}/run: the workdir cannot be written (Read-only file system)'
+  )
 
   make_fer2013(tmp_path / 'raw', [(0, np.zeros((48, 48), np.uint8), 'Training')])
-  error = mtface('build', 'fer2013', f'--manual_dir={tmp_path}/raw', f'--data_dir={disk.folder}').error
+  error = mtface(
+    'build', 'fer2013', f'--manual_dir={tmp_path}/raw', f'--data_dir={disk.folder}'
+  ).error
   assert 'Read-only file system' in error
   assert '--data_dir' in error
 

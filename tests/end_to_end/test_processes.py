@@ -1,4 +1,6 @@
-"""Several processes as one run: the same numbers, an orderly stop, a quick end when one is lost, and another number of them afterwards."""
+"""Several processes as one run: the same numbers, an orderly stop, a quick end when one is lost,
+and another number of them afterwards.
+"""
 
 import json
 import math
@@ -28,7 +30,11 @@ def launch(folder, data_dir, processes, devices, *argv, command='train'):
   line += [f'--config={WIDE}'] if command == 'train' else []
   port, started = free_port(), []
   for k in range(processes):
-    place = [f'--coordinator=localhost:{port}', f'--processes={processes}', f'--process={k}'] if processes > 1 else []
+    place = (
+      [f'--coordinator=localhost:{port}', f'--processes={processes}', f'--process={k}']
+      if processes > 1
+      else []
+    )
     started.append(start('tests.end_to_end.on_processes', folder, *line, *place, devices=devices))
   return started
 
@@ -51,7 +57,8 @@ def run(folder, data_dir, processes, devices, *argv, **kwargs):
 def batches(folder, processes):
   """The global batches: for each step the samples of all processes in their order."""
   shares = [
-    [json.loads(line) for line in (folder / f'batches-{k}.jsonl').read_text().splitlines()] for k in range(processes)
+    [json.loads(line) for line in (folder / f'batches-{k}.jsonl').read_text().splitlines()]
+    for k in range(processes)
   ]
   return [[sample for part in parts for sample in part] for parts in zip(*shares, strict=True)]
 
@@ -101,13 +108,22 @@ def test_several_processes_measure_what_one_does(one, two, tiny_data, tmp_path):
 
 
 def test_large_parameters_may_be_sharded(one, tiny_data, tmp_path):
-  sharded = run(tmp_path / 'x', tiny_data, 2, 4, '--config.mesh.fsdp=4', '--config.mesh.shard_from=500')
+  sharded = run(
+    tmp_path / 'x', tiny_data, 2, 4, '--config.mesh.fsdp=4', '--config.mesh.shard_from=500'
+  )
   for (_, name, x), (_, _, y) in zip(losses(one), losses(sharded), strict=True):
-    assert math.isclose(x, y, rel_tol=1e-4), (name, x, y)  # other sums than without: they round differently
+    assert math.isclose(x, y, rel_tol=1e-4), (
+      name,
+      x,
+      y,
+    )  # other sums than without: they round differently
   # What was written by shards is read whole.
   weights = [
     np.concatenate(
-      [np.ravel(leaf) for leaf in jax.tree.leaves(saved_state(Evaluator(folder / 'run', tiny_data), 50).params)]
+      [
+        np.ravel(leaf)
+        for leaf in jax.tree.leaves(saved_state(Evaluator(folder / 'run', tiny_data), 50).params)
+      ]
     )
     for folder in (sharded, one)
   ]
@@ -136,12 +152,16 @@ def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on_as_if_nothing_had_
   saved = Checkpoints(tmp_path / 'x' / 'run').steps
   assert 12 <= saved[-1] < 50
   run(tmp_path / 'x', tiny_data, 2, 4)
-  assert Checkpoints(tmp_path / 'x' / 'run').steps == [10, 20, 30, 40, 50], 'the one between them has served'
+  assert Checkpoints(tmp_path / 'x' / 'run').steps == [10, 20, 30, 40, 50], (
+    'the one between them has served'
+  )
   assert_equal_states(tmp_path / 'x', two, tiny_data)
 
 
 def assert_equal_states(folder, expected, data_dir):
-  a, b = (jax.device_get(saved_state(Evaluator(x / 'run', data_dir), 50)) for x in (folder, expected))
+  a, b = (
+    jax.device_get(saved_state(Evaluator(x / 'run', data_dir), 50)) for x in (folder, expected)
+  )
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -153,8 +173,8 @@ def test_when_one_is_killed_the_others_end_at_once_and_say_why(two, tiny_data, t
   killed = time.monotonic()
   code, err = ended([started[1 - rank]], SECONDS)[0]
   assert time.monotonic() - killed < SECONDS
-  # JAX's own abort (SIGABRT) may come first: at once when process 0 dies, or after the heartbeat when a host waits for another one
-  # outside of a collective. Launchers start both again.
+  # JAX's own abort (SIGABRT) may come first: at once when process 0 dies, or after the heartbeat
+  # when a host waits for another one outside of a collective. Launchers start both again.
   assert code in (76, -signal.SIGABRT), err
   if code == 76:
     assert f'process {1 - rank} of 2' in err
@@ -177,39 +197,61 @@ def four(tiny_data, tmp_path_factory):
 
 
 EIGHT = pytest.mark.skipif(
-  not os.environ.get('MTFACE_TEST_CLUSTER'), reason='eight processes start slowly on few cores: make test-cluster'
+  not os.environ.get('MTFACE_TEST_CLUSTER'),
+  reason='eight processes start slowly on few cores: make test-cluster',
 )
 
 
-@pytest.mark.parametrize(('processes', 'devices'), [(2, 4), (1, 8), pytest.param(8, 1, marks=EIGHT)])
-def test_another_number_of_processes_goes_on_with_the_same_batches(one, four, tiny_data, tmp_path, processes, devices):
+@pytest.mark.parametrize(
+  ('processes', 'devices'), [(2, 4), (1, 8), pytest.param(8, 1, marks=EIGHT)]
+)
+def test_another_number_of_processes_goes_on_with_the_same_batches(
+  one, four, tiny_data, tmp_path, processes, devices
+):
   shutil.copytree(four / 'run', tmp_path / 'x/run')
   begun = Checkpoints(tmp_path / 'x/run').steps[-1]
   assert begun >= 20
   run(tmp_path / 'x', tiny_data, processes, devices)
   assert batches(tmp_path / 'x', processes) == batches(one, 1)[begun:]
   for (step, name, x), (_, _, y) in zip(losses(tmp_path / 'x'), losses(one), strict=True):
-    assert math.isclose(x, y, rel_tol=1e-3), (step, name)  # rounding, as in tiny_wide.py; the batches are the same
+    assert math.isclose(x, y, rel_tol=1e-3), (
+      step,
+      name,
+    )  # rounding, as in tiny_wide.py; the batches are the same
 
 
 @pytest.mark.parametrize(
   ('argv', 'expected'),
   [
     (['--processes=2'], '--coordinator, --processes and --process belong together'),
-    (['--coordinator=localhost:1', '--processes=2', '--process=2'], '--process=2: there are processes 0 to 1'),
+    (
+      ['--coordinator=localhost:1', '--processes=2', '--process=2'],
+      '--process=2: there are processes 0 to 1',
+    ),
     (['--distributed'], '--distributed: no scheduler that JAX knows has started this process'),
   ],
 )
 def test_a_place_that_is_none(tiny_data, tmp_path, argv, expected):
   (result,) = ended(launch(tmp_path / 'x', tiny_data, 1, 1, *argv))
   assert result[0] == 2, result
-  assert [line for line in result[1].splitlines() if line.startswith('mtface: error: ') and expected in line], result
+  assert [
+    line
+    for line in result[1].splitlines()
+    if line.startswith('mtface: error: ') and expected in line
+  ], result
 
 
 def test_a_process_whose_coordinator_never_comes_asks_to_be_started_again(tiny_data, tmp_path):
-  argv = ['--coordinator=localhost:1', '--processes=2', '--process=1', '--config.distributed.start_timeout=2']
+  argv = [
+    '--coordinator=localhost:1',
+    '--processes=2',
+    '--process=1',
+    '--config.distributed.start_timeout=2',
+  ]
   ((code, err),) = ended(launch(tmp_path / 'x', tiny_data, 1, 1, *argv))
-  assert code in (76, -signal.SIGABRT), err  # JAX may abort before it raises; launchers start both again
+  assert code in (76, -signal.SIGABRT), (
+    err
+  )  # JAX may abort before it raises; launchers start both again
   assert code != 76 or 'the processes did not come together at localhost:1 in 2 s' in err
 
 

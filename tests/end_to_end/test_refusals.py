@@ -1,4 +1,6 @@
-"""Mistakes in the last of three stages are refused in seconds, before the first one trains; nothing is written, or in the way later."""
+"""Mistakes in the last of three stages are refused in seconds, before the first one trains; nothing
+is written, or in the way later.
+"""
 
 import subprocess
 import sys
@@ -21,7 +23,12 @@ CONFIG = f'{ROOT}/tests/tiny_stages.py'
 # What is changed of the last stage, and how the refusal begins.
 MISTAKES = {
   'a source that is not there': (
-    {'sources': {'smiles': source('tiny/smil:train', 'smile'), 'people': source('tiny/people:train', 'gender')}},
+    {
+      'sources': {
+        'smiles': source('tiny/smil:train', 'smile'),
+        'people': source('tiny/people:train', 'gender'),
+      }
+    },
     '{data}/tiny/smil: no prepared set is here',
   ),
   'a split': (
@@ -36,13 +43,19 @@ MISTAKES = {
     {'sources': {'all': source('tiny/smile:train[smile=2-3]', 'smile')}},
     'tiny/smile:train[smile=2-3]: no face is in this range',
   ),
-  'a frozen part': ({'freeze.params': ('trunk',)}, "config.freeze.params: 'trunk' matches no parameter"),
+  'a frozen part': (
+    {'freeze.params': ('trunk',)},
+    "config.freeze.params: 'trunk' matches no parameter",
+  ),
   'a factor': (
     {'optimizer.factors': ('blocks=fast',)},
     "config.optimizer.factors: 'blocks=fast': expected PATTERN=FACTOR",
   ),
   'a fresh part': ({'start.fresh': ('heads',)}, "config.start.fresh: 'heads' matches no parameter"),
-  'a file of weights': ({'start.weights': 'faces.safetensors'}, 'faces.safetensors: no such file of weights'),
+  'a file of weights': (
+    {'start.weights': 'faces.safetensors'},
+    'faces.safetensors: no such file of weights',
+  ),
   'a run of weights': ({'start.weights': 'runs/faces@best'}, 'runs/faces/config.json: not found'),
   'a selection of a stage': (
     {'start.weights': 'stage:genders@best'},
@@ -50,13 +63,18 @@ MISTAKES = {
   ),
   'a step of a stage': (
     {'start.weights': 'stage:genders@7'},
-    'config.start.weights=stage:genders@7: that stage will keep no checkpoint of step 7; it keeps 4, 8',
+    'config.start.weights=stage:genders@7: that stage will keep no checkpoint of step 7; it keeps '
+    '4, 8',
   ),
   'a network that the weights do not fit': (
     {'model.width': 1 / 16},
-    'config.start.weights=stage:genders: blocks/0/convolutions/0/bias is (1,), the network wants (2,); name it in config.start.fresh',
+    'config.start.weights=stage:genders: blocks/0/convolutions/0/bias is (1,), the network wants '
+    '(2,); name it in config.start.fresh',
   ),
-  'an optimiser': ({'optimizer.name': 'adagrad'}, "config.optimizer.name 'adagrad' is unknown; there are sgd, adam"),
+  'an optimiser': (
+    {'optimizer.name': 'adagrad'},
+    "config.optimizer.name 'adagrad' is unknown; there are sgd, adam",
+  ),
   'a schedule': ({'optimizer.schedule': 'cosine'}, "config.optimizer.schedule 'cosine' is unknown"),
   'a loss': (
     {'tasks.smile': {'loss': 'hinge'}},
@@ -64,11 +82,18 @@ MISTAKES = {
   ),
   'a loss of another form': (
     {'tasks.smile': {'loss': 'sigmoid_cross_entropy'}},
-    'config.tasks.smile.loss: sigmoid_cross_entropy is for multi-label tasks; smile is single-label: softmax_cross_entropy or '
+    'config.tasks.smile.loss: sigmoid_cross_entropy is for multi-label tasks; smile is '
+    'single-label: softmax_cross_entropy or '
     'multiclass_squared_hinge',
   ),
-  'class weights': ({'tasks.smile': {'class_weights': 'heavy'}}, "config.tasks.smile.class_weights 'heavy' is unknown"),
-  'norms': ({'freeze.norms': 'still'}, "config.freeze.norms 'still' is unknown; there are running, batch"),
+  'class weights': (
+    {'tasks.smile': {'class_weights': 'heavy'}},
+    "config.tasks.smile.class_weights 'heavy' is unknown",
+  ),
+  'norms': (
+    {'freeze.norms': 'still'},
+    "config.freeze.norms 'still' is unknown; there are running, batch",
+  ),
   'a mixture': ({'mixture': 'equally'}, "mixture 'equally' is unknown"),
   'a duration': ({'duration': 'a week'}, "config.duration: 'a week' is no duration"),
   'a cadence': ({'checkpoint.every': '2 days'}, "config.checkpoint.every: '2 days' is no duration"),
@@ -78,7 +103,8 @@ MISTAKES = {
   ),
   'images that it is measured on': (
     {'evaluation.sets': {'large': source('tiny/large:train', 'smile')}},
-    'tiny/large:train: its images are 32x32x3, config.image_shape says 16x16x1; no config of this set',
+    'tiny/large:train: its images are 32x32x3, config.image_shape says 16x16x1; no config of this '
+    'set',
   ),
   'a set that it is measured on': (
     {'evaluation.sets': {'smiles': source('tiny/smile:private_test', 'smile')}},
@@ -86,7 +112,8 @@ MISTAKES = {
   ),
   'a set of other tasks': (
     {'evaluation.sets': {'ages': source('tiny/age:train')}},
-    'config.evaluation.sets.ages: tiny/age:train labels age_group, the network predicts gender, smile; name a set with one',
+    'config.evaluation.sets.ages: tiny/age:train labels age_group, the network predicts gender, '
+    'smile; name a set with one',
   ),
   'a set that chooses the best': (
     {'evaluation.best_on': ('smile',)},
@@ -105,7 +132,12 @@ MISTAKES = {
     'config.evaluation.checkpoints: mean:10: expected last, best',
   ),
   'a task without a label': (
-    {'sources': {'smiles': source('tiny/smile:train', 'smile'), 'people': source('tiny/none:train', 'smile')}},
+    {
+      'sources': {
+        'smiles': source('tiny/smile:train', 'smile'),
+        'people': source('tiny/none:train', 'smile'),
+      }
+    },
     'config.tasks: no source labels gender; add one, or remove the task',
   ),
   'a multi-label task with the default loss': (
@@ -114,7 +146,8 @@ MISTAKES = {
       'sources': {'units': source('tiny/units:train')},
       'evaluation.sets': {'units': source('tiny/units:train')},
     },
-    'config.tasks.action_units.loss: softmax_cross_entropy is for single-label tasks; action_units is multi-label: sigmoid_cross_entropy',
+    'config.tasks.action_units.loss: softmax_cross_entropy is for single-label tasks; action_units '
+    'is multi-label: sigmoid_cross_entropy',
   ),
   'a type': ({'optimizer.rate': 'slow'}, "config.optimizer.rate: 'slow'; it must be a number"),
   'a number': ({'optimizer.momentum': 1.5}, 'config.optimizer.momentum: 1.5 is out of range'),
@@ -137,7 +170,11 @@ def with_mistake(changes):
   """The config, with these fields of its last stage."""
   config = tiny_stages.get_config()
   last = {'start.weights': 'stage:genders', 'duration': '6 steps'} | changes
-  tasks = {'smile': task(), 'gender': task()} if 'tasks' not in changes else {name: task() for name in changes['tasks']}
+  tasks = (
+    {'smile': task(), 'gender': task()}
+    if 'tasks' not in changes
+    else {name: task() for name in changes['tasks']}
+  )
   for field in [field for field in last if field.startswith('tasks.')]:
     for key, value in last.pop(field).items():
       tasks[field.partition('.')[2]][key] = value
@@ -217,4 +254,6 @@ def test_a_set_that_has_changed_does_not_go_on_unnoticed(mtface, tiny_data, run_
   assert mtface(*command).code == 0
   monkeypatch.setattr('mtface.data.sources.fingerprint', lambda name, data_dir: 'b' * 16)
   error = mtface(*command).error
-  assert error.startswith(f'{run_copy}/config.json: the set tiny/people is no more the one that this run has read')
+  assert error.startswith(
+    f'{run_copy}/config.json: the set tiny/people is no more the one that this run has read'
+  )

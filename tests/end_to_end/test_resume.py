@@ -1,4 +1,6 @@
-"""kill -9 at any moment, the same command again: the parameters of a run that nothing disturbed, to the last bit."""
+"""kill -9 at any moment, the same command again: the parameters of a run that nothing disturbed, to
+the last bit.
+"""
 
 import signal
 
@@ -23,7 +25,10 @@ def undisturbed(tiny_run, tiny_data):
 
 def lines(workdir):
   timed = ('time', 'health/step_seconds', 'health/input_wait')
-  return [{key: value for key, value in line.items() if key not in timed} for line in read_metrics(workdir)]
+  return [
+    {key: value for key, value in line.items() if key not in timed}
+    for line in read_metrics(workdir)
+  ]
 
 
 def assert_same_run(workdir, tiny_run, undisturbed):
@@ -35,7 +40,9 @@ def assert_same_run(workdir, tiny_run, undisturbed):
 
 
 @pytest.mark.parametrize('moment', MOMENTS)
-def test_a_killed_run_goes_on_as_if_nothing_had_been(mtface, tiny_data, tiny_run, undisturbed, tmp_path, moment):
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+  mtface, tiny_data, tiny_run, undisturbed, tmp_path, moment
+):
   command = ['train', f'--config={TINY}', f'--workdir={tmp_path}/run', f'--data_dir={tiny_data}']
   killed = python('tests.end_to_end.killed', moment, *command)
   assert killed.code == -signal.SIGKILL, killed.err
@@ -65,6 +72,8 @@ def test_the_order_of_the_records_and_the_number_of_files_do_not_matter(
   mtface, tiny_data, tiny_run, undisturbed, tmp_path
 ):
   write_tiny(tmp_path / 'data', shards=3, salt='another order')
-  result = mtface('train', f'--config={TINY}', f'--workdir={tmp_path}/run', f'--data_dir={tmp_path}/data')
+  result = mtface(
+    'train', f'--config={TINY}', f'--workdir={tmp_path}/run', f'--data_dir={tmp_path}/data'
+  )
   assert result.code == 0, result.err
   assert_same_run(tmp_path / 'run', tiny_run, undisturbed)

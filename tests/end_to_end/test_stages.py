@@ -1,4 +1,6 @@
-"""Several stages in one run: what they train, what they leave alone, and that a killed one goes on in the right place."""
+"""Several stages in one run: what they train, what they leave alone, and that a killed one goes on
+in the right place.
+"""
 
 import json
 import signal
@@ -18,7 +20,13 @@ CONFIG = f'{ROOT}/tests/tiny_stages.py'
 
 
 def train(workdir, data_dir, *overrides):
-  return ['train', f'--config={CONFIG}', f'--workdir={workdir}', f'--data_dir={data_dir}', *overrides]
+  return [
+    'train',
+    f'--config={CONFIG}',
+    f'--workdir={workdir}',
+    f'--data_dir={data_dir}',
+    *overrides,
+  ]
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +48,11 @@ def part(found, prefix):
 
 
 def test_each_stage_is_trained_to_its_end(run):
-  assert [Checkpoints(run, stage).steps for stage in ('smiles', 'genders', 'both')] == [[4, 6], [4, 8], [4, 6]]
+  assert [Checkpoints(run, stage).steps for stage in ('smiles', 'genders', 'both')] == [
+    [4, 6],
+    [4, 8],
+    [4, 6],
+  ]
   assert [line['step'] for line in read_metrics(run / 'stages/genders')] == [2, 4, 6, 8]
 
 
@@ -59,7 +71,11 @@ def test_learning_rate_factors_act(run):
     np.testing.assert_array_equal(after[name], x)  # a factor of 0
   moved = {
     block: np.mean(
-      [np.abs(after[name] - x).mean() for name, x in part(before, f'blocks/{block}').items() if 'kernel' in name]
+      [
+        np.abs(after[name] - x).mean()
+        for name, x in part(before, f'blocks/{block}').items()
+        if 'kernel' in name
+      ]
     )
     for block in (0, 1)
   }
@@ -82,11 +98,17 @@ def test_a_killed_run_goes_on_in_the_right_stage(mtface, run, tiny_data, tmp_pat
 def test_stages_are_measured_by_name(mtface, run, tiny_data):
   for stage, tasks in (('', {'smile', 'gender'}), ('genders', {'gender'})):
     done = mtface(
-      'evaluate', f'--workdir={run}', f'--data_dir={tiny_data}', f'--stage={stage}', '--checkpoint=last,average:2'
+      'evaluate',
+      f'--workdir={run}',
+      f'--data_dir={tiny_data}',
+      f'--stage={stage}',
+      '--checkpoint=last,average:2',
     )
     assert done.code == 0, done.err
     rows = [
-      row for row in json.loads((run / 'results.json').read_text())['results'] if row['stage'] == (stage or 'both')
+      row
+      for row in json.loads((run / 'results.json').read_text())['results']
+      if row['stage'] == (stage or 'both')
     ]
     assert {row['task'] for row in rows} == tasks
   error = mtface('evaluate', f'--workdir={run}', f'--data_dir={tiny_data}', '--stage=all').error
@@ -94,7 +116,12 @@ def test_stages_are_measured_by_name(mtface, run, tiny_data):
 
 
 def test_a_run_begins_with_the_weights_of_another(mtface, run, tiny_data, tmp_path):
-  tiny = ['train', f'--config={ROOT}/tests/tiny.py', f'--workdir={tmp_path}/run', f'--data_dir={tiny_data}']
+  tiny = [
+    'train',
+    f'--config={ROOT}/tests/tiny.py',
+    f'--workdir={tmp_path}/run',
+    f'--data_dir={tiny_data}',
+  ]
   held = ['--config.freeze.params=("blocks",)', '--config.duration=2 steps']
   done = mtface(*tiny, *held, f'--config.start.weights={run}@last')
   assert done.code == 0, done.err
@@ -105,8 +132,16 @@ def test_a_run_begins_with_the_weights_of_another(mtface, run, tiny_data, tmp_pa
 def test_a_run_begins_with_a_file_of_weights(mtface, tiny_run, tiny_data, tmp_path):
   file = tmp_path / 'tiny.safetensors'
   assert mtface('export', f'--workdir={tiny_run}', '--format=mtface', f'--to={file}').code == 0
-  held = ['--config.freeze.params=("blocks", "branches/smile")', '--config.start.fresh=("branches/gender",)']
-  tiny = ['train', f'--config={ROOT}/tests/tiny.py', f'--workdir={tmp_path}/run', f'--data_dir={tiny_data}']
+  held = [
+    '--config.freeze.params=("blocks", "branches/smile")',
+    '--config.start.fresh=("branches/gender",)',
+  ]
+  tiny = [
+    'train',
+    f'--config={ROOT}/tests/tiny.py',
+    f'--workdir={tmp_path}/run',
+    f'--data_dir={tiny_data}',
+  ]
   done = mtface(*tiny, *held, '--config.duration=2 steps', f'--config.start.weights={file}')
   assert done.code == 0, done.err
   new, old = weights(tmp_path / 'run', 'main'), weights(tiny_run, 'main')
@@ -116,7 +151,9 @@ def test_a_run_begins_with_a_file_of_weights(mtface, tiny_run, tiny_data, tmp_pa
   assert (new[0][kernel] != old[0][kernel]).all(), 'drawn again'
   damaged = tmp_path / 'cut.safetensors'
   damaged.write_bytes(file.read_bytes()[:1000])
-  error = mtface(*tiny[:2], f'--workdir={tmp_path}/other', tiny[3], f'--config.start.weights={damaged}').error
+  error = mtface(
+    *tiny[:2], f'--workdir={tmp_path}/other', tiny[3], f'--config.start.weights={damaged}'
+  ).error
   assert error.startswith(f'{damaged}: '), error
   assert not (tmp_path / 'other').exists()
 
@@ -128,7 +165,10 @@ def test_a_run_begins_with_a_file_of_weights(mtface, tiny_run, tiny_data, tmp_pa
       ['--config.stage.genders.freeze.params=("trunk",)'],
       "stage genders: config.freeze.params: 'trunk' matches no parameter",
     ),
-    (['--config.stage.genders.freeze.params=(".*",)'], 'stage genders: config.freeze.params: nothing is left to train'),
+    (
+      ['--config.stage.genders.freeze.params=(".*",)'],
+      'stage genders: config.freeze.params: nothing is left to train',
+    ),
     (
       ['--config.stage.both.optimizer.factors=("blocks",)'],
       "stage both: config.optimizer.factors: 'blocks': expected PATTERN=FACTOR",
@@ -137,8 +177,14 @@ def test_a_run_begins_with_a_file_of_weights(mtface, tiny_run, tiny_data, tmp_pa
       ['--config.stage.genders.optimizer.name=adagrad'],
       "stage genders: config.optimizer.name 'adagrad' is unknown; there are sgd, adam",
     ),
-    (['--config.stages=("genders",)'], "config.stage.genders.start.weights: 'smiles' is no stage before this one"),
-    (['--config.stage.genders.start.weights=nowhere'], 'stage genders: nowhere/config.json: not found'),
+    (
+      ['--config.stages=("genders",)'],
+      "config.stage.genders.start.weights: 'smiles' is no stage before this one",
+    ),
+    (
+      ['--config.stage.genders.start.weights=nowhere'],
+      'stage genders: nowhere/config.json: not found',
+    ),
   ],
 )
 def test_stages_that_cannot_work(mtface, tiny_data, tmp_path, overrides, words):
@@ -150,9 +196,17 @@ def test_describe_says_what_is_trained_and_at_what_rate(mtface, tiny_data):
   found = mtface('describe', f'--config={CONFIG}', f'--data_dir={tiny_data}').out
   stages = dict(zip(('name', 'smiles', 'genders', 'both'), found.split('stage '), strict=True))
   assert 'weights: drawn; sgd, learning rate 0.01' in stages['smiles']
-  assert 'weights: stage:smiles; adam under SAM of radius 0.05, learning rate 0.01' in stages['genders']
-  lines = {line.split()[0]: line for line in stages['genders'].splitlines() if 'parameters  ' in line}
+  assert (
+    'weights: stage:smiles; adam under SAM of radius 0.05, learning rate 0.01' in stages['genders']
+  )
+  lines = {
+    line.split()[0]: line for line in stages['genders'].splitlines() if 'parameters  ' in line
+  }
   assert lines['blocks'].endswith('frozen (batch norms by running statistics)')
   assert lines['branches/gender'].endswith('learning rate 0.01')
-  lines = [line.split('parameters  ')[1] for line in stages['both'].splitlines() if line.startswith('  blocks')]
+  lines = [
+    line.split('parameters  ')[1]
+    for line in stages['both'].splitlines()
+    if line.startswith('  blocks')
+  ]
   assert lines == ['learning rate 0.001', 'learning rate 0.01']

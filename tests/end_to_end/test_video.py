@@ -1,4 +1,6 @@
-"""From encoded clips of drawn faces to the classes of clips: `mtface video` with a small network that was trained on other people."""
+"""From encoded clips of drawn faces to the classes of clips: `mtface video` with a small network
+that was trained on other people.
+"""
 
 import json
 import pathlib
@@ -69,7 +71,9 @@ def network(run, data_dir):
   return FeatureNetwork(Evaluator(run, data_dir), Selection.parse('last'))
 
 
-def write_clips(folder: pathlib.Path, people: range, frames: int, side: int, scene: bool) -> pathlib.Path:
+def write_clips(
+  folder: pathlib.Path, people: range, frames: int, side: int, scene: bool
+) -> pathlib.Path:
   for emotion in EMOTIONS:
     for person in people:
       clip = moving_face(emotion, person, frames, side)
@@ -80,7 +84,9 @@ def write_clips(folder: pathlib.Path, people: range, frames: int, side: int, sce
 def by_hand(network, faces):
   """Features of faces, uint8 [n, H, W, C], by one call of the network; float64 [n, D]."""
   images = scale_images(jnp.asarray(np.stack(faces)))
-  return np.asarray(jax.jit(network.evaluator.network.features)(network._params, network._stats, images), np.float64)
+  return np.asarray(
+    jax.jit(network.evaluator.network.features)(network._params, network._stats, images), np.float64
+  )
 
 
 def length_one(vector):
@@ -88,7 +94,9 @@ def length_one(vector):
 
 
 def of_clip(features):
-  return length_one(np.concatenate([features.mean(0), features.max(0), features.min(0), features.std(0)]))
+  return length_one(
+    np.concatenate([features.mean(0), features.max(0), features.min(0), features.std(0)])
+  )
 
 
 def run_video(mtface, run, data_dir, folders, *flags):
@@ -100,11 +108,14 @@ def run_video(mtface, run, data_dir, folders, *flags):
 
 
 def test_expressions_that_come_and_go_are_told_apart(mtface, run, data_dir, tmp_path):
-  folders = [write_clips(tmp_path / name, people, 10, 48, scene=False) for name, people in SPLITS.items()]
+  folders = [
+    write_clips(tmp_path / name, people, 10, 48, scene=False) for name, people in SPLITS.items()
+  ]
   result, rows = run_video(mtface, run, data_dir, folders, '--boxes=whole', '--trees=300')
   assert [row['classifier'] for row in rows] == ['svm', 'forest'], 'those of the paper'
   for row in rows:
-    # 90% and 87% here, where a third is chance; the interval's lower end is above a half from 70% on.
+    # 90% and 87% here, where a third is chance; the interval's lower end is above a half from 70%
+    # on.
     assert (row['n_train'], row['n'], row['classes']) == (60, 30, list(EMOTIONS))
     assert row['low'] > 0.5, f'{row["classifier"]}: {row["accuracy"]:.0%} of three classes'
     assert np.trace(row['confusion']) == row['correct']
@@ -112,8 +123,11 @@ def test_expressions_that_come_and_go_are_told_apart(mtface, run, data_dir, tmp_
 
 
 def test_faces_are_found_and_odd_clips_are_counted(mtface, run, data_dir, tmp_path):
-  # The drawn faces are found by MTCNN: 24 of 24 at 96 pixels without glasses or what covers them, 46 of 48 as they come.
-  folders = [write_clips(tmp_path / name, range(3), 4, 96, scene=True) for name in ('train', 'test')]
+  # The drawn faces are found by MTCNN: 24 of 24 at 96 pixels without glasses or what covers them,
+  # 46 of 48 as they come.
+  folders = [
+    write_clips(tmp_path / name, range(3), 4, 96, scene=True) for name in ('train', 'test')
+  ]
   angry = folders[1] / 'angry'
   for folder in folders:
     write_video(folder / 'angry' / 'wall.avi', np.full((4, 120, 160, 3), 90, np.uint8))
@@ -138,7 +152,9 @@ def test_descriptors_by_hand(network, tmp_path, level):
   path = write_video(tmp_path / 'a' / 'two.avi', in_a_scene([big, small], 120))
   write_video(tmp_path / 'a' / 'one.avi', in_a_scene([moving_face('happy', 5, 1, 96)]))
   reading = Reading(level)
-  found = describe(load_clips(network.evaluator, str(tmp_path), 'train', reading, None), network, level)
+  found = describe(
+    load_clips(network.evaluator, str(tmp_path), 'train', reading, None), network, level
+  )
   of_frames, main, left = [], [], 0
   for frame in video.frames(path):
     boxes = [face.box for face in video.faces_of(frame.image)]
@@ -165,7 +181,11 @@ def test_a_varying_rate_does_no_harm(network, tmp_path):
   clip = moving_face('surprise', 2, 5, 48)
   write_video(tmp_path / 'a' / 'even.mp4', clip)
   set_durations(write_video(tmp_path / 'a' / 'uneven.mp4', clip), [0.04, 0.5, 0.04, 1.0, 0.2])
-  found = describe(load_clips(network.evaluator, str(tmp_path), 'train', Reading(boxes='whole'), None), network, 'clip')
+  found = describe(
+    load_clips(network.evaluator, str(tmp_path), 'train', Reading(boxes='whole'), None),
+    network,
+    'clip',
+  )
   assert found.faces.tolist() == [5, 5]
   np.testing.assert_array_equal(*found.vectors)
 

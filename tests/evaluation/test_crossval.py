@@ -1,4 +1,6 @@
-"""Cross-validation: what rotates, what is gathered, how two are compared. Killed and continued: tests/end_to_end/test_crossval.py."""
+"""Cross-validation: what rotates, what is gathered, how two are compared. Killed and continued:
+tests/end_to_end/test_crossval.py.
+"""
 
 import json
 import shutil
@@ -33,7 +35,9 @@ def test_what_has_folds_rotates_and_the_rest_stays():
   assert config.evaluation.sets.smiles.name == 'tiny/smile:train[fold=2/3]'
   assert config.sources.people.name == 'tiny/people:train'
   assert config.name == 'tiny_folds fold 2/3'
-  assert get_config().sources.smiles.name == 'tiny/smile:train[fold!=0/4]', 'the config itself is not changed'
+  assert get_config().sources.smiles.name == 'tiny/smile:train[fold!=0/4]', (
+    'the config itself is not changed'
+  )
 
 
 def test_the_sources_of_stages_rotate_too():
@@ -57,7 +61,9 @@ def test_all_rounds_are_checked_before_the_first(tiny_data, tmp_path):
 
 
 def test_a_config_without_folds_cannot_be_crossed():
-  with pytest.raises(UserError, match=r'no source of the config has folds; name the training part as .*fold!=0/4'):
+  with pytest.raises(
+    UserError, match=r'no source of the config has folds; name the training part as .*fold!=0/4'
+  ):
     round_config(get_tiny(), 0, 4)
   with pytest.raises(UserError, match=r'--folds=1: expected at least 2'):
     round_config(get_config(), 0, 1)
@@ -93,7 +99,10 @@ def test_mean_and_deviation_are_those_of_numpy(crossed):
     np.testing.assert_allclose([row['mean'], row['std']], [np.mean(single), np.std(single, ddof=1)])
   table = crossval_table(rows)
   first = rows[0]
-  assert f'{100 * np.mean(first["accuracy"]):.2f} ± {100 * np.std(first["accuracy"], ddof=1):.2f}' in table
+  assert (
+    f'{100 * np.mean(first["accuracy"]):.2f} ± {100 * np.std(first["accuracy"], ddof=1):.2f}'
+    in table
+  )
   assert len({line.count('|') for line in table.splitlines()}) == 1
 
 
@@ -108,7 +117,9 @@ def test_rounds_may_be_jobs_of_their_own(crossed, tiny_data, tmp_path, capsys):
   workdir = tmp_path / 'run'
   for k in (1, 3):  # as if other jobs had done them
     shutil.copytree(crossed[0] / f'fold{k}of4', workdir / f'fold{k}of4')
-  with pytest.raises(UserError, match=r'fold 0, 2 of 4 is not done; run `mtface crossval` with --fold=0'):
+  with pytest.raises(
+    UserError, match=r'fold 0, 2 of 4 is not done; run `mtface crossval` with --fold=0'
+  ):
     gather(workdir, 4)
   assert crossval(get_config(), workdir, tiny_data, fold=2) is None
   shutil.copytree(crossed[0] / 'fold0of4', workdir / 'fold0of4')
@@ -124,7 +135,9 @@ def without_times(rows):
 def test_another_config_is_refused(crossed, tiny_data):
   config = get_config()
   config.optimizer.rate = 0.5
-  with pytest.raises(UserError, match=r'this workdir holds a run with optimizer.rate=0.01, the config now says 0.5'):
+  with pytest.raises(
+    UserError, match=r'this workdir holds a run with optimizer.rate=0.01, the config now says 0.5'
+  ):
     crossval(config, crossed[0], tiny_data)
 
 
@@ -132,11 +145,13 @@ def test_another_config_is_refused(crossed, tiny_data):
 def test_damaged_files_are_named(crossed, tmp_path, content):
   workdir = shutil.copytree(crossed[0], tmp_path / 'run')
   (workdir / 'fold1of4/fold.json').write_text(content)
-  with pytest.raises(UserError, match=r'fold1of4/fold.json: is damaged .*; delete it and run `mtface crossval` again'):
+  with pytest.raises(
+    UserError, match=r'fold1of4/fold.json: is damaged .*; delete it and run `mtface crossval` again'
+  ):
     gather(workdir, 4)
 
 
-# --- Differences --------------------------------------------------------------------------------------------------------------------
+# --- Differences ----------------------------------------------------------------------------------
 
 
 def folds_of(number):
@@ -144,11 +159,24 @@ def folds_of(number):
 
 
 def written(
-  workdir, accuracies, selection='last', set_name='faces', tested=None, trained='tiny/smile:train[fold!=0/4]'
+  workdir,
+  accuracies,
+  selection='last',
+  set_name='faces',
+  tested=None,
+  trained='tiny/smile:train[fold!=0/4]',
 ):
-  """A finished cross-validation: what each round was tested on (by default its fold), and what was trained on."""
+  """A finished cross-validation: what each round was tested on (by default its fold), and what was
+  trained on.
+  """
   tested = tested or folds_of(len(accuracies))
-  row = {'checkpoint': selection, 'set': set_name, 'task': 'smile', 'accuracy': accuracies, 'source': tested}
+  row = {
+    'checkpoint': selection,
+    'set': set_name,
+    'task': 'smile',
+    'accuracy': accuracies,
+    'source': tested,
+  }
   workdir.mkdir()
   config = get_config()
   config.sources.smiles.name = trained
@@ -161,7 +189,9 @@ A, B = [0.90, 0.92, 0.91, 0.95], [0.93, 0.93, 0.95, 0.96]
 
 
 def corrected(ratio):
-  """SciPy's interval of the mean of the four differences, whose standard error is s / sqrt(4), widened to s * sqrt(1/4 + ratio)."""
+  """SciPy's interval of the mean of the four differences, whose standard error is s / sqrt(4),
+  widened to s * sqrt(1/4 + ratio).
+  """
   d = np.subtract(B, A)
   plain = stats.t.interval(0.95, 3, loc=d.mean(), scale=stats.sem(d))
   half = (plain[1] - plain[0]) / 2 * np.sqrt((1 / 4 + ratio) * 4)
@@ -169,9 +199,13 @@ def corrected(ratio):
 
 
 def test_differences_are_paired_and_their_interval_is_corrected(tmp_path):
-  (row,) = compare(str(written(tmp_path / 'a', A)), f'{written(tmp_path / "b", B, "ensemble:2")}@ensemble:2')
+  (row,) = compare(
+    str(written(tmp_path / 'a', A)), f'{written(tmp_path / "b", B, "ensemble:2")}@ensemble:2'
+  )
   np.testing.assert_allclose(row['differences'], np.subtract(B, A))
-  np.testing.assert_allclose([row['low'], row['mean'], row['high']], corrected(1 / 3))  # a fold to three
+  np.testing.assert_allclose(
+    [row['low'], row['mean'], row['high']], corrected(1 / 3)
+  )  # a fold to three
   assert '| faces | smile | +2.25 |' in comparison_table([row])
 
 
@@ -180,14 +214,18 @@ def test_draws_are_corrected_by_their_own_sizes(tmp_path):
     'tested': [f'wiki/gray48:train[take=42,after=300,seed={k}]' for k in range(4)],
     'trained': 'wiki/gray48:train[take=300,seed=0]',
   }
-  (row,) = compare(str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts)))
+  (row,) = compare(
+    str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts))
+  )
   np.testing.assert_allclose([row['low'], row['mean'], row['high']], corrected(42 / 300))
   fewer = parts | {
     'trained': 'wiki/gray48:train[take=100,seed=0]'
   }  # of two trainings, the one that makes the interval wider
   (row,) = compare(str(tmp_path / 'a'), str(written(tmp_path / 'fewer', B, **fewer)))
   np.testing.assert_allclose([row['low'], row['high']], corrected(42 / 100)[::2])
-  elsewhere = parts | {'trained': 'imdb/gray48:train[take=300,seed=0]'}  # one of the two is not trained on this set
+  elsewhere = parts | {
+    'trained': 'imdb/gray48:train[take=300,seed=0]'
+  }  # one of the two is not trained on this set
   (row,) = compare(str(tmp_path / 'a'), str(written(tmp_path / 'elsewhere', B, **elsewhere)))
   assert (row['low'], row['why']) == (None, 'the rest of the set is not trained on')
 
@@ -206,28 +244,40 @@ def test_draws_are_corrected_by_their_own_sizes(tmp_path):
   ],
 )
 def test_what_is_no_part_of_the_rotation_has_no_interval(tmp_path, parts, why):
-  (row,) = compare(str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts)))
+  (row,) = compare(
+    str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts))
+  )
   np.testing.assert_allclose(row['mean'], 0.0225)
   assert (row['low'], row['high'], row['why']) == (None, None, why)
-  assert comparison_table([row]).splitlines()[-1].startswith(f'| faces | smile | +2.25 | none: {why} | +3.00 | +1.00 |')
+  assert (
+    comparison_table([row])
+    .splitlines()[-1]
+    .startswith(f'| faces | smile | +2.25 | none: {why} | +3.00 | +1.00 |')
+  )
 
 
 def test_what_cannot_be_compared(tmp_path):
   a, b = written(tmp_path / 'a', [0.5, 0.6]), written(tmp_path / 'b', [0.5, 0.6, 0.7])
   with pytest.raises(UserError, match=r'faces: 2 folds and 3 cannot be paired'):
     compare(str(a), str(b))
-  with pytest.raises(UserError, match=r'a@best: no such selection was measured there; there is last'):
+  with pytest.raises(
+    UserError, match=r'a@best: no such selection was measured there; there is last'
+  ):
     compare(f'{a}@best', str(a))
   other = written(tmp_path / 'other', [0.1, 0.2], set_name='others')
   with pytest.raises(UserError, match=r'measured no set and task in common'):
     compare(str(a), str(other))
-  elsewhere = written(tmp_path / 'elsewhere', [0.5, 0.6], tested=[folds_of(2)[0], 'lfw/rgb64:train[fold=1/2]'])
+  elsewhere = written(
+    tmp_path / 'elsewhere', [0.5, 0.6], tested=[folds_of(2)[0], 'lfw/rgb64:train[fold=1/2]']
+  )
   with pytest.raises(
-    UserError, match=r'faces: one was measured on tiny/smile:train\[fold=1/2\], the other on lfw/rgb64'
+    UserError,
+    match=r'faces: one was measured on tiny/smile:train\[fold=1/2\], the other on lfw/rgb64',
   ):
     compare(str(a), str(elsewhere))
   with pytest.raises(
-    UserError, match=r'nowhere/crossval.json: not found; --workdir must be one of a finished `mtface cro'
+    UserError,
+    match=r'nowhere/crossval.json: not found; --workdir must be one of a finished `mtface cro',
   ):
     compare(str(a), str(tmp_path / 'nowhere'))
 
@@ -237,7 +287,7 @@ def test_crossval_file_is_json_with_the_rows(crossed):
   assert {row['checkpoint'] for row in content['results']} == {'last', 'ensemble:2'}
 
 
-# --- Rounds that are not alike ------------------------------------------------------------------------------------------------------
+# --- Rounds that are not alike --------------------------------------------------------------------
 
 
 def rounds(workdir, selections_of_rounds, **more):
@@ -246,14 +296,18 @@ def rounds(workdir, selections_of_rounds, **more):
     folder = module.fold_folder(workdir, k, len(selections_of_rounds))
     folder.mkdir(parents=True)
     row = {'set': 'faces', 'task': 'smile', 'n': 10, 'correct': k, 'accuracy': k / 10} | more
-    write_json(folder / 'fold.json', {'name': 'x', 'results': [{'checkpoint': s} | row for s in selections]})
+    write_json(
+      folder / 'fold.json', {'name': 'x', 'results': [{'checkpoint': s} | row for s in selections]}
+    )
   return workdir
 
 
 def test_a_mean_is_over_all_rounds_or_not_given(tmp_path):
   found = gather(rounds(tmp_path, [['last', 'best'], ['last'], ['last', 'best']]), 3)
   assert [(row['checkpoint'], row['accuracy']) for row in found] == [('last', [0.0, 0.1, 0.2])]
-  np.testing.assert_allclose([found[0]['mean'], found[0]['std']], [0.1, 0.1])  # of the sample, n - 1
+  np.testing.assert_allclose(
+    [found[0]['mean'], found[0]['std']], [0.1, 0.1]
+  )  # of the sample, n - 1
 
 
 def test_errors_in_years_and_stages_are_kept(tmp_path):
@@ -273,7 +327,10 @@ def test_a_round_that_lacks_a_selection_or_is_of_other_faces_is_measured_again(
   workdir, asked = rounds(tmp_path / 'run', [['last'], of_second], **about), []
   monkeypatch.setattr(module, 'fingerprint', lambda name, data_dir: data)
   monkeypatch.setattr(module, 'train', lambda config, folder, data_dir: asked.append(folder.name))
-  rows = [{'checkpoint': s, 'set': 'faces', 'task': 'smile', 'accuracy': 0.5} for s in ('last', 'ensemble:2')]
+  rows = [
+    {'checkpoint': s, 'set': 'faces', 'task': 'smile', 'accuracy': 0.5}
+    for s in ('last', 'ensemble:2')
+  ]
   monkeypatch.setattr(module, 'evaluate', lambda folder, data_dir, **options: rows)
   found = crossval(get_config(), workdir, tiny_data, folds=2, checkpoints=['last', 'ensemble:2'])
   assert ' '.join(asked) == measured

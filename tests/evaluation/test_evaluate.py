@@ -56,7 +56,19 @@ def test_selections(text, kind, count):
 
 
 @pytest.mark.parametrize(
-  'text', ['', 'first', 'average', 'average:', 'average:0', 'average:-2', 'ensemble:x', '-4', '1.5', 'last:2']
+  'text',
+  [
+    '',
+    'first',
+    'average',
+    'average:',
+    'average:0',
+    'average:-2',
+    'ensemble:x',
+    '-4',
+    '1.5',
+    'last:2',
+  ],
 )
 def test_what_is_no_selection(text):
   with pytest.raises(UserError, match=r'expected last, best, a step, average:K or ensemble:K'):
@@ -65,7 +77,13 @@ def test_what_is_no_selection(text):
 
 @pytest.mark.parametrize(
   ('text', 'steps'),
-  [('last', [12]), ('4', [4]), ('average:2', [8, 12]), ('ensemble:3', [4, 8, 12]), ('average:1', [12])],
+  [
+    ('last', [12]),
+    ('4', [4]),
+    ('average:2', [8, 12]),
+    ('ensemble:3', [4, 8, 12]),
+    ('average:1', [12]),
+  ],
 )
 def test_the_steps_that_are_meant(evaluator, text, steps):
   assert Selection.parse(text).steps(evaluator.checkpoints) == steps
@@ -90,14 +108,18 @@ def test_averaged_weights_are_the_mean(evaluator, states):
     return np.mean(np.stack(leaves).astype(np.float64), axis=0).astype(np.float32)
 
   expected = jax.tree.map(mean, *states)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-12), (params, stats), expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-12), (params, stats), expected
+  )
 
 
 def test_an_ensemble_averages_probabilities(evaluator, states):
   source = evaluator.source('smiles')
   found = evaluator.predictions(evaluator.networks(Selection.parse('ensemble:3')), source)
   for task in ('smile', 'gender'):
-    single = [np.exp(evaluator.scorer.scores(*state, source)[task].astype(np.float64)) for state in states]
+    single = [
+      np.exp(evaluator.scorer.scores(*state, source)[task].astype(np.float64)) for state in states
+    ]
     expected = np.mean([x / x.sum(axis=1, keepdims=True) for x in single], axis=0)
     np.testing.assert_allclose(found[task], expected, rtol=1e-6)
     assert found[task].shape == (12, 2)
@@ -106,7 +128,9 @@ def test_an_ensemble_averages_probabilities(evaluator, states):
 def test_a_squared_hinge_averages_scores(tiny_run, tiny_data, states, tmp_path):
   workdir = shutil.copytree(tiny_run, tmp_path / 'run')
   text = (workdir / 'config.json').read_text()
-  (workdir / 'config.json').write_text(text.replace('softmax_cross_entropy', 'multiclass_squared_hinge', 1))
+  (workdir / 'config.json').write_text(
+    text.replace('softmax_cross_entropy', 'multiclass_squared_hinge', 1)
+  )
   hinge = Evaluator(workdir, tiny_data)
   (of_hinge,) = [task for task in hinge.heads if 'hinge' in hinge.config.tasks[task].loss]
   source = hinge.source('smiles')
@@ -114,7 +138,9 @@ def test_a_squared_hinge_averages_scores(tiny_run, tiny_data, states, tmp_path):
   single = [hinge.scorer.scores(*state, source)[of_hinge].astype(np.float64) for state in states]
   np.testing.assert_allclose(found[of_hinge], np.mean(single, axis=0), rtol=1e-6)
   for task, values in found.items():
-    assert (np.abs(values.sum(axis=1) - 1) < 1e-9).all() == (task != of_hinge), 'the other task has probabilities'
+    assert (np.abs(values.sum(axis=1) - 1) < 1e-9).all() == (task != of_hinge), (
+      'the other task has probabilities'
+    )
   one = hinge.predictions(hinge.networks(Selection.parse('ensemble:1')), source)
   np.testing.assert_array_equal(one[of_hinge], single[2], 'an ensemble of one is that one')
 
@@ -139,8 +165,11 @@ def test_re_estimated_statistics_are_means_over_training_batches(evaluator, stat
   first = []
   for step in range(60 // 8):  # an epoch, less than the 20,000 samples
     batch = loader[step]
-    images = scale_images(augment(jnp.asarray(batch['image']), batch['position'], key, **config.augment))
-    # A batch norm's update is new = 0.9 old + 0.1 batch, from which the batch's own statistic follows.
+    images = scale_images(
+      augment(jnp.asarray(batch['image']), batch['position'], key, **config.augment)
+    )
+    # A batch norm's update is new = 0.9 old + 0.1 batch, from which the batch's own statistic
+    # follows.
     _, new = train(params, old, images, key)
     means.append(jax.tree.map(lambda n, o: (np.asarray(n, np.float64) - 0.9 * o) / 0.1, new, old))
     first.append(np.asarray(images))
@@ -148,7 +177,9 @@ def test_re_estimated_statistics_are_means_over_training_batches(evaluator, stat
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), stats, expected)
 
   # The first layer once more, without any of our layers.
-  kernel, bias = (np.asarray(params['blocks'][0]['convolutions'][0][name]) for name in ('kernel', 'bias'))
+  kernel, bias = (
+    np.asarray(params['blocks'][0]['convolutions'][0][name]) for name in ('kernel', 'bias')
+  )
   convolution = nnx.Conv(1, kernel.shape[-1], (3, 3), rngs=nnx.Rngs(0))
   convolution.kernel[...], convolution.bias[...] = kernel, bias
   outputs = [np.asarray(convolution(images), np.float64) for images in first]
@@ -156,7 +187,9 @@ def test_re_estimated_statistics_are_means_over_training_batches(evaluator, stat
   np.testing.assert_allclose(
     norm['mean'], np.mean([x.mean(axis=(0, 1, 2)) for x in outputs], axis=0), rtol=1e-4, atol=1e-6
   )
-  np.testing.assert_allclose(norm['var'], np.mean([x.var(axis=(0, 1, 2)) for x in outputs], axis=0), rtol=1e-4)
+  np.testing.assert_allclose(
+    norm['var'], np.mean([x.var(axis=(0, 1, 2)) for x in outputs], axis=0), rtol=1e-4
+  )
 
 
 def test_results_are_those_of_numpy(tiny_run, tiny_data, evaluator, states, tmp_path):
@@ -195,7 +228,7 @@ def test_results_are_added_and_replaced(tiny_run, tiny_data, tmp_path):
   assert '| tiny/people:train | gender | 30 |' in lines[-1]
 
 
-# --- Runs made by hand: checkpoints of random numbers -------------------------------------------------------------------------------
+# --- Runs made by hand: checkpoints of random numbers ---------------------------------------------
 
 
 def random_states(config, steps, held=()):
@@ -209,7 +242,9 @@ def random_states(config, steps, held=()):
       return (np.abs(numbers) + 0.5 if path_name(path).endswith('var') else numbers).astype(x.dtype)
 
     shapes = state_shapes(config)
-    params, stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (shapes.params, shapes.stats))
+    params, stats = (
+      jax.tree_util.tree_map_with_path(draw, tree) for tree in (shapes.params, shapes.stats)
+    )
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     states[step] = zeros._replace(params=params, stats=stats, step=np.int32(step))
   return states
@@ -224,7 +259,9 @@ def write_run(workdir, config, states):
 
 @pytest.fixture(scope='module')
 def by_hand(tmp_path_factory):
-  """(workdir, data_dir, states) of a run with a task of each form on 30 faces; checkpoints 1 (the best), 2 and 3. Not to be changed."""
+  """(workdir, data_dir, states) of a run with a task of each form on 30 faces; checkpoints 1 (the
+  best), 2 and 3. Not to be changed.
+  """
   folder = tmp_path_factory.mktemp('by_hand')
   tasks = {'smile': 0.8, 'age_years': 0.7, 'action_units': 0.6}
 
@@ -241,20 +278,29 @@ def by_hand(tmp_path_factory):
     'action_units': configs.task('sigmoid_cross_entropy'),
   }
   config.sources = {'faces': configs.source('tiny/faces:train')}
-  config.evaluation.sets = {'tests': configs.source('tiny/faces:test'), 'trained': configs.source('tiny/faces:train')}
+  config.evaluation.sets = {
+    'tests': configs.source('tiny/faces:test'),
+    'trained': configs.source('tiny/faces:train'),
+  }
   states = random_states(config, (1, 2, 3))
   write_run(folder / 'run', config, states)
   return folder / 'run', folder / 'data', states
 
 
 def expected_rows(evaluator, states, name):
-  """What a set's rows say of an ensemble of states, by NumPy and SciPy from each network's scores."""
+  """What a set's rows say of an ensemble of states, by NumPy and SciPy from
+  each network's scores.
+  """
   source = evaluator.source(name)
   scores = [evaluator.scorer.scores(state.params, state.stats, source) for state in states]
   known = source.mask
   mean = lambda of, task: np.mean([of(s[task].astype(np.float64)) for s in scores], axis=0)  # noqa: E731
   softmax = functools.partial(scipy.special.softmax, axis=1)
-  smile, years, units = mean(softmax, 'smile'), mean(softmax, 'age_years'), mean(scipy.special.expit, 'action_units')
+  smile, years, units = (
+    mean(softmax, 'smile'),
+    mean(softmax, 'age_years'),
+    mean(scipy.special.expit, 'action_units'),
+  )
   yes, labels = units > 0.5, source.labels['action_units'] > 0
   best = np.argsort(-years, axis=1)[:, :4]  # which are years and classes in one
   weights = np.take_along_axis(years, best, axis=1)
@@ -278,7 +324,9 @@ MEANT = {'last': [3], 'best': [1], '2': [2], 'ensemble:2': [2, 3]}
 
 @pytest.fixture(scope='module')
 def measured(by_hand, tmp_path_factory):
-  """(workdir, data_dir, rows) of that run with four selections measured on two sets. Not to be changed."""
+  """(workdir, data_dir, rows) of that run with four selections measured on two sets. Not to be
+  changed.
+  """
   workdir = shutil.copytree(by_hand[0], tmp_path_factory.mktemp('measured') / 'run')
   return workdir, by_hand[1], evaluate(workdir, by_hand[1], checkpoints=list(MEANT))
 
@@ -290,9 +338,12 @@ def test_every_selection_is_measured_by_its_own_networks(by_hand, measured):
   evaluator, seen = Evaluator(workdir, data_dir), set()
   for row in rows:
     assert row['steps'] == MEANT[row['checkpoint']]
-    expected = expected_rows(evaluator, [states[step] for step in row['steps']], row['set'])[row['task']]
+    expected = expected_rows(evaluator, [states[step] for step in row['steps']], row['set'])[
+      row['task']
+    ]
     assert {key: row[key] for key in expected} == {
-      key: value if isinstance(value, list) else pytest.approx(value, rel=1e-5) for key, value in expected.items()
+      key: value if isinstance(value, list) else pytest.approx(value, rel=1e-5)
+      for key, value in expected.items()
     }, (row['checkpoint'], row['set'], row['task'])
     seen |= {str(expected)} if row['task'] == 'age_years' else set()
   assert len(seen) == 8, 'no two selections and sets say the same'
@@ -313,7 +364,9 @@ CHANGES = {  # of the rows of (selection, set) in results.json; what is changed 
 
 
 def doctored(measured, tmp_path):
-  """(a copy of that run whose rows of results say an accuracy of -1, with the changes above; data_dir; its rows before that)."""
+  """(a copy of that run whose rows of results say an accuracy of -1, with the changes above;
+  data_dir; its rows before that).
+  """
   workdir, data_dir, rows = measured
   copy = shutil.copytree(workdir, tmp_path / 'run')
   results = json.loads((copy / 'results.json').read_text())
@@ -328,10 +381,15 @@ def test_rows_are_taken_over_from_the_same_checkpoints_on_the_same_faces_alone(m
   again = evaluate(workdir, data_dir, checkpoints=list(MEANT), skip_measured=True)
   for row, before in zip(again, rows, strict=True):
     taken_over = not CHANGES[row['checkpoint'], row['set']]
-    assert row['accuracy'] == (-1.0 if taken_over else before['accuracy']), (row['checkpoint'], row['set'])
+    assert row['accuracy'] == (-1.0 if taken_over else before['accuracy']), (
+      row['checkpoint'],
+      row['set'],
+    )
 
 
-def test_rows_of_checkpoints_without_a_checksum_are_never_taken_over(measured, tmp_path, monkeypatch):
+def test_rows_of_checkpoints_without_a_checksum_are_never_taken_over(
+  measured, tmp_path, monkeypatch
+):
   workdir, data_dir, _ = doctored(measured, tmp_path)
   monkeypatch.setattr(Checkpoints, 'checksum', lambda *_: None)  # as those of older versions
   rows = evaluate(workdir, data_dir, checkpoints=['best'], on=['trained'], skip_measured=True)
@@ -340,7 +398,9 @@ def test_rows_of_checkpoints_without_a_checksum_are_never_taken_over(measured, t
 
 def test_predictions_are_written_although_a_set_is_measured(measured, tmp_path):
   workdir, data_dir, _ = doctored(measured, tmp_path)
-  rows = evaluate(workdir, data_dir, checkpoints=['last'], on=['tests'], skip_measured=True, predictions=True)
+  rows = evaluate(
+    workdir, data_dir, checkpoints=['last'], on=['tests'], skip_measured=True, predictions=True
+  )
   assert min(row['accuracy'] for row in rows) >= 0
   with (workdir / 'predictions/last/tests.csv').open() as file:
     assert len(file.readlines()) == 1 + 21
@@ -356,6 +416,8 @@ def test_frozen_statistics_are_not_estimated_anew(tiny_data, tmp_path):
   ((params, stats),) = evaluator.networks(Selection.parse('average:2'))
   before = states[2].stats
   assert_equal(jax.device_get(params)['blocks'], states[2].params['blocks'])
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), stats['blocks'], before['blocks'])
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), stats['blocks'], before['blocks']
+  )
   others = zip(*(jax.tree.leaves(tree['branches']) for tree in (stats, before)), strict=True)
   assert all(np.abs(a - b).max() > 0.01 for a, b in others)

@@ -7,18 +7,37 @@ import json
 import pytest
 
 from mtface.errors import UserError
-from mtface.evaluation.results import percent, read_results, read_rows, results_table, write_results, write_rows
+from mtface.evaluation.results import (
+  percent,
+  read_results,
+  read_rows,
+  results_table,
+  write_results,
+  write_rows,
+)
 from mtface.features import classify, classify_clips, identify
 from mtface.features.clips import Reading
 from mtface.files import file_name, replaced, write_csv, write_text
 
 
 def row(accuracy, **changes):
-  return {'checkpoint': 'last', 'source': 'a', 'task': 'smile', 'set': 'a', 'accuracy': accuracy, 'n': 1200} | changes
+  return {
+    'checkpoint': 'last',
+    'source': 'a',
+    'task': 'smile',
+    'set': 'a',
+    'accuracy': accuracy,
+    'n': 1200,
+  } | changes
 
 
 def test_a_row_measured_again_replaces_the_old_one_and_no_other(tmp_path):
-  others = [row(0.2, checkpoint='best'), row(0.3, source='b'), row(0.4, task='gender'), row(0.5, stage='emotion')]
+  others = [
+    row(0.2, checkpoint='best'),
+    row(0.3, source='b'),
+    row(0.4, task='gender'),
+    row(0.5, stage='emotion'),
+  ]
   write_results(tmp_path, 'x', [row(0.1), *others])
   write_results(tmp_path, 'x', [row(0.9)])
   assert [one['accuracy'] for one in read_results(tmp_path)] == [0.9, 0.2, 0.3, 0.4, 0.5]
@@ -42,10 +61,14 @@ def test_what_was_asked_for_otherwise_is_another_row(tmp_path, module):
   assert read_rows(path, module._KEY, 'command') == [first | {'accuracy': 0.5}, *changed]
 
 
-@pytest.mark.parametrize('content', ['{"results": [', '[]', '{"results": [{"checkpoint": "last", "source": "a"}]}'])
+@pytest.mark.parametrize(
+  'content', ['{"results": [', '[]', '{"results": [{"checkpoint": "last", "source": "a"}]}']
+)
 def test_a_damaged_file_is_named(tmp_path, content):
   (tmp_path / 'results.json').write_text(content)
-  with pytest.raises(UserError, match=r'results.json: is damaged .*; delete it and run `mtface evaluate` again'):
+  with pytest.raises(
+    UserError, match=r'results.json: is damaged .*; delete it and run `mtface evaluate` again'
+  ):
     read_results(tmp_path)
 
 
@@ -70,11 +93,14 @@ def test_names_of_a_fold_and_its_rest():
 
 
 def test_a_table_has_each_figure_in_its_column():
-  cells = results_table([row(0.75, balanced_accuracy=0.5, macro_f1=0.25, mae=5.125, low=0.7, high=0.8)]).splitlines()[
-    -1
-  ]
+  cells = results_table(
+    [row(0.75, balanced_accuracy=0.5, macro_f1=0.25, mae=5.125, low=0.7, high=0.8)]
+  ).splitlines()[-1]
   assert cells == '| last | a | smile | 1,200 | 75.00% | 70.0% - 80.0% | 50.00% | 25.00% | 5.12 |'
-  assert results_table([row(0.75)]).splitlines()[-1] == '| last | a | smile | 1,200 | 75.00% |  |  |  |  |'
+  assert (
+    results_table([row(0.75)]).splitlines()[-1]
+    == '| last | a | smile | 1,200 | 75.00% |  |  |  |  |'
+  )
   assert (percent(0.12345), percent(None)) == ('12.35%', '')
 
 

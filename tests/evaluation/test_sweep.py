@@ -45,7 +45,9 @@ def test_files(swept):
   assert cv2.imread(str(workdir / 'sweep/sweep.png')).std() > 10, 'something is drawn'
 
 
-def test_an_interrupted_sweep_measures_only_what_is_missing(swept, tiny_data, tmp_path, monkeypatch):
+def test_an_interrupted_sweep_measures_only_what_is_missing(
+  swept, tiny_data, tmp_path, monkeypatch
+):
   workdir = shutil.copytree(swept[0], tmp_path / 'run')
   results = json.loads((workdir / 'results.json').read_text())
   results['results'] = [r for r in results['results'] if (r['steps'], r['set']) != ([8], 'smiles')]
@@ -82,12 +84,14 @@ def test_a_sweep_of_nothing(tiny_run, tiny_data, tmp_path):
     sweep_checkpoints(tmp_path, tiny_data)
 
 
-# --- Configs ------------------------------------------------------------------------------------------------------------------------
+# --- Configs --------------------------------------------------------------------------------------
 
 
 def test_all_combinations():
   found = jobs([get_config()], 'optimizer.rate=0.01,3e-2; seed=0,1,2')
-  assert [(c.optimizer.rate, c.seed) for _, c in found] == [(r, s) for r in (0.01, 0.03) for s in (0, 1, 2)]
+  assert [(c.optimizer.rate, c.seed) for _, c in found] == [
+    (r, s) for r in (0.01, 0.03) for s in (0, 1, 2)
+  ]
   assert found[4][0] == 'tiny_optimizer.rate_3e-2_seed_1'
   assert found[4][1].name == 'tiny,optimizer.rate=3e-2,seed=1'
   assert [name for name, _ in jobs([get_config()])] == ['tiny']
@@ -136,4 +140,7 @@ def test_each_job_is_a_run(tiny_data, tmp_path):
     row['confusion'] for row in read_results(tmp_path / 'sweep/tiny_seed_1')
   ]
   table = read_csv(tmp_path / 'sweep/sweep.csv')
-  assert [(row['job'], row['checkpoint']) for row in table][::2] == [('tiny_seed_0', 'last'), ('tiny_seed_1', 'last')]
+  assert [(row['job'], row['checkpoint']) for row in table][::2] == [
+    ('tiny_seed_0', 'last'),
+    ('tiny_seed_1', 'last'),
+  ]

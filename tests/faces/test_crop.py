@@ -34,7 +34,9 @@ def test_read_image_turns_by_exif(tmp_path):
 
 def jpeg_bytes():
   file = io.BytesIO()
-  Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, 'JPEG')
+  Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+    file, 'JPEG'
+  )
   return file.getvalue()
 
 
@@ -68,7 +70,11 @@ def test_digest_is_of_pixels_and_shape():
 
 @pytest.mark.parametrize(
   ('box', 'expected'),
-  [((-5, -7, 20, 30), (0, 0, 20, 30)), ((10, 10, 99, 99), (10, 10, 40, 60)), ((3, 4, 5, 6), (3, 4, 5, 6))],
+  [
+    ((-5, -7, 20, 30), (0, 0, 20, 30)),
+    ((10, 10, 99, 99), (10, 10, 40, 60)),
+    ((3, 4, 5, 6), (3, 4, 5, 6)),
+  ],
 )
 def test_clip_box(box, expected):
   assert crop.clip_box(box, 60, 40) == expected
@@ -95,7 +101,9 @@ def test_shrinking_averages_areas():
 def test_grey_is_the_usual_weighting():
   image = np.random.default_rng(2).integers(0, 256, (48, 48, 3), dtype=np.uint8)
   face = crop.crop_face(image, (0, 0, 48, 48), 48, 1)
-  np.testing.assert_allclose(face[:, :, 0], image @ [0.299, 0.587, 0.114], atol=0.51)  # ITU-R BT.601
+  np.testing.assert_allclose(
+    face[:, :, 0], image @ [0.299, 0.587, 0.114], atol=0.51
+  )  # ITU-R BT.601
 
 
 def test_crop_is_clipped_and_stretched_to_a_square():
@@ -103,12 +111,16 @@ def test_crop_is_clipped_and_stretched_to_a_square():
   assert face.shape == (48, 48, 3)
   assert face.dtype == np.uint8
   corners = face[[0, 0, -1, -1], [0, -1, 0, -1], :2]
-  np.testing.assert_allclose(corners, [(0, 80), (29 * 6, 80), (0, 59 * 4), (29 * 6, 59 * 4)], atol=3)
+  np.testing.assert_allclose(
+    corners, [(0, 80), (29 * 6, 80), (0, 59 * 4), (29 * 6, 59 * 4)], atol=3
+  )
 
 
 @pytest.mark.parametrize('size', [48, 224])
 def test_landmarks_move_with_the_pixels(size):
-  """A blurred dot is drawn at each landmark; its centre of mass in the crop must be where the landmark went."""
+  """A blurred dot is drawn at each landmark; its centre of mass in the crop must be where the
+  landmark went.
+  """
   box = (12, 30, 112, 180)
   points = np.array([[40, 60], [80, 61], [60, 90], [45, 140], [82, 139]], np.float32)
   moved = crop.move_landmarks(points, box, size)

@@ -69,22 +69,30 @@ def test_main_face_is_the_largest(monkeypatch):
 def test_second_look_takes_the_most_probable(monkeypatch):
   large, small = detection(50, 0.5), detection(20, 0.9)
   fake_detectors(monkeypatch, [], [large, small])
-  assert detect.find_main_face(np.zeros((60, 60, 3), np.uint8)) == detect.MainFace(small, others=1, second_look=True)
+  assert detect.find_main_face(np.zeros((60, 60, 3), np.uint8)) == detect.MainFace(
+    small, others=1, second_look=True
+  )
 
 
 def test_a_face_is_looked_for_in_its_place(monkeypatch):
   image, place = np.zeros((100, 100, 3), np.uint8), (0, 0, 40, 40)
 
   def at(left, side, confidence=0.9):
-    return detect.Detection((left, left, left + side, left + side), confidence, np.zeros((5, 2), np.float32))
+    return detect.Detection(
+      (left, left, left + side, left + side), confidence, np.zeros((5, 2), np.float32)
+    )
 
   elsewhere, inside, tiny = at(45, 50), at(2, 36), at(10, 5)
   fake_detectors(monkeypatch, [elsewhere, inside, tiny], [])
   assert detect.find_main_face(image, place) == detect.MainFace(inside, others=2)
-  fake_detectors(monkeypatch, [at(-25, 90), inside], [])  # one larger than its place, though its middle is there
+  fake_detectors(
+    monkeypatch, [at(-25, 90), inside], []
+  )  # one larger than its place, though its middle is there
   assert detect.find_main_face(image, place) == detect.MainFace(inside, others=1)
   fake_detectors(monkeypatch, [elsewhere], [elsewhere, inside, at(10, 5, 0.95)])
-  assert detect.find_main_face(image, place).face.confidence == 0.95  # the most probable one of those that are there
+  assert (
+    detect.find_main_face(image, place).face.confidence == 0.95
+  )  # the most probable one of those that are there
   assert detect.find_main_face(image, place).second_look
   fake_detectors(monkeypatch, [elsewhere], [elsewhere])
   assert detect.find_main_face(image, place) == detect.MainFace(None)
@@ -115,7 +123,10 @@ def test_real_faces(detector):
 
 
 def test_boxes_of_no_area_are_no_faces(detector, monkeypatch):
-  points = {name: (i, 2 * i) for i, name in enumerate(('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right'))}
+  points = {
+    name: (i, 2 * i)
+    for i, name in enumerate(('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right'))
+  }
   boxes = [[1, 2, 0, 5], [1, 2, 5, 0], [1, 2, -3, -3], [3, 4, 10, 12]]
   said = [{'box': box, 'confidence': 0.9, 'keypoints': points} for box in boxes]
   monkeypatch.setattr(detector, '_mtcnn', SimpleNamespace(detect_faces=lambda image: said))

@@ -1,4 +1,6 @@
-"""Pictures in the forms that face sets and people's tools hold: the same picture is read, or it is an error."""
+"""Pictures in the forms that face sets and people's tools hold: the same picture is read, or it is
+an error.
+"""
 
 import io
 import struct
@@ -61,9 +63,13 @@ def test_what_is_transparent_lies_on_white(tmp_path):
   expected = np.full((16, 16, 3), 255, np.uint8)
   expected[4:12, 4:12] = 64
   expected[0, 0] = (244, 224, 204)  # 255 + (c - 255) / 5
-  np.testing.assert_allclose(crop.read_image(saved(tmp_path / 'a.png', Image.fromarray(hidden))), expected, atol=1)
+  np.testing.assert_allclose(
+    crop.read_image(saved(tmp_path / 'a.png', Image.fromarray(hidden))), expected, atol=1
+  )
   grey = Image.fromarray(np.array([[64, 200]], np.uint8).repeat(8, axis=0).repeat(8, axis=1))
-  image = crop.read_image(saved(tmp_path / 'b.png', grey, transparency=200))  # one grey that means nothing
+  image = crop.read_image(
+    saved(tmp_path / 'b.png', grey, transparency=200)
+  )  # one grey that means nothing
   assert (image[:, :8] == 64).all()
   assert (image[:, 8:] == 255).all()
   palette = Image.fromarray(RGB).quantize(4)
@@ -74,10 +80,22 @@ def test_what_is_transparent_lies_on_white(tmp_path):
 
 
 NO_PICTURES = {
-  'hidden.png': (Image.fromarray(np.dstack([RGB, np.zeros_like(GREYS)])), 'the whole picture is transparent'),
-  'nan.tif': (Image.fromarray(np.full((4, 4), np.nan, np.float32)), 'its floating-point values are nan'),
-  'negative.tif': (Image.fromarray(np.full((4, 4), -0.5, np.float32)), 'values are -0.5 to -0.5; expected 0 to 1'),
-  'large.tif': (Image.fromarray(np.full((4, 4), 4000, np.float32)), 'values are 4000 to 4000; expected 0 to 1'),
+  'hidden.png': (
+    Image.fromarray(np.dstack([RGB, np.zeros_like(GREYS)])),
+    'the whole picture is transparent',
+  ),
+  'nan.tif': (
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)),
+    'its floating-point values are nan',
+  ),
+  'negative.tif': (
+    Image.fromarray(np.full((4, 4), -0.5, np.float32)),
+    'values are -0.5 to -0.5; expected 0 to 1',
+  ),
+  'large.tif': (
+    Image.fromarray(np.full((4, 4), 4000, np.float32)),
+    'values are 4000 to 4000; expected 0 to 1',
+  ),
   'integers.tif': (Image.fromarray(np.full((4, 4), 9, np.int32)), '32-bit integers'),
   'copied.png': (Image.fromarray(GREYS.astype(np.uint16)), 'its 16-bit values end at 255 of 65535'),
 }
@@ -94,11 +112,16 @@ def png(width, height):
   """A PNG of a few bytes that claims a size."""
   header = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
   chunks = [(b'IHDR', header), (b'IDAT', zlib.compress(b'\0' * 99)), (b'IEND', b'')]
-  made = [struct.pack('>I', len(d)) + kind + d + struct.pack('>I', zlib.crc32(kind + d)) for kind, d in chunks]
+  made = [
+    struct.pack('>I', len(d)) + kind + d + struct.pack('>I', zlib.crc32(kind + d))
+    for kind, d in chunks
+  ]
   return b'\x89PNG\r\n\x1a\n' + b''.join(made)
 
 
-@pytest.mark.parametrize('size', [(10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 5)])
+@pytest.mark.parametrize(
+  'size', [(10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 5)]
+)
 def test_claims_of_huge_pictures_are_refused_before_memory_is_taken(tmp_path, size):
   (tmp_path / 'bomb.png').write_bytes(png(*size))
   with warnings.catch_warnings():

@@ -27,7 +27,9 @@ def test_frames_come_in_order_with_their_times_in_rgb(tmp_path, ending):
   np.testing.assert_allclose([frame.seconds for frame in found], np.arange(10) / 8, atol=1e-3)
   assert found[0].image.shape == (48, 64, 3)
   np.testing.assert_allclose(found[0].image[4, 4], (250, 10, 10), atol=12)
-  np.testing.assert_allclose([frame.image.mean() for frame in found[1:]], 20 * np.arange(1, 10), atol=6)
+  np.testing.assert_allclose(
+    [frame.image.mean() for frame in found[1:]], 20 * np.arange(1, 10), atol=6
+  )
 
 
 def test_every_kth_frame(tmp_path):
@@ -56,9 +58,15 @@ def test_one_frame(tmp_path, ending):
 
 def test_what_is_no_video(tmp_path):
   sound = write_video(tmp_path / 'sound.mp4', greys(10)).read_bytes()
-  for name, content in {'text.avi': b'no video', 'empty.mp4': b'', 'half.mp4': sound[: len(sound) // 2]}.items():
+  for name, content in {
+    'text.avi': b'no video',
+    'empty.mp4': b'',
+    'half.mp4': sound[: len(sound) // 2],
+  }.items():
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=f'{name}: cannot be read as a video; the file may be damaged'):
+    with pytest.raises(
+      UserError, match=f'{name}: cannot be read as a video; the file may be damaged'
+    ):
       next(video.frames(tmp_path / name))
   with pytest.raises(UserError, match=r'gone.mp4: there is no such file'):
     next(video.frames(tmp_path / 'gone.mp4'))
@@ -67,7 +75,9 @@ def test_what_is_no_video(tmp_path):
 def test_the_frames_that_are_there_are_used_and_those_that_are_not_are_told(tmp_path):
   path = write_video(tmp_path / 'clip.avi', greys(10))
   whole = path.read_bytes()
-  starts = [i for i in range(len(whole)) if whole.startswith(b'00dc', i)][:10]  # the frames; then comes the index
+  starts = [i for i in range(len(whole)) if whole.startswith(b'00dc', i)][
+    :10
+  ]  # the frames; then comes the index
   told = []
   lost = bytearray(whole)
   lost[starts[3] : starts[8]] = bytes(starts[8] - starts[3])
@@ -75,11 +85,15 @@ def test_the_frames_that_are_there_are_used_and_those_that_are_not_are_told(tmp_
   seen = list(video.frames(path, on_fewer=lambda *numbers: told.append(numbers)))
   assert 3 <= len(seen) < 8
   values = np.array([frame.image.mean() for frame in seen[1:]])
-  np.testing.assert_allclose(values, 20 * np.round(values / 20), atol=6)  # whole frames, of which some are gone
+  np.testing.assert_allclose(
+    values, 20 * np.round(values / 20), atol=6
+  )  # whole frames, of which some are gone
   assert (np.diff(values) > 10).all()
   assert told == [(seen[-1].index + 1, 10)]
   path.write_bytes(whole[: starts[4]])  # truncated: the header still promises ten
-  np.testing.assert_allclose([frame.image.mean() for frame in video.frames(path)][1:3], [20, 40], atol=6)
+  np.testing.assert_allclose(
+    [frame.image.mean() for frame in video.frames(path)][1:3], [20, 40], atol=6
+  )
   one = bytearray(whole)
   one[starts[9] : starts[9] + 4] = b'JUNK'
   path.write_bytes(one)
@@ -88,10 +102,16 @@ def test_the_frames_that_are_there_are_used_and_those_that_are_not_are_told(tmp_
 
 
 class FakeCapture:
-  """A container of five frames of a rate and time stamps that say nothing; the third frame cannot be decoded."""
+  """A container of five frames of a rate and time stamps that say nothing; the third frame cannot
+  be decoded.
+  """
 
   def __init__(self, fps, promised):
-    self.properties = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: promised, cv2.CAP_PROP_POS_MSEC: 0.0}
+    self.properties = {
+      cv2.CAP_PROP_FPS: fps,
+      cv2.CAP_PROP_FRAME_COUNT: promised,
+      cv2.CAP_PROP_POS_MSEC: 0.0,
+    }
     self.at = -1
 
   def get(self, name):
@@ -108,7 +128,9 @@ class FakeCapture:
 @pytest.mark.parametrize(('fps', 'step'), [(0.0, 0.0), (np.nan, 0.0), (np.inf, 0.0), (4.0, 0.25)])
 @pytest.mark.parametrize('promised', [-9.2e18, 0, 5])
 def test_containers_that_say_nothing_of_rate_and_length(monkeypatch, fps, step, promised):
-  monkeypatch.setattr(video, '_opened', lambda path: contextlib.nullcontext(FakeCapture(fps, promised)))
+  monkeypatch.setattr(
+    video, '_opened', lambda path: contextlib.nullcontext(FakeCapture(fps, promised))
+  )
   found = list(video.frames('x.mp4', on_fewer=lambda *_: pytest.fail('none are missing')))
   assert [(frame.index, frame.image.mean()) for frame in found] == [(0, 1), (1, 2), (3, 4), (4, 5)]
   assert [frame.seconds for frame in found] == [0, step, 3 * step, 4 * step]
@@ -116,8 +138,13 @@ def test_containers_that_say_nothing_of_rate_and_length(monkeypatch, fps, step, 
 
 def test_nothing_is_printed_about_a_damaged_file(tmp_path):
   (tmp_path / 'text.mp4').write_text('no video')
-  code = 'import sys; from mtface.faces import video\ntry: list(video.frames(sys.argv[1]))\nexcept Exception: pass'
-  done = subprocess.run([sys.executable, '-c', code, tmp_path / 'text.mp4'], capture_output=True, text=True)
+  code = (
+    'import sys; from mtface.faces import video\ntry: list(video.frames(sys.argv[1]))\nexcept '
+    'Exception: pass'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code, tmp_path / 'text.mp4'], capture_output=True, text=True
+  )
   assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
@@ -132,7 +159,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
     assert sum(image() is not None for image in alive) <= 2
 
 
-# --- Faces --------------------------------------------------------------------------------------------------------------------------
+# --- Faces ----------------------------------------------------------------------------------------
 
 
 def test_faces_of_a_frame_are_all_faces_the_largest_first():
@@ -140,7 +167,9 @@ def test_faces_of_a_frame_are_all_faces_the_largest_first():
   faces = video.faces_of(np.hstack([small, large]))
   assert [face.box[0] // 200 for face in faces] == [1, 0]
   assert video.faces_of(np.full((60, 60, 3), 127, np.uint8)) == []
-  assert [face.box[0] // 200 for face in video.faces_of(np.hstack([small, large]), min_face=150)] == [1]
+  assert [
+    face.box[0] // 200 for face in video.faces_of(np.hstack([small, large]), min_face=150)
+  ] == [1]
 
 
 def face(left, side):

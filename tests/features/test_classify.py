@@ -1,4 +1,6 @@
-"""Classifiers on features against scikit-learn's own functions, called on features that the network made of all faces at once."""
+"""Classifiers on features against scikit-learn's own functions, called on features that the network
+made of all faces at once.
+"""
 
 import dataclasses
 import json
@@ -14,7 +16,14 @@ from mtface.data.inputs import scale_images
 from mtface.data.sources import load_source
 from mtface.errors import UserError
 from mtface.evaluation.evaluator import Evaluator
-from mtface.features.classify import CLASSIFIERS, Settings, check_apart, classify, fit_predict, summarize
+from mtface.features.classify import (
+  CLASSIFIERS,
+  Settings,
+  check_apart,
+  classify,
+  fit_predict,
+  summarize,
+)
 from mtface.tasks import get_task
 from mtface.training.selection import Selection
 from tests.fakes import fake_source, write_prepared
@@ -50,7 +59,9 @@ def test_what_the_paper_does_not_say_is_scikit_learns_default():
   for name, (_, make) in CLASSIFIERS.items():
     model = make(Settings(trees=7, seed=3))
     defaults = type(model)().get_params()
-    changed[name] = {field: value for field, value in model.get_params().items() if value != defaults[field]}
+    changed[name] = {
+      field: value for field, value in model.get_params().items() if value != defaults[field]
+    }
   assert changed == {
     'svm': {'random_state': 3, 'max_iter': 5000},
     'forest': {'n_estimators': 7, 'random_state': 3, 'n_jobs': -1},
@@ -66,7 +77,9 @@ def test_a_summary_has_the_interval_of_scipy():
   assert (found['n'], found['correct'], found['accuracy']) == (7, 5, 5 / 7)
   assert (found['low'], found['high']) == pytest.approx((expected.low, expected.high))
   assert found['per_class_accuracy'] == [0.5, 1.0, pytest.approx(2 / 3), None, 1.0]
-  np.testing.assert_array_equal(found['confusion'], metrics.confusion_matrix(labels, predicted, labels=range(5)))
+  np.testing.assert_array_equal(
+    found['confusion'], metrics.confusion_matrix(labels, predicted, labels=range(5))
+  )
 
 
 @pytest.fixture(scope='module')
@@ -96,7 +109,9 @@ def by_scikit_learn(workdir, data_dir, l2):
     'knn': neighbors.KNeighborsClassifier(),
     'linear': linear_model.LogisticRegression(class_weight='balanced', max_iter=2000),
   }
-  return {name: model.fit(x['train'], y['train']).predict(x['test']) for name, model in made.items()}, y['test']
+  return {
+    name: model.fit(x['train'], y['train']).predict(x['test']) for name, model in made.items()
+  }, y['test']
 
 
 @pytest.mark.parametrize('l2', [True, False])
@@ -117,7 +132,9 @@ def test_the_command_finds_what_scikit_learn_finds(mtface, run_copy, people, l2)
   assert [row['classifier'] for row in rows] == list(expected)
   for row in rows:
     predicted = expected[row['classifier']]
-    assert (row['n_train'], row['n'], row['features'], row['l2']) == (54, 27, 8, l2), 'a tenth has no label'
+    assert (row['n_train'], row['n'], row['features'], row['l2']) == (54, 27, 8, l2), (
+      'a tenth has no label'
+    )
     # Features of other batches differ in their last bits, which may move a face over a border.
     difference = row['confusion'] - metrics.confusion_matrix(labels, predicted, labels=range(5))
     assert np.abs(difference).sum() <= 2
@@ -126,19 +143,31 @@ def test_the_command_finds_what_scikit_learn_finds(mtface, run_copy, people, l2)
 
 def test_rows_are_replaced_by_the_same_and_kept_beside_others(run_copy, people):
   def run(**changes):
-    names = {'checkpoint': 'last', 'train': 'tiny/people:train', 'test': 'tiny/people:test', 'task': 'gender'}
+    names = {
+      'checkpoint': 'last',
+      'train': 'tiny/people:train',
+      'test': 'tiny/people:test',
+      'task': 'gender',
+    }
     classify(run_copy, people, **{**names, 'classifiers': ['knn'], **changes})
     return json.loads((run_copy / 'classify.json').read_text())['results']
 
   assert len(run()) == len(run()) == 1
-  assert [(row['checkpoint'], row['l2']) for row in run(checkpoint='4', settings=Settings(l2=False))] == [
+  assert [
+    (row['checkpoint'], row['l2']) for row in run(checkpoint='4', settings=Settings(l2=False))
+  ] == [
     ('last', True),
     ('4', False),
   ]
 
 
 def arguments(**changes):
-  flags = {'train': 'other/gray16:train', 'test': 'other/gray16:test', 'task': 'ethnicity5', 'trees': 3}
+  flags = {
+    'train': 'other/gray16:train',
+    'test': 'other/gray16:test',
+    'task': 'ethnicity5',
+    'trees': 3,
+  }
   return [f'--{flag}={value}' for flag, value in (flags | changes).items() if value is not None]
 
 
@@ -148,18 +177,32 @@ def arguments(**changes):
     ({'train': None}, '--train is missing: name a source'),
     ({'task': None}, '--task is missing'),
     ({'task': 'ethnicity'}, "task 'ethnicity' is unknown"),
-    ({'task': 'smile'}, '--task=smile: other/gray16:train has no such labels; it has action_units, ethnicity5'),
+    (
+      {'task': 'smile'},
+      '--task=smile: other/gray16:train has no such labels; it has action_units, ethnicity5',
+    ),
     ({'task': 'action_units'}, '--task=action_units: has several labels a face'),
-    ({'classifiers': 'svm,tree'}, "--classifiers: 'tree' is unknown; there are svm, forest, knn, linear"),
+    (
+      {'classifiers': 'svm,tree'},
+      "--classifiers: 'tree' is unknown; there are svm, forest, knn, linear",
+    ),
     ({'trees': 0}, '--trees=0: a forest has at least one tree'),
     ({'seed': -1}, '--seed=-1: expected 0 to'),
-    ({'test': 'other/gray16:train[fold=0/4]'}, '15 of its 15 faces are in --train=other/gray16:train too'),
-    ({'train': 'other/gray16:train[take=3,seed=0]', 'classifiers': 'knn'}, 'looks at 5 neighbours, --train has 3'),
+    (
+      {'test': 'other/gray16:train[fold=0/4]'},
+      '15 of its 15 faces are in --train=other/gray16:train too',
+    ),
+    (
+      {'train': 'other/gray16:train[take=3,seed=0]', 'classifiers': 'knn'},
+      'looks at 5 neighbours, --train has 3',
+    ),
     ({'checkpoint': 'ensemble:2'}, 'an ensemble has no features'),
   ],
 )
 def test_bad_input_is_one_line(mtface, tiny_run, people, changes, expected):
-  result = mtface('classify', f'--workdir={tiny_run}', f'--data_dir={people}', *arguments(**changes))
+  result = mtface(
+    'classify', f'--workdir={tiny_run}', f'--data_dir={people}', *arguments(**changes)
+  )
   assert expected in result.error
   assert not (tiny_run / 'classify.json').exists()
 
@@ -171,15 +214,21 @@ def test_one_class_is_nothing_to_learn():
 
 def test_a_classifier_that_did_not_converge_says_so(capsys, monkeypatch):
   (x, y) = blobs(50, 0)
-  monkeypatch.setitem(CLASSIFIERS, 'linear', ('one step', lambda _: linear_model.LogisticRegression(max_iter=1)))
+  monkeypatch.setitem(
+    CLASSIFIERS, 'linear', ('one step', lambda _: linear_model.LogisticRegression(max_iter=1))
+  )
   fit_predict('linear', Settings(), x, y, x)
   assert capsys.readouterr().err.count('linear stopped before it converged') == 1
 
 
 def test_folds_of_one_split_are_apart_and_configs_of_one_set_are_not():
-  first, second = (fake_source('x', 10, {'smile': 1.0}).take(np.arange(*ends)) for ends in ((0, 6), (6, 10)))
+  first, second = (
+    fake_source('x', 10, {'smile': 1.0}).take(np.arange(*ends)) for ends in ((0, 6), (6, 10))
+  )
   named = dataclasses.replace
-  check_apart(named(first, name='a/gray48:all[fold!=0/2]'), named(second, name='a/gray48:all[fold=0/2]'))
+  check_apart(
+    named(first, name='a/gray48:all[fold!=0/2]'), named(second, name='a/gray48:all[fold=0/2]')
+  )
   check_apart(named(first, name='a/gray48:train'), named(first, name='b/gray48:train'))
   with pytest.raises(UserError, match='6 of its 6 faces'):
     check_apart(named(first, name='a/gray48:all'), named(first, name='a/rgb224:all'))

@@ -1,4 +1,6 @@
-"""Clips of folders and of prepared sets, with a network that takes as little as its features' meaning can be seen by eye."""
+"""Clips of folders and of prepared sets, with a network that takes as little as its features'
+meaning can be seen by eye.
+"""
 
 import dataclasses
 import json
@@ -36,18 +38,23 @@ class Brightness:
 def frames_source(rows, task='emotion7', **changes):
   """A source of (clip, frame, faces, brightness, label), shuffled as records may be."""
   rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
-  clips, frames, faces, brightness, labels = (np.array(column) for column in zip(*rows, strict=True))
+  clips, frames, faces, brightness, labels = (
+    np.array(column) for column in zip(*rows, strict=True)
+  )
   images = np.broadcast_to(brightness[:, None, None, None], (len(rows), 4, 4, 1)).astype(np.uint8)
   ids = np.array([f'{i:03d}' for i in range(len(rows))])
   source = Source(
-    'clips/gray4:train', images, np.arange(len(rows)), ids, {task: labels}, {task: (labels >= 0) & (faces > 0)},
+    'clips/gray4:train', images, np.arange(len(rows)), ids, {task: labels},
+    {task: (labels >= 0) & (faces > 0)},
     attributes={'clip': clips, 'frame': frames, 'faces': faces, 'label': labels},
   )  # fmt: skip
   return dataclasses.replace(source, **changes)
 
 
 ROWS = [
-  *[('b', frame, 1, 10 * frame, 3) for frame in (0, 2, 10)],  # numbers of frames are no text: 10 comes last
+  *[
+    ('b', frame, 1, 10 * frame, 3) for frame in (0, 2, 10)
+  ],  # numbers of frames are no text: 10 comes last
   ('a', 7, 1, 50, 0),
   ('dark', -1, 0, 0, 3),  # the black record of a clip without a face, whose label is masked
 ]
@@ -56,18 +63,26 @@ ROWS = [
 @pytest.mark.parametrize('batch_size', [1, 2, 4, 64])
 def test_prepared_clips_are_described_in_their_frames_order(batch_size):
   clips = source_clips(frames_source(ROWS), 'clip', None)
-  assert [(clip.name, clip.label) for clip in clips.clips] == [('a', 'angry'), ('b', 'happy'), ('dark', 'happy')]
+  assert [(clip.name, clip.label) for clip in clips.clips] == [
+    ('a', 'angry'),
+    ('b', 'happy'),
+    ('dark', 'happy'),
+  ]
   assert [frame for frame, _ in clips.clips[1].faces()] == [0, 2, 10]
   network = Brightness(batch_size)
   found = describe(clips, network, 'clip')
   values = np.array([0, 20, 100])
   of_b = np.array([values.mean(), 1, 100, 1, 0, 1, values.std(), 0])
-  expected = [np.array([50, 1, 50, 1, 50, 1, 0, 0]) / np.sqrt(3 * 2501), of_b / np.linalg.norm(of_b), np.zeros(8)]
+  expected = [
+    np.array([50, 1, 50, 1, 50, 1, 0, 0]) / np.sqrt(3 * 2501),
+    of_b / np.linalg.norm(of_b),
+    np.zeros(8),
+  ]
   np.testing.assert_allclose(found.vectors, expected, rtol=1e-6)
   assert (found.faces.tolist(), found.damaged) == ([1, 3, 0], 0)
-  assert network.batches == [batch_size] * (4 // batch_size) + [4 % batch_size] * (4 % batch_size > 0), (
-    'filled over clips'
-  )
+  assert network.batches == [batch_size] * (4 // batch_size) + [4 % batch_size] * (
+    4 % batch_size > 0
+  ), 'filled over clips'
 
 
 def test_prepared_groups():
@@ -76,7 +91,9 @@ def test_prepared_groups():
   found = describe(source_clips(source, 'group', 'smile'), Brightness(2), 'group')
   expected = group_descriptor([np.array([[10.0, 1], [30, 1]]), np.array([[60.0, 1]])])
   np.testing.assert_allclose(found.vectors[0], expected / np.linalg.norm(expected), rtol=1e-6)
-  with pytest.raises(UserError, match='the clip g has several faces in a frame; take --level=group'):
+  with pytest.raises(
+    UserError, match='the clip g has several faces in a frame; take --level=group'
+  ):
     source_clips(source, 'clip', None)
 
 
@@ -88,11 +105,19 @@ def test_unlabelled_clips_are_left_out():
 @pytest.mark.parametrize(
   ('source', 'task', 'expected'),
   [
-    (frames_source(ROWS, attributes={}), None, 'has no attributes clip, frame, faces; expected a set of clips'),
+    (
+      frames_source(ROWS, attributes={}),
+      None,
+      'has no attributes clip, frame, faces; expected a set of clips',
+    ),
     (frames_source(ROWS), 'smile', '--task=smile: clips/gray4:train has the labels emotion7'),
     (frames_source(ROWS, labels={}, mask={}), None, '--task is missing'),
     (frames_source([('a', 0, 1, 1, -1)]), None, 'no clip is labelled for emotion7'),
-    (frames_source([('a', 0, 1, 1, 1), ('a', 1, 1, 1, 2)]), None, 'the clip a have different labels of emotion7'),
+    (
+      frames_source([('a', 0, 1, 1, 1), ('a', 1, 1, 1, 2)]),
+      None,
+      'the clip a have different labels of emotion7',
+    ),
   ],
 )
 def test_sources_that_are_no_clips(source, task, expected):
@@ -114,13 +139,24 @@ def test_a_folder(tmp_path, capsys):
   (tmp_path / '.hidden').mkdir()
   clips = folder_clips(tmp_path, (8, 8, 1), Reading(boxes='whole'))
   assert clips.classes == ('Angry', 'Happy')
-  assert [clip.name for clip in clips.clips] == ['Angry/c.MOV', 'Angry/c.mp4', 'Happy/a.mkv', 'Happy/b.avi']
+  assert [clip.name for clip in clips.clips] == [
+    'Angry/c.MOV',
+    'Angry/c.mp4',
+    'Happy/a.mkv',
+    'Happy/b.avi',
+  ]
   faces = [face for _, face in clips.clips[3].faces()]
   assert {(face.shape, face.dtype) for face in faces} == {((8, 8, 1), np.dtype(np.uint8))}
   found = describe(clips, Brightness(4), 'clip')
-  assert (found.labels.tolist(), found.faces.tolist(), found.damaged) == (['Angry', 'Happy', 'Happy'], [3, 1, 2], 1)
+  assert (found.labels.tolist(), found.faces.tolist(), found.damaged) == (
+    ['Angry', 'Happy', 'Happy'],
+    [3, 1, 2],
+    1,
+  )
   expected = np.array([50, 1, 100, 1, 0, 1, 50, 0])
-  np.testing.assert_allclose(found.vectors[2], expected / np.linalg.norm(expected), atol=0.02)  # the codec's error
+  np.testing.assert_allclose(
+    found.vectors[2], expected / np.linalg.norm(expected), atol=0.02
+  )  # the codec's error
   captured = capsys.readouterr()
   assert captured.err.count('mtface: warning: ') == 1
   assert f'{tmp_path / "Angry" / "c.MOV"}: cannot be read as a video' in captured.err
@@ -132,8 +168,12 @@ def test_a_clip_that_breaks_off_is_damaged_as_a_whole(tmp_path):
     yield 0, np.zeros((4, 4, 1), np.uint8)
     raise UserError('clip.avi: 1 of 9 frames can be read')
 
-  whole = folder_clips(write_video(tmp_path / 'a' / 'x.avi', greys(80)).parents[1], (4, 4, 1), Reading(boxes='whole'))
-  clips = dataclasses.replace(whole, clips=(dataclasses.replace(whole.clips[0], faces=broken), *whole.clips))
+  whole = folder_clips(
+    write_video(tmp_path / 'a' / 'x.avi', greys(80)).parents[1], (4, 4, 1), Reading(boxes='whole')
+  )
+  clips = dataclasses.replace(
+    whole, clips=(dataclasses.replace(whole.clips[0], faces=broken), *whole.clips)
+  )
   found = describe(clips, Brightness(1), 'clip')
   assert (found.damaged, found.faces.tolist()) == (1, [1])
   assert found.vectors[0, 0] == pytest.approx(1 / 3**0.5, rel=0.01), 'of the other clip'
@@ -141,7 +181,9 @@ def test_a_clip_that_breaks_off_is_damaged_as_a_whole(tmp_path):
 
 def test_folders_that_hold_no_clips(tmp_path):
   (tmp_path / 'Happy').mkdir()
-  with pytest.raises(UserError, match=r'holds no clips; expected <class>/<clip> with the ending \.avi, \.mp4'):
+  with pytest.raises(
+    UserError, match=r'holds no clips; expected <class>/<clip> with the ending \.avi, \.mp4'
+  ):
     folder_clips(tmp_path, (8, 8, 1), Reading())
   with pytest.raises(UserError, match='faces of clips are cut out as squares'):
     folder_clips(tmp_path, (8, 9, 1), Reading())
@@ -196,7 +238,10 @@ def test_sets_that_do_not_go_together(tmp_path):
   ('flags', 'expected'),
   [
     ({'train': None}, '--train is missing: name a folder of clips'),
-    ({'train': 'nowhere'}, '--train=nowhere: is no folder of clips (FOLDER/<class>/<clip>.avi); source'),
+    (
+      {'train': 'nowhere'},
+      '--train=nowhere: is no folder of clips (FOLDER/<class>/<clip>.avi); source',
+    ),
     ({'level': 'frame'}, '--level=frame: expected clip or group'),
     ({'every': 0}, '--every=0: expected 1 (all frames) or more'),
     ({'boxes': 'all'}, '--boxes=all: expected detect or whole'),
@@ -209,7 +254,10 @@ def test_bad_input_is_one_line(mtface, tiny_run, tiny_data, tmp_path, flags, exp
   write_video(tmp_path / 'clips' / 'a' / 'x.avi', greys(1))
   given = {'train': tmp_path / 'clips', 'test': tmp_path / 'clips'} | flags
   arguments = [f'--{flag}={value}' for flag, value in given.items() if value is not None]
-  assert expected in mtface('video', f'--workdir={tiny_run}', f'--data_dir={tiny_data}', *arguments).error
+  assert (
+    expected
+    in mtface('video', f'--workdir={tiny_run}', f'--data_dir={tiny_data}', *arguments).error
+  )
   assert not (tiny_run / 'video.json').exists()
 
 
@@ -220,7 +268,9 @@ def test_a_set_that_was_built(mtface, run_copy, tiny_data, tmp_path):
     happy = np.arange(size) // 5 % 2 == 1
     images = (source.images // 4 + 150 * happy[:, None, None, None]).astype(np.uint8)
     labels = {'emotion7': np.where(happy, 3, 0).astype(np.int32)}
-    return dataclasses.replace(source, images=images, labels=labels, mask={'emotion7': np.arange(size) < 55})
+    return dataclasses.replace(
+      source, images=images, labels=labels, mask={'emotion7': np.arange(size) < 55}
+    )
 
   attributes = {
     'clip': (tfds.features.Text(), lambda i: f'clip {i // 5}'),
@@ -230,9 +280,13 @@ def test_a_set_that_was_built(mtface, run_copy, tiny_data, tmp_path):
   }
   (tmp_path / 'tiny').symlink_to(tiny_data / 'tiny')
   splits = {'train': 60, 'test': 60}
-  write_prepared(tmp_path, 'clips/gray16', splits, {'emotion7': 1.0}, attributes=attributes, draw=draw)
+  write_prepared(
+    tmp_path, 'clips/gray16', splits, {'emotion7': 1.0}, attributes=attributes, draw=draw
+  )
   sources = ['--train=clips/gray16:train', '--test=clips/gray16:test']
-  result = mtface('video', f'--workdir={run_copy}', f'--data_dir={tmp_path}', *sources, '--trees=20')
+  result = mtface(
+    'video', f'--workdir={run_copy}', f'--data_dir={tmp_path}', *sources, '--trees=20'
+  )
   assert result.code == 0, result.err
   rows = json.loads((run_copy / 'video.json').read_text())['results']
   assert [row['classifier'] for row in rows] == ['svm', 'forest']
@@ -242,7 +296,11 @@ def test_a_set_that_was_built(mtface, run_copy, tiny_data, tmp_path):
     assert row['features'] == 4 * 8
   assert 'clips/gray16:test: 12 clips, 55 faces; 1 without a face, 0 damaged' in result.out
   same = mtface(
-    'video', f'--workdir={run_copy}', f'--data_dir={tmp_path}', sources[0], sources[0].replace('train', 'test', 1)
+    'video',
+    f'--workdir={run_copy}',
+    f'--data_dir={tmp_path}',
+    sources[0],
+    sources[0].replace('train', 'test', 1),
   )
   assert '60 of its 60 faces are in --train' in same.error
 

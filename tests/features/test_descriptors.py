@@ -53,17 +53,23 @@ def test_clip_descriptor_by_hand():
   features = np.array([[1.0, -2.0], [3.0, -2.0], [8.0, 4.0]])
   expected = [4, 0, 8, 4, 1, -2, (26 / 3) ** 0.5, 8**0.5]
   np.testing.assert_allclose(clip_descriptor(features), expected)
-  np.testing.assert_allclose(clip_descriptor(features, ('std', 'mean')), [*expected[6:], *expected[:2]])
+  np.testing.assert_allclose(
+    clip_descriptor(features, ('std', 'mean')), [*expected[6:], *expected[:2]]
+  )
 
 
 def test_one_frame_has_no_deviation_and_no_frame_is_zero():
   features = random_features(1, 4)
-  np.testing.assert_array_equal(clip_descriptor(features), [*features[0], *features[0], *features[0], 0, 0, 0, 0])
+  np.testing.assert_array_equal(
+    clip_descriptor(features), [*features[0], *features[0], *features[0], 0, 0, 0, 0]
+  )
   np.testing.assert_array_equal(clip_descriptor(np.zeros((0, 4))), np.zeros(16))
 
 
 def group_by_numpy(frames):
-  of_frames = np.array([np.concatenate([f.astype(np.float64).mean(0), f.astype(np.float64).std(0)]) for f in frames])
+  of_frames = np.array(
+    [np.concatenate([f.astype(np.float64).mean(0), f.astype(np.float64).std(0)]) for f in frames]
+  )
   return np.concatenate([of_frames.mean(axis=0), of_frames.std(axis=0)])
 
 

@@ -14,7 +14,14 @@ from mtface.config.schema import source as source_entry
 from mtface.data.inputs import scale_images
 from mtface.errors import UserError
 from mtface.evaluation.evaluator import Evaluator
-from mtface.features.extract import FeatureNetwork, _write, any_source, features, l2_normalized, write_features
+from mtface.features.extract import (
+  FeatureNetwork,
+  _write,
+  any_source,
+  features,
+  l2_normalized,
+  write_features,
+)
 from mtface.files import file_name
 from mtface.training.selection import Selection
 from tests.fakes import fake_source, write_prepared
@@ -39,10 +46,15 @@ def test_features_do_not_depend_on_the_batches(evaluator, text):
   for name, size in (('people', 20), ('tiny/smile:test', 12)):
     source = any_source(evaluator, name)
     found = features(evaluator, Selection.parse(text), source)
-    assert (found.dtype, found.shape) == (np.float32, (size, 8))  # a 16x16 picture pooled to 1x1, with 256/32 channels
+    assert (found.dtype, found.shape) == (
+      np.float32,
+      (size, 8),
+    )  # a 16x16 picture pooled to 1x1, with 256/32 channels
     np.testing.assert_allclose(found, whole(evaluator, text, source), rtol=1e-4, atol=1e-5)
     assert len(np.unique(found, axis=0)) == size
-  assert evaluator.extractor._runner._run._cache_size() == 1, 'one program for all sets and checkpoints'
+  assert evaluator.extractor._runner._run._cache_size() == 1, (
+    'one program for all sets and checkpoints'
+  )
 
 
 def test_an_average_is_one_network(evaluator):
@@ -53,7 +65,9 @@ def test_an_average_is_one_network(evaluator):
 
 
 def test_an_ensemble_has_no_features(evaluator):
-  with pytest.raises(UserError, match=r'^--checkpoint=ensemble:2: an ensemble has no features; name one network'):
+  with pytest.raises(
+    UserError, match=r'^--checkpoint=ensemble:2: an ensemble has no features; name one network'
+  ):
     FeatureNetwork(evaluator, Selection.parse('ensemble:2'))
 
 
@@ -66,14 +80,18 @@ def test_features_that_are_not_finite(evaluator):
 
 def test_written_features_can_be_read_by_others(mtface, run_copy, tiny_data, evaluator):
   on = 'people,tiny/people:train[fold!=0/4],tiny/people:train[fold=0/4]'
-  result = mtface('features', f'--workdir={run_copy}', f'--data_dir={tiny_data}', f'--on={on}', '--checkpoint=8')
+  result = mtface(
+    'features', f'--workdir={run_copy}', f'--data_dir={tiny_data}', f'--on={on}', '--checkpoint=8'
+  )
   assert result.code == 0, result.err
   folder = run_copy / 'features' / '8'
   names = ['tiny_people_test', 'tiny_people_train_fold_0_4_', 'tiny_people_train_fold_not_0_4_']
   assert sorted(path.name for path in folder.iterdir()) == [f'{name}.npz' for name in names]
   source = any_source(evaluator, 'people')
   with np.load(folder / 'tiny_people_test.npz', allow_pickle=False) as found:
-    np.testing.assert_allclose(found['features'], whole(evaluator, '8', source), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+      found['features'], whole(evaluator, '8', source), rtol=1e-4, atol=1e-5
+    )
     assert found['features'].dtype == np.float32
     np.testing.assert_array_equal(found['image_ids'], source.image_ids)
     np.testing.assert_array_equal(found['labels/gender'], source.labels['gender'])
@@ -88,7 +106,9 @@ def test_a_failed_write_leaves_no_half_file(run_copy, tiny_data, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(np, 'savez', full)
-  with pytest.raises(UserError, match=r'tiny_people_test.npz: cannot be written \(No space left on device\)'):
+  with pytest.raises(
+    UserError, match=r'tiny_people_test.npz: cannot be written \(No space left on device\)'
+  ):
     write_features(run_copy, tiny_data, 'last', ['people'])
   assert not list((run_copy / 'features').rglob('*.npz'))
 
@@ -119,11 +139,21 @@ def test_a_file_has_all_that_a_source_knows(tmp_path):
 
   network = types.SimpleNamespace(size=2, into=into)
   with np.load(_write(tmp_path, faces, network)) as found:
-    assert set(found) == {'features', 'image_ids', 'subjects', 'labels/smile', 'mask/smile', 'attributes/ytf'}
+    assert set(found) == {
+      'features',
+      'image_ids',
+      'subjects',
+      'labels/smile',
+      'mask/smile',
+      'attributes/ytf',
+    }
     assert found['features'].tolist() == [[1, 2], [3, 4], [5, 6]]
     assert found['subjects'].tolist() == ['ann', '', 'bob']
     assert found['image_ids'].tolist() == faces.image_ids.tolist()
-    assert (found['mask/smile'].tolist(), found['attributes/ytf'].tolist()) == ([True, True, False], [1, 0, 1])
+    assert (found['mask/smile'].tolist(), found['attributes/ytf'].tolist()) == (
+      [True, True, False],
+      [1, 0, 1],
+    )
 
 
 def test_a_source_has_all_its_labels_and_the_networks_size(tmp_path):
@@ -131,7 +161,9 @@ def test_a_source_has_all_its_labels_and_the_networks_size(tmp_path):
   config = get_config()
   config.evaluation.sets.own = source_entry('faces/gray16:test', 'smile')
   opened = types.SimpleNamespace(config=config, data_dir=tmp_path)
-  assert set(any_source(opened, 'own').labels) == {'smile', 'gender'}, 'not only what the run measures'
+  assert set(any_source(opened, 'own').labels) == {'smile', 'gender'}, (
+    'not only what the run measures'
+  )
   config.image_shape = (32, 32, 1)
   with pytest.raises(UserError, match=r'16x16'):
     any_source(opened, 'own')
@@ -158,7 +190,13 @@ def test_features_of_a_stage_are_in_its_folder(mtface, run_copy, tiny_data, eval
   shutil.rmtree(run_copy / 'checkpoints' / 'first' / '000000012')
   source = any_source(evaluator, 'people')
   for flags, stage, step in ((['--stage=first'], 'first', '8'), ([], 'second', '12')):
-    result = mtface('features', f'--workdir={run_copy}', f'--data_dir={tiny_data}', '--on=people', *flags)
+    result = mtface(
+      'features', f'--workdir={run_copy}', f'--data_dir={tiny_data}', '--on=people', *flags
+    )
     assert result.code == 0, result.err
-    with np.load(run_copy / 'stages' / stage / 'features' / 'last' / 'tiny_people_test.npz') as found:
-      np.testing.assert_allclose(found['features'], whole(evaluator, step, source), rtol=1e-4, atol=1e-5)
+    with np.load(
+      run_copy / 'stages' / stage / 'features' / 'last' / 'tiny_people_test.npz'
+    ) as found:
+      np.testing.assert_allclose(
+        found['features'], whole(evaluator, step, source), rtol=1e-4, atol=1e-5
+      )

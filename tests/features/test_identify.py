@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from mtface.errors import UserError
-from mtface.features.identify import _summary, draw_gallery, nearest, people_of, rank_1, with_two_pictures
+from mtface.features.identify import (
+  _summary,
+  draw_gallery,
+  nearest,
+  people_of,
+  rank_1,
+  with_two_pictures,
+)
 from tests.fakes import fake_source, write_prepared
 
 
@@ -20,7 +27,9 @@ def test_nearest_by_the_cosine():
 def test_nearest_in_parts_is_nearest(monkeypatch):
   rng = np.random.default_rng(0)
   probes, gallery = rng.normal(size=(50, 6)), rng.normal(size=(9, 6))
-  expected = [max(range(9), key=lambda g: p @ gallery[g] / np.linalg.norm(gallery[g])) for p in probes]
+  expected = [
+    max(range(9), key=lambda g: p @ gallery[g] / np.linalg.norm(gallery[g])) for p in probes
+  ]
   assert nearest(probes, gallery).tolist() == expected
   monkeypatch.setattr('mtface.features.identify._SIMILARITIES', 7 * 9)
   assert nearest(probes, gallery).tolist() == expected
@@ -45,7 +54,11 @@ def test_rank_1_of_clear_and_of_meaningless_features():
   rng = np.random.default_rng(0)
   people = np.repeat(np.arange(20), 5)
   centres = rng.normal(size=(20, 32))
-  assert rank_1(centres[people] + 0.01 * rng.normal(size=(100, 32)), people, repeats=3, seed=0) == [1.0, 1.0, 1.0]
+  assert rank_1(centres[people] + 0.01 * rng.normal(size=(100, 32)), people, repeats=3, seed=0) == [
+    1.0,
+    1.0,
+    1.0,
+  ]
   chance = rank_1(rng.normal(size=(100, 32)), people, repeats=40, seed=0)
   assert np.mean(chance) == pytest.approx(1 / 20, abs=0.02)
   assert len(set(chance)) > 1, 'galleries differ'
@@ -71,7 +84,9 @@ def test_labels_of_identity_say_who_it_is_where_there_are_no_subjects():
 def test_a_summary_is_that_of_numpy():
   people = np.array(['a', 'a', 'b', 'b', 'b', 'c', 'c'])
   found = _summary(people, [0.5, 0.75, 1.0])
-  assert (found['subjects'], found['images'], found['probes']) == (3, 7, 4), 'one picture of each is the gallery'
+  assert (found['subjects'], found['images'], found['probes']) == (3, 7, 4), (
+    'one picture of each is the gallery'
+  )
   assert (found['mean'], found['std']) == pytest.approx((0.75, np.std([0.5, 0.75, 1.0], ddof=1)))
 
 
@@ -99,12 +114,18 @@ def test_the_command_finds_what_a_loop_over_the_written_features_finds(mtface, r
     chosen = draw_gallery(subjects, np.random.default_rng((5, repeat)))
     right = 0
     for probe in np.flatnonzero(~chosen):
-      cosines = {g: np.dot(features[probe], features[g]) / np.linalg.norm(features[g]) for g in np.flatnonzero(chosen)}
+      cosines = {
+        g: np.dot(features[probe], features[g]) / np.linalg.norm(features[g])
+        for g in np.flatnonzero(chosen)
+      }
       right += subjects[max(cosines, key=cosines.get)] == subjects[probe]
     expected.append(right / 31)
   np.testing.assert_allclose(row['accuracies'], expected)
   assert (row['mean'], row['std']) == pytest.approx((np.mean(expected), np.std(expected, ddof=1)))
-  assert f'| last | people/gray16:test | 9 | 31 | 3 | {row["mean"]:.2%} | {row["std"]:.2%} |' in result.out
+  assert (
+    f'| last | people/gray16:test | 9 | 31 | 3 | {row["mean"]:.2%} | {row["std"]:.2%} |'
+    in result.out
+  )
 
   assert mtface('identify', *flags).code == 0
   rows = json.loads((run_copy / 'identify.json').read_text())['results']
@@ -118,12 +139,18 @@ def test_the_command_finds_what_a_loop_over_the_written_features_finds(mtface, r
     ({'on': 'people'}, 'tiny/people:test: does not say who is in its pictures'),
     ({'repeats': 1}, '--repeats=1: a deviation needs at least 2'),
     ({'seed': -1}, '--seed=-1: expected 0 or more'),
-    ({'on': 'people/gray16:test[take=3,seed=0]'}, 'fewer than two people have two pictures or more'),
+    (
+      {'on': 'people/gray16:test[take=3,seed=0]'},
+      'fewer than two people have two pictures or more',
+    ),
     ({'checkpoint': 'ensemble:2'}, 'an ensemble has no features'),
   ],
 )
 def test_bad_input_is_one_line(mtface, tiny_run, data_dir, flags, expected):
   given = {'on': 'people/gray16:test'} | flags
   arguments = [f'--{flag}={value}' for flag, value in given.items() if value is not None]
-  assert expected in mtface('identify', f'--workdir={tiny_run}', f'--data_dir={data_dir}', *arguments).error
+  assert (
+    expected
+    in mtface('identify', f'--workdir={tiny_run}', f'--data_dir={data_dir}', *arguments).error
+  )
   assert not (tiny_run / 'identify.json').exists()

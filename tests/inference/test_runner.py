@@ -23,13 +23,19 @@ def source():
 @pytest.fixture(scope='module')
 def scores():
   rng = np.random.default_rng(4)
-  return {name: rng.normal(size=(37, task.num_classes)).astype(np.float32) for name, task in TASKS.items()}
+  return {
+    name: rng.normal(size=(37, task.num_classes)).astype(np.float32) for name, task in TASKS.items()
+  }
 
 
 def test_what_is_comparable_are_probabilities(scores):
   found = comparable(TASKS, scores)
-  np.testing.assert_allclose(found['smile'], scipy.special.softmax(scores['smile'].astype(float), axis=1))
-  np.testing.assert_allclose(found['action_units'], scipy.special.expit(scores['action_units'].astype(float)))
+  np.testing.assert_allclose(
+    found['smile'], scipy.special.softmax(scores['smile'].astype(float), axis=1)
+  )
+  np.testing.assert_allclose(
+    found['action_units'], scipy.special.expit(scores['action_units'].astype(float))
+  )
   kept = comparable(TASKS, scores, ['smile'])['smile']
   np.testing.assert_array_equal(kept, scores['smile'])
   assert {values.dtype for values in found.values()} == {np.dtype(np.float64)}
@@ -75,18 +81,24 @@ def test_batches_add_up_to_the_whole(source, scores):
   assert summaries.keys() == whole.keys()
   for task, summary in summaries.items():
     for key, value in summary.items():
-      assert value == (pytest.approx(whole[task][key]) if isinstance(value, float) else whole[task][key]), (task, key)
+      assert value == (
+        pytest.approx(whole[task][key]) if isinstance(value, float) else whole[task][key]
+      ), (task, key)
 
 
 def test_losses_are_means_over_the_labelled(source, scores):
   meter = Meter(
-    TASKS, source, terms={'smile': TERMS['softmax_cross_entropy'], 'gender': TERMS['softmax_cross_entropy']}
+    TASKS,
+    source,
+    terms={'smile': TERMS['softmax_cross_entropy'], 'gender': TERMS['softmax_cross_entropy']},
   )
   for rows in PARTS:
     meter.add({task: values[rows] for task, values in scores.items()}, rows)
   logs = scipy.special.log_softmax(scores['smile'].astype(float), axis=1)
   known = source.mask['smile']
-  assert meter.losses() == {'smile': pytest.approx(-logs[np.arange(37), source.labels['smile']][known].mean())}
+  assert meter.losses() == {
+    'smile': pytest.approx(-logs[np.arange(37), source.labels['smile']][known].mean())
+  }
   assert 0 < known.sum() < 37
 
 

@@ -1,6 +1,8 @@
-"""JobSet's own part of its schema, jobset.x-k8s.io/v1alpha2 of release 0.8: names, types and choices, as its documentation has them.
+"""JobSet's own part of its schema, jobset.x-k8s.io/v1alpha2 of release 0.8: names, types and
+choices, as its documentation has them.
 
-No package carries it. The Job inside is checked with Kubernetes' own schema (kubernetes-validate); what is not here is refused.
+No package carries it. The Job inside is checked with Kubernetes' own schema (kubernetes-validate);
+what is not here is refused.
 """
 
 from typing import Any
@@ -11,7 +13,12 @@ STRINGS = {'type': 'array', 'items': {'type': 'string'}}
 
 def closed(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
   """An object with these properties and no others."""
-  return {'type': 'object', 'properties': properties, 'required': list(required), 'additionalProperties': False}
+  return {
+    'type': 'object',
+    'properties': properties,
+    'required': list(required),
+    'additionalProperties': False,
+  }
 
 
 FAILURE_RULE = closed(
@@ -35,16 +42,23 @@ FAILURE_RULE = closed(
 SPEC = closed(
   (),
   network=closed(
-    enableDNSHostnames={'type': 'boolean'}, publishNotReadyAddresses={'type': 'boolean'}, subdomain={'type': 'string'}
+    enableDNSHostnames={'type': 'boolean'},
+    publishNotReadyAddresses={'type': 'boolean'},
+    subdomain={'type': 'string'},
   ),
   failurePolicy=closed(
     maxRestarts={'type': 'integer', 'minimum': 0},
     restartStrategy={'enum': ['Recreate', 'BlockingRecreate']},
     rules={'type': 'array', 'items': FAILURE_RULE},
   ),
-  successPolicy=closed(('operator',), operator={'enum': ['All', 'Any']}, targetReplicatedJobs=STRINGS),
+  successPolicy=closed(
+    ('operator',), operator={'enum': ['All', 'Any']}, targetReplicatedJobs=STRINGS
+  ),
   coordinator=closed(
-    ('replicatedJob',), replicatedJob={'type': 'string'}, jobIndex={'type': 'integer'}, podIndex={'type': 'integer'}
+    ('replicatedJob',),
+    replicatedJob={'type': 'string'},
+    jobIndex={'type': 'integer'},
+    podIndex={'type': 'integer'},
   ),
   suspend={'type': 'boolean'},
   ttlSecondsAfterFinished={'type': 'integer', 'minimum': 0},

@@ -1,10 +1,13 @@
-"""In place of mtface, where a test is of what starts it: `python -m tests.launch.stand_in train --workdir=...` keeps to mtface's contract.
+"""In place of mtface, where a test is of what starts it: `python -m tests.launch.stand_in train
+--workdir=...` keeps to mtface's contract.
 
-It counts steps, each a link of a chain of hashes; SIGTERM or SIGUSR1 to any rank makes all stop, save and exit with code 75; the same
-command continues. It needs no JAX, so it starts in no time. What a test may set:
+It counts steps, each a link of a chain of hashes; SIGTERM or SIGUSR1 to any rank makes all stop,
+save and exit with code 75; the same command continues. It needs no JAX, so it starts in no time.
+What a test may set:
 
   STAND_IN_STEPS, STAND_IN_SECONDS   how many steps, and how long each takes
-  STAND_IN_FAIL                      RANK:STEP:CODE, to exit with CODE at that step, once; a negative CODE is a signal
+  STAND_IN_FAIL                      RANK:STEP:CODE, to exit with CODE at that step, once; a
+                                     negative CODE is a signal
 """
 
 import hashlib
@@ -15,7 +18,10 @@ import signal
 import sys
 import time
 
-STEPS, SECONDS = int(os.environ.get('STAND_IN_STEPS', '40')), float(os.environ.get('STAND_IN_SECONDS', '0.05'))
+STEPS, SECONDS = (
+  int(os.environ.get('STAND_IN_STEPS', '40')),
+  float(os.environ.get('STAND_IN_SECONDS', '0.05')),
+)
 SAVE_EVERY = 10
 
 
@@ -49,7 +55,15 @@ def run(folder, rank):
   for number in (signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda *_: stop.touch())
   state = read_state(folder)
-  note(folder, 'starts', rank=rank.number, size=rank.size, step=state['step'], start=rank.start, pid=os.getpid())
+  note(
+    folder,
+    'starts',
+    rank=rank.number,
+    size=rank.size,
+    step=state['step'],
+    start=rank.start,
+    pid=os.getpid(),
+  )
   while state['step'] < STEPS:
     fail_on_demand(folder, rank, state['step'])
     time.sleep(SECONDS)
@@ -101,7 +115,9 @@ def fail_on_demand(folder, rank, step):
 
 
 def main(command, *arguments):
-  flags = {name: value for name, _, value in (item.removeprefix('--').partition('=') for item in arguments)}
+  flags = {
+    name: value for name, _, value in (item.removeprefix('--').partition('=') for item in arguments)
+  }
   workdir = pathlib.Path(flags['workdir'])
   rank = Rank(flags)
   folds = [workdir / f'fold{k}of{flags.get("folds", 4)}' for k in range(int(flags.get('folds', 4)))]
@@ -109,7 +125,11 @@ def main(command, *arguments):
     return run(workdir, rank)
   if command == 'crossval' and 'gather' not in flags:
     return run(folds[int(flags['fold'])], rank)
-  gathered = folds if command == 'crossval' else [path.parent for path in sorted(workdir.glob('**/state.json'))]
+  gathered = (
+    folds
+    if command == 'crossval'
+    else [path.parent for path in sorted(workdir.glob('**/state.json'))]
+  )
   states = {path.name: read_state(path) for path in gathered}
   if any(state['step'] != STEPS for state in states.values()):
     print(f'not done: {states}', file=sys.stderr)

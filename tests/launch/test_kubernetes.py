@@ -1,4 +1,6 @@
-"""`python -m launch.kubernetes`: the manifests against Kubernetes' schemas, and against what Kubernetes is known to do with them."""
+"""`python -m launch.kubernetes`: the manifests against Kubernetes' schemas, and against what
+Kubernetes is known to do with them.
+"""
 
 import pathlib
 
@@ -49,7 +51,12 @@ def job_of(job_set):
   """The Job that the JobSet controller makes of a JobSet with one group."""
   (group,) = job_set['spec']['replicatedJobs']
   name = f'{job_set["metadata"]["name"]}-{group["name"]}-0'
-  return {'apiVersion': 'batch/v1', 'kind': 'Job', 'metadata': {'name': name}, 'spec': group['template']['spec']}
+  return {
+    'apiVersion': 'batch/v1',
+    'kind': 'Job',
+    'metadata': {'name': name},
+    'spec': group['template']['spec'],
+  }
 
 
 def validate(part, version):
@@ -67,7 +74,10 @@ def test_manifests_are_valid(capsys, version, kind, variant):
   for part in parts:
     validate(part, version)
   kinds = [part['kind'] for part in parts]
-  assert kinds == {'jobset': ['JobSet'], 'job': ['Job'] if variant == 'one pod' else ['Service', 'Job']}[kind]
+  assert (
+    kinds
+    == {'jobset': ['JobSet'], 'job': ['Job'] if variant == 'one pod' else ['Service', 'Job']}[kind]
+  )
 
 
 def test_the_check_would_find_a_slip(capsys):
@@ -87,7 +97,9 @@ def container_of(job):
 
 
 def test_pods_find_the_first_one(capsys):
-  """By the names that Kubernetes gives to pods: JOB-INDEX.SUBDOMAIN, and the JobSet controller: SET-GROUP-0-INDEX.SET."""
+  """By the names that Kubernetes gives to pods: JOB-INDEX.SUBDOMAIN, and the JobSet controller:
+  SET-GROUP-0-INDEX.SET.
+  """
   parts = manifests(capsys, '--kind=job', '--pods=2', '--port=1234', *COMMON)
   job, service = of_kind(parts, 'Job'), of_kind(parts, 'Service')
   assert container_of(job)['args'] == [
@@ -95,11 +107,15 @@ def test_pods_find_the_first_one(capsys):
     '--coordinator=sang2017-a2-0.sang2017-a2:1234', '--processes=2', '--process=$(PROCESS)',
   ]  # fmt: skip
   assert job['metadata']['name'] == 'sang2017-a2'
-  assert job['spec']['template']['spec']['subdomain'] == service['metadata']['name'] == 'sang2017-a2'
+  assert (
+    job['spec']['template']['spec']['subdomain'] == service['metadata']['name'] == 'sang2017-a2'
+  )
   assert service['spec']['clusterIP'] == 'None'
   assert service['spec']['selector'] == {'batch.kubernetes.io/job-name': 'sang2017-a2'}
   assert service['spec']['ports'][0]['port'] == 1234
-  assert service['spec']['publishNotReadyAddresses'], 'they are not ready while they wait for each other'
+  assert service['spec']['publishNotReadyAddresses'], (
+    'they are not ready while they wait for each other'
+  )
 
   job_set = of_kind(manifests(capsys, '--pods=2', *COMMON), 'JobSet')
   coordinator = '--coordinator=sang2017-a2-workers-0-0.sang2017-a2:8476'
@@ -108,18 +124,31 @@ def test_pods_find_the_first_one(capsys):
 
 def test_each_pod_knows_its_number(capsys):
   job = job_of(of_kind(manifests(capsys, '--pods=4', *COMMON), 'JobSet'))
-  assert (job['spec']['completionMode'], job['spec']['completions'], job['spec']['parallelism']) == ('Indexed', 4, 4)
+  assert (
+    job['spec']['completionMode'],
+    job['spec']['completions'],
+    job['spec']['parallelism'],
+  ) == ('Indexed', 4, 4)
   path = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-  assert container_of(job)['env'][0] == {'name': 'PROCESS', 'valueFrom': {'fieldRef': {'fieldPath': path}}}
+  assert container_of(job)['env'][0] == {
+    'name': 'PROCESS',
+    'valueFrom': {'fieldRef': {'fieldPath': path}},
+  }
 
 
 def outcome(job, code, evicted=False):
-  """What the Job controller does when a pod ends: the action of the first rule that fits, and Count where none does."""
+  """What the Job controller does when a pod ends: the action of the first rule that fits, and Count
+  where none does.
+  """
   for rule in job['spec']['podFailurePolicy']['rules']:
     if evicted and any(c['type'] == 'DisruptionTarget' for c in rule.get('onPodConditions', [])):
       return rule['action']
     exit_codes = rule.get('onExitCodes')
-    if exit_codes and exit_codes['containerName'] == container_of(job)['name'] and code in exit_codes['values']:
+    if (
+      exit_codes
+      and exit_codes['containerName'] == container_of(job)['name']
+      and code in exit_codes['values']
+    ):
       assert exit_codes['operator'] == 'In'
       return rule['action']
   return 'Count'
@@ -129,7 +158,11 @@ def outcome(job, code, evicted=False):
 def test_exit_codes_mean_the_same_as_elsewhere(capsys, code):
   job = of_kind(manifests(capsys, '--kind=job', '--pods=2', *COMMON), 'Job')
   in_set = job_of(of_kind(manifests(capsys, '--pods=2', *COMMON), 'JobSet'))
-  assert (outcome(job, code) != 'FailJob') == (outcome(in_set, code) != 'FailJob') == exits.starts_again(code)
+  assert (
+    (outcome(job, code) != 'FailJob')
+    == (outcome(in_set, code) != 'FailJob')
+    == exits.starts_again(code)
+  )
   assert outcome(job, code, evicted=True) == outcome(in_set, code, evicted=True) == 'Ignore'
 
 
@@ -137,7 +170,9 @@ def test_what_is_saved_is_not_counted_as_a_crash(capsys):
   job = of_kind(manifests(capsys, '--kind=job', '--pods=4', '--restarts=5', *COMMON), 'Job')
   assert [outcome(job, code) for code in (75, 76, 137)] == ['Ignore', 'Ignore', 'Count']
   assert job['spec']['backoffLimit'] == 20, 'all four pods may crash at once'
-  assert job['spec']['template']['spec']['restartPolicy'] == 'Never', 'or the rules would not be looked at'
+  assert job['spec']['template']['spec']['restartPolicy'] == 'Never', (
+    'or the rules would not be looked at'
+  )
 
 
 def test_a_job_set_starts_all_pods_anew_but_for_bad_input(capsys):
@@ -145,13 +180,15 @@ def test_a_job_set_starts_all_pods_anew_but_for_bad_input(capsys):
   assert job_of(job_set)['spec']['backoffLimit'] == 0
   policy = job_set['spec']['failurePolicy']
   assert policy['maxRestarts'] == 5
-  assert [(r['action'], r['onJobFailureReasons']) for r in policy['rules']] == [('FailJobSet', ['PodFailurePolicy'])]
+  assert [(r['action'], r['onJobFailureReasons']) for r in policy['rules']] == [
+    ('FailJobSet', ['PodFailurePolicy'])
+  ]
 
 
 def test_accelerators_volumes_and_time_to_save(capsys):
-  pod = job_of(of_kind(manifests(capsys, *COMMON, *VARIANTS['GPUs'], '--grace=300'), 'JobSet'))['spec']['template'][
+  pod = job_of(of_kind(manifests(capsys, *COMMON, *VARIANTS['GPUs'], '--grace=300'), 'JobSet'))[
     'spec'
-  ]
+  ]['template']['spec']
   (container,) = pod['containers']
   assert container['resources'] == {
     'requests': {'nvidia.com/gpu': 8, 'memory': '256Gi', 'cpu': '32'},
@@ -163,19 +200,27 @@ def test_accelerators_volumes_and_time_to_save(capsys):
   assert volumes[mounts['/runs']]['persistentVolumeClaim'] == {'claimName': 'runs'}
   assert volumes[mounts['/data']]['persistentVolumeClaim'] == {'claimName': 'faces'}
   assert volumes[mounts['/dev/shm']]['emptyDir'] == {'medium': 'Memory'}
-  assert container['command'] == ['python', '-m', 'mtface'], 'no shell, which would keep SIGTERM to itself'
+  assert container['command'] == ['python', '-m', 'mtface'], (
+    'no shell, which would keep SIGTERM to itself'
+  )
 
-  pod = job_of(of_kind(manifests(capsys, *COMMON, *VARIANTS['TPUs']), 'JobSet'))['spec']['template']['spec']
+  pod = job_of(of_kind(manifests(capsys, *COMMON, *VARIANTS['TPUs']), 'JobSet'))['spec'][
+    'template'
+  ]['spec']
   assert pod['nodeSelector'] == {'cloud.google.com/gke-tpu-topology': '2x4'}
   assert pod['containers'][0]['resources']['limits'] == {'google.com/tpu': 4}
 
 
 @pytest.mark.parametrize('kind', kubernetes.KINDS)
 def test_a_config_file_goes_with_the_job(capsys, kind):
-  parts = manifests(capsys, f'--kind={kind}', f'--config={ROOT}/tests/tiny_folds.py:T2', *FOLDERS, '--image=i')
+  parts = manifests(
+    capsys, f'--kind={kind}', f'--config={ROOT}/tests/tiny_folds.py:T2', *FOLDERS, '--image=i'
+  )
   config = of_kind(parts, 'ConfigMap')
   validate(config, VERSIONS[0])
-  assert config['data'] == {'tiny_folds.py': pathlib.Path(ROOT / 'tests' / 'tiny_folds.py').read_text()}
+  assert config['data'] == {
+    'tiny_folds.py': pathlib.Path(ROOT / 'tests' / 'tiny_folds.py').read_text()
+  }
   job = job_of(parts[-1]) if kind == 'jobset' else parts[-1]
   assert '--config=/etc/mtface/tiny_folds.py:T2' in container_of(job)['args']
   (volume,) = [v for v in job['spec']['template']['spec']['volumes'] if 'configMap' in v]
@@ -197,8 +242,14 @@ def test_written_to_a_file(capsys, tmp_path):
       (f'--config={TINY}', '--image=i', '--workdir=runs', '--data_dir=/data'),
       '--workdir=runs: expected an absolute path in the pod',
     ),
-    ((f'--config={TINY}', '--image=i', '--workdir=/runs'), '--data_dir=: expected an absolute path in the pod'),
-    ((*COMMON[:2], '--data_dir=/data', '--image=i', '--claim=faces:/data'), '--workdir=/runs/a: lies on no volume'),
+    (
+      (f'--config={TINY}', '--image=i', '--workdir=/runs'),
+      '--data_dir=: expected an absolute path in the pod',
+    ),
+    (
+      (*COMMON[:2], '--data_dir=/data', '--image=i', '--claim=faces:/data'),
+      '--workdir=/runs/a: lies on no volume',
+    ),
     ((*COMMON, '--claim=faces'), '--claim=faces: expected NAME:FOLDER'),
     ((*COMMON, '--gpus=1', '--tpus=1'), '--gpus and --tpus'),
     ((*COMMON, '--pods=7'), 'config.batch_size: '),
@@ -219,20 +270,33 @@ def test_bad_input(capsys, flags, message):
 
 
 def test_what_is_asked_of_the_cluster_is_in_the_manifest(capsys):
-  flags = ['--namespace=faces', '--label=kueue.x-k8s.io/queue-name=q', '--service_account=trainer', '--env=A=b=c']
+  flags = [
+    '--namespace=faces',
+    '--label=kueue.x-k8s.io/queue-name=q',
+    '--service_account=trainer',
+    '--env=A=b=c',
+  ]
   job_set = of_kind(manifests(capsys, *COMMON, *flags), 'JobSet')
   assert job_set['metadata'] == {
     'name': 'sang2017-a2',
     'namespace': 'faces',
     'labels': {'kueue.x-k8s.io/queue-name': 'q'},
   }
-  assert job_set['spec']['network'] == {'enableDNSHostnames': True, 'publishNotReadyAddresses': True}
+  assert job_set['spec']['network'] == {
+    'enableDNSHostnames': True,
+    'publishNotReadyAddresses': True,
+  }
   job = job_of(job_set)
   assert job['spec']['template']['spec']['serviceAccountName'] == 'trainer'
-  assert container_of(job)['env'][1:] == [{'name': 'PYTHONUNBUFFERED', 'value': '1'}, {'name': 'A', 'value': 'b=c'}]
+  assert container_of(job)['env'][1:] == [
+    {'name': 'PYTHONUNBUFFERED', 'value': '1'},
+    {'name': 'A', 'value': 'b=c'},
+  ]
 
 
-@pytest.mark.parametrize(('flags', 'shared'), [([], False), (['--gpus=1'], False), (['--gpus=1', '--pods=2'], True)])
+@pytest.mark.parametrize(
+  ('flags', 'shared'), [([], False), (['--gpus=1'], False), (['--gpus=1', '--pods=2'], True)]
+)
 def test_memory_is_shared_where_gpus_talk(capsys, flags, shared):
   job = job_of(of_kind(manifests(capsys, *COMMON, *flags), 'JobSet'))
   mounted = [mount['mountPath'] for mount in container_of(job)['volumeMounts']]

@@ -1,4 +1,6 @@
-"""`python -m launch.local`, with tests/launch/stand_in.py in place of mtface, real processes and real signals."""
+"""`python -m launch.local`, with tests/launch/stand_in.py in place of mtface, real processes and
+real signals.
+"""
 
 import os
 import pathlib
@@ -24,7 +26,9 @@ STAND_IN = ('--module=tests.launch.stand_in', f'--config={TINY}')
 def begin(workdir, *flags, **env):
   command = [sys.executable, '-m', 'launch.local', *STAND_IN, f'--workdir={workdir}', *flags]
   env = {**os.environ, 'STAND_IN_STEPS': str(STEPS), 'STAND_IN_SECONDS': '0.02', **env}
-  return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  return subprocess.Popen(
+    command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
 
 
 def end(process) -> Result:
@@ -64,7 +68,11 @@ def lives(pid):
 
 def test_every_rank_knows_the_others_and_has_a_log(tmp_path):
   done = run(
-    tmp_path, '--processes=3', '--devices_per_process=1', '--config.batch_size=6', '--config.evaluation.batch_size=6'
+    tmp_path,
+    '--processes=3',
+    '--devices_per_process=1',
+    '--config.batch_size=6',
+    '--config.evaluation.batch_size=6',
   )
   assert done.code == 0, done.err
   started = notes(tmp_path, 'starts')
@@ -72,7 +80,11 @@ def test_every_rank_knows_the_others_and_has_a_log(tmp_path):
   assert len({note['start'] for note in started}) == 1, 'one coordinator'
   assert read_state(tmp_path)['value'] == chain(STEPS)
   assert done.out == read(tmp_path / 'logs' / 'rank0.log'), "rank 0's output is shown"
-  assert {path.name for path in (tmp_path / 'logs').iterdir()} == {'rank0.log', 'rank1.log', 'rank2.log'}
+  assert {path.name for path in (tmp_path / 'logs').iterdir()} == {
+    'rank0.log',
+    'rank1.log',
+    'rank2.log',
+  }
 
 
 def test_one_process_needs_no_coordinator(tmp_path):
@@ -87,9 +99,14 @@ def test_a_killed_rank_takes_the_others_with_it(tmp_path, victim):
   os.kill(pids[victim], signal.SIGKILL)
   done = end(launcher)
   assert done.code == 128 + signal.SIGKILL
-  assert f'launch: rank {victim} was killed by SIGKILL; all are stopped; the same command continues' in done.err
+  assert (
+    f'launch: rank {victim} was killed by SIGKILL; all are stopped; the same command continues'
+    in done.err
+  )
   assert not any(map(lives, pids.values()))
-  assert [note['code'] for note in notes(tmp_path, 'ends')] == [75], 'the other one was asked to stop, and saved'
+  assert [note['code'] for note in notes(tmp_path, 'ends')] == [75], (
+    'the other one was asked to stop, and saved'
+  )
 
 
 def test_restarts_continue_to_the_same_end(tmp_path):
@@ -97,9 +114,13 @@ def test_restarts_continue_to_the_same_end(tmp_path):
   os.kill(pids_in_step(tmp_path, 2)[1], signal.SIGKILL)
   done = end(launcher)
   assert done.code == 0, done.err
-  assert 'launch: rank 1 was killed by SIGKILL; all are started again, 1 of --restarts=2' in done.err
+  assert (
+    'launch: rank 1 was killed by SIGKILL; all are started again, 1 of --restarts=2' in done.err
+  )
   first, second = (notes(tmp_path, 'starts')[i : i + 2] for i in (0, 2))
-  assert {note['start'] for note in first}.isdisjoint({note['start'] for note in second}), 'a new coordinator'
+  assert {note['start'] for note in first}.isdisjoint({note['start'] for note in second}), (
+    'a new coordinator'
+  )
   assert second[0]['step'] > 0
   assert read_state(tmp_path)['value'] == chain(STEPS)
 
@@ -120,7 +141,9 @@ def test_restarts_are_counted(tmp_path):
   command = [sys.executable, '-c', 'import sys; sys.exit(76)']
   assert run_with_restarts(command, [{}], tmp_path, restarts=2, grace=1) == 76
   command = [sys.executable, '-c', 'open("count", "a").write("x"); raise SystemExit(75)']
-  code = run_with_restarts(['env', '-C', str(tmp_path), *command], [{}], tmp_path, restarts=2, grace=1)
+  code = run_with_restarts(
+    ['env', '-C', str(tmp_path), *command], [{}], tmp_path, restarts=2, grace=1
+  )
   assert (code, read(tmp_path / 'count')) == (75, 'xxx')
 
 
@@ -133,7 +156,9 @@ def test_what_stops_the_launcher_stops_the_ranks(tmp_path, number):
   assert done.code == 75, done.err
   assert 'its state is saved; all are stopped; the same command continues' in done.err
   assert not any(map(lives, pids.values()))
-  assert [note['code'] for note in notes(tmp_path, 'ends')] == [75, 75], 'no --restarts: it was asked to stop'
+  assert [note['code'] for note in notes(tmp_path, 'ends')] == [75, 75], (
+    'no --restarts: it was asked to stop'
+  )
   assert run(tmp_path, '--processes=2').code == 0
   assert notes(tmp_path, 'starts')[2]['step'] > 0
   assert read_state(tmp_path)['value'] == chain(STEPS)
@@ -160,9 +185,13 @@ time.sleep(1000)
 """
 
 
-def test_a_rank_that_does_not_stop_is_killed_after_the_grace_with_all_that_ranks_have_started(tmp_path):
+def test_a_rank_that_does_not_stop_is_killed_after_the_grace_with_all_that_ranks_have_started(
+  tmp_path,
+):
   begun = time.monotonic()
-  assert run_with_restarts([sys.executable, '-c', DEAF], [{}, {}], tmp_path, restarts=0, grace=0.5) == 2
+  assert (
+    run_with_restarts([sys.executable, '-c', DEAF], [{}, {}], tmp_path, restarts=0, grace=0.5) == 2
+  )
   assert time.monotonic() - begun < 10
   wait_for(lambda: not any(lives(int(read(tmp_path / f'rank{k}.log'))) for k in (0, 1)))
 
@@ -186,7 +215,9 @@ def test_the_log_of_another_rank_that_failed_is_shown(tmp_path):
 
 def test_virtual_devices():
   environments = rank_environments(2, 4)
-  assert [e['XLA_FLAGS'].split()[-1] for e in environments] == ['--xla_force_host_platform_device_count=4'] * 2
+  assert [e['XLA_FLAGS'].split()[-1] for e in environments] == [
+    '--xla_force_host_platform_device_count=4'
+  ] * 2
   assert {e['JAX_PLATFORMS'] for e in environments} == {'cpu'}
 
 
@@ -237,14 +268,24 @@ def test_bad_input(capsys, tmp_path):
   assert bad_input(capsys, '--config=demo', workdir, '--config.batch_size=big').startswith(
     'flag --config.batch_size=big: invalid'
   )
-  assert bad_input(capsys, '--config=demo', workdir, '--config.batch_size').startswith('--config.batch_size: expected')
-  assert bad_input(capsys, '--config=demo', workdir, '--processes=3').startswith('config.batch_size: ')
-  assert '0 is not a positive integer' in bad_input(capsys, '--config=demo', workdir, '--processes=0')
+  assert bad_input(capsys, '--config=demo', workdir, '--config.batch_size').startswith(
+    '--config.batch_size: expected'
+  )
+  assert bad_input(capsys, '--config=demo', workdir, '--processes=3').startswith(
+    'config.batch_size: '
+  )
+  assert '0 is not a positive integer' in bad_input(
+    capsys, '--config=demo', workdir, '--processes=0'
+  )
   assert bad_input(capsys, '--config=demo', workdir, '--command=fly').startswith(
     '--command=fly: mtface has no such command'
   )
-  assert bad_input(capsys, '--config=demo', workdir, 'faster').startswith("'faster': expected only flags")
-  assert "Unknown command line flag 'proceses'" in bad_input(capsys, '--config=demo', workdir, '--proceses=2')
+  assert bad_input(capsys, '--config=demo', workdir, 'faster').startswith(
+    "'faster': expected only flags"
+  )
+  assert "Unknown command line flag 'proceses'" in bad_input(
+    capsys, '--config=demo', workdir, '--proceses=2'
+  )
   assert not (tmp_path / 'run').exists()
   (tmp_path / 'file').touch()
   assert 'cannot be written' in bad_input(capsys, '--config=demo', f'--workdir={tmp_path}/file')
@@ -256,7 +297,8 @@ def test_help(capsys):
   assert not exit_code.value.code
   text = capsys.readouterr().out
   assert all(
-    f'--{flag} ' in text for flag in ('config', 'workdir', 'processes', 'devices_per_process', 'restarts', 'grace')
+    f'--{flag} ' in text
+    for flag in ('config', 'workdir', 'processes', 'devices_per_process', 'restarts', 'grace')
   )
   assert max(map(len, text.splitlines())) <= 120
 
@@ -285,7 +327,9 @@ def test_mtface_itself_with_its_coordinator_killed(tiny_data, tmp_path):
   os.kill(rank, signal.SIGKILL)
   done = end(launcher)
   assert done.code == 0, done.err
-  assert 'launch: rank 0 was killed by SIGKILL; all are started again, 1 of --restarts=2' in done.err
+  assert (
+    'launch: rank 0 was killed by SIGKILL; all are started again, 1 of --restarts=2' in done.err
+  )
   assert bits(tmp_path / 'a', tiny_data) == bits(tmp_path / 'b', tiny_data)
 
 
@@ -301,4 +345,7 @@ def bits(workdir, data_dir):
 
   from mtface.evaluation.evaluator import Evaluator
 
-  return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(saved_state(Evaluator(workdir, data_dir), 120))]
+  return [
+    np.asarray(leaf).tobytes()
+    for leaf in jax.tree.leaves(saved_state(Evaluator(workdir, data_dir), 120))
+  ]

@@ -1,4 +1,6 @@
-"""Networks with random numbers for tests, drawn by NumPy: JAX's own initialisation takes seconds to compile."""
+"""Networks with random numbers for tests, drawn by NumPy: JAX's own initialisation takes seconds to
+compile.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,9 @@ from mtface.tasks import get_task
 
 def random_network(name, tasks, shape, seed=0, **fields):
   """(network, parameters, statistics) of a model of `config.MODELS`."""
-  network, params, stats = abstract_network(model(name, **fields), [get_task(t) for t in tasks], shape)
+  network, params, stats = abstract_network(
+    model(name, **fields), [get_task(t) for t in tasks], shape
+  )
   rng = np.random.default_rng(seed)
   draw = lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32)  # noqa: E731
   params, stats = jax.tree.map(draw, params), jax.tree.map(lambda x: 1 + draw(x) ** 2, stats)

@@ -1,7 +1,8 @@
-"""The four networks once more, in NumPy and float64, from the papers' tables: what a test compares the whole of ours with.
+"""The four networks once more, in NumPy and float64, from the papers' tables: what a test compares
+the whole of ours with.
 
-Trees of parameters and statistics are ours; nothing else is. In training `Norms` takes a batch's own statistics and writes the new running
-ones into the tree of statistics.
+Trees of parameters and statistics are ours; nothing else is. In training `Norms` takes a batch's
+own statistics and writes the new running ones into the tree of statistics.
 """
 
 import numpy as np
@@ -24,7 +25,9 @@ def windows(x, size, stride):
   """[B, H', W', C, size, size]: what a kernel sees, size // 2 zeros around the image."""
   half = size // 2
   padded = np.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
-  return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+  return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))[
+    :, ::stride, ::stride
+  ]
 
 
 def conv(x, kernel, stride=1):
@@ -36,7 +39,9 @@ def depthwise(x, kernel, stride):
 
 
 class Norms:
-  """Batch normalisations of a network, in evaluation or in training (Ioffe & Szegedy 2015); momentum 0.9, epsilon 1e-5."""
+  """Batch normalisations of a network, in evaluation or in training (Ioffe & Szegedy 2015);
+  momentum 0.9, epsilon 1e-5.
+  """
 
   def __init__(self, train, unbiased):
     self.train, self.unbiased = train, unbiased
@@ -79,7 +84,9 @@ def pool(x):
 
 
 def conv_norm(x, params, stats, norms, activation, stride=1, convolve=conv):
-  return activation(norms(convolve(x, params['conv']['kernel'], stride), params['norm'], stats['norm']))
+  return activation(
+    norms(convolve(x, params['conv']['kernel'], stride), params['norm'], stats['norm'])
+  )
 
 
 def heads(params, x):
@@ -100,7 +107,9 @@ def mobilenet(params, stats, x, norms, strides):
   for s, first in enumerate(strides):
     for b in range(len(trunk['stages'][s])):
       block, own = trunk['stages'][s][b], kept['stages'][s][b]
-      x = conv_norm(x, block['depthwise'], own['depthwise'], norms, relu6, 1 if b else first, depthwise)
+      x = conv_norm(
+        x, block['depthwise'], own['depthwise'], norms, relu6, 1 if b else first, depthwise
+      )
       x = conv_norm(x, block['pointwise'], own['pointwise'], norms, relu6)
   return heads(params, x)
 
@@ -116,7 +125,9 @@ def efficientnet(params, stats, x, norms, strides):
         x = conv_norm(x, block['expand'], own['expand'], norms, silu)
       x = conv_norm(x, block['depthwise'], own['depthwise'], norms, silu, stride, depthwise)
       squeeze = block['squeeze']
-      y = silu(conv(x.mean((1, 2), keepdims=True), squeeze['reduce']['kernel']) + squeeze['reduce']['bias'])
+      y = silu(
+        conv(x.mean((1, 2), keepdims=True), squeeze['reduce']['kernel']) + squeeze['reduce']['bias']
+      )
       x = x * special.expit(conv(y, squeeze['expand']['kernel']) + squeeze['expand']['bias'])
       x = conv_norm(x, block['project'], own['project'], norms, lambda x: x)
       x = x + before if stride == 1 and x.shape == before.shape else x
@@ -134,7 +145,9 @@ def rexnet(params, stats, x, norms, strides):
     x = conv_norm(x, block['depthwise'], own['depthwise'], norms, lambda x: x, stride, depthwise)
     if 'squeeze' in block:
       squeeze = block['squeeze']
-      y = conv(x.mean((1, 2), keepdims=True), squeeze['reduce']['kernel']) + squeeze['reduce']['bias']
+      y = (
+        conv(x.mean((1, 2), keepdims=True), squeeze['reduce']['kernel']) + squeeze['reduce']['bias']
+      )
       y = relu(norms(y, squeeze['norm'], own['squeeze']['norm']))
       x = x * special.expit(conv(y, squeeze['expand']['kernel']) + squeeze['expand']['bias'])
     x = conv_norm(relu6(x), block['project'], own['project'], norms, lambda x: x)

@@ -30,20 +30,27 @@ def shapes(tasks, shape=(48, 48, 1), **fields):
 
 
 def random_network(tasks, shape, **fields):
-  """A network with random numbers for parameters: JAX's own initialisation takes seconds to compile."""
-  network, params, stats = abstract_network(model_config(**fields), [get_task(t) for t in tasks], shape)
+  """A network with random numbers for parameters: JAX's own initialisation takes seconds to
+  compile.
+  """
+  network, params, stats = abstract_network(
+    model_config(**fields), [get_task(t) for t in tasks], shape
+  )
   rng = np.random.default_rng(0)
   draw = lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), x.dtype)  # noqa: E731
   return network, jax.tree.map(draw, params), jax.tree.map(lambda x: 1 + draw(x) ** 2, stats)
 
 
 def count(found, norms=False):
-  return sum(int(np.prod(shape)) for path, shape in found.items() if norms or not is_batch_norm(path))
+  return sum(
+    int(np.prod(shape)) for path, shape in found.items() if norms or not is_batch_norm(path)
+  )
 
 
 # Rohani 2023, Table 3: the number of parameters without batch normalisation fixes every shape.
 @pytest.mark.parametrize(
-  ('tasks', 'join', 'published'), [(['smile'], False, 2_418_146), (ROHANI, False, 3_731_946), (ROHANI, True, 3_953_130)]
+  ('tasks', 'join', 'published'),
+  [(['smile'], False, 2_418_146), (ROHANI, False, 3_731_946), (ROHANI, True, 3_953_130)],
 )
 def test_parameter_counts_are_the_published_ones(tasks, join, published):
   assert count(shapes(tasks, join=join)) == published
@@ -51,11 +58,17 @@ def test_parameter_counts_are_the_published_ones(tasks, join, published):
 
 def test_shapes_are_those_of_the_paper():
   found = shapes(SANG)
-  kernels = [found[f'blocks/{b}/convolutions/{c}/kernel'] for b, n in enumerate((2, 2, 2, 3)) for c in range(n)]
+  kernels = [
+    found[f'blocks/{b}/convolutions/{c}/kernel']
+    for b, n in enumerate((2, 2, 2, 3))
+    for c in range(n)
+  ]
   channels = [1, 32, 32, 64, 64, 128, 128, 256, 256, 256]
   assert kernels == [(3, 3, a, b) for a, b in itertools.pairwise(channels)]
   for task, classes in zip(SANG, (2, 7, 2), strict=True):
-    branch = [found[f'branches/{task}/{layer}/kernel'] for layer in ('hidden/0', 'hidden/1', 'scores')]
+    branch = [
+      found[f'branches/{task}/{layer}/kernel'] for layer in ('hidden/0', 'hidden/1', 'scores')
+    ]
     assert branch == [(2304, 256), (256, 256), (256, classes)]
 
 
@@ -65,7 +78,9 @@ def test_the_join_pools_the_first_block_to_the_last_ones_size():
   images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 1)), jnp.float32)
   early = np.asarray(model.blocks[0](images, False))  # 16x16x2
   features = np.asarray(model.features(images)).reshape(2, 2, 2, 16 + 2)
-  np.testing.assert_array_equal(features[..., 16:], early.reshape(2, 2, 8, 2, 8, 2).max(axis=(2, 4)))
+  np.testing.assert_array_equal(
+    features[..., 16:], early.reshape(2, 2, 8, 2, 8, 2).max(axis=(2, 4))
+  )
 
 
 def test_published_init_is_gaussian_with_std_001():
@@ -91,7 +106,11 @@ def test_scores_of_any_set_of_tasks(tiny):
   network, params, stats = tiny
   images = jnp.zeros((4, 16, 16, 1))
   scores = network.scores(params, stats, images)
-  assert {task: s.shape for task, s in scores.items()} == {'smile': (4, 2), 'emotion7': (4, 7), 'gender': (4, 2)}
+  assert {task: s.shape for task, s in scores.items()} == {
+    'smile': (4, 2),
+    'emotion7': (4, 7),
+    'gender': (4, 2),
+  }
   assert all(s.dtype == jnp.float32 for s in scores.values())
 
 
@@ -104,7 +123,10 @@ def test_training_uses_dropout_and_moves_the_statistics_and_evaluation_does_neit
   other, _ = train(params, stats, images, jax.random.key(1))
   np.testing.assert_array_equal(one['smile'], same['smile'])
   assert np.abs(np.asarray(one['smile']) - np.asarray(other['smile'])).max() > 0
-  assert any(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(*map(jax.tree.leaves, (stats, new)), strict=True))
+  assert any(
+    np.any(np.asarray(a) != np.asarray(b))
+    for a, b in zip(*map(jax.tree.leaves, (stats, new)), strict=True)
+  )
 
 
 def test_a_sample_does_not_touch_the_branch_of_a_task_it_has_no_label_for(tiny):
@@ -116,17 +138,23 @@ def test_a_sample_does_not_touch_the_branch_of_a_task_it_has_no_label_for(tiny):
     scores, _ = network.train_scores(params, stats, images, jax.random.key(0))
     labels, mask = jnp.zeros(8, jnp.int32), jnp.ones(8, bool)
     terms = {'smile': mask, 'emotion7': ~mask, 'gender': ~mask}
-    return sum(reduce_terms(softmax_cross_entropy(scores[t], labels, m), m) for t, m in terms.items())
+    return sum(
+      reduce_terms(softmax_cross_entropy(scores[t], labels, m), m) for t, m in terms.items()
+    )
 
   grads = jax.jit(jax.grad(loss))(params)['branches']
-  assert all((np.asarray(g) == 0).all() for g in jax.tree.leaves([grads['emotion7'], grads['gender']]))
+  assert all(
+    (np.asarray(g) == 0).all() for g in jax.tree.leaves([grads['emotion7'], grads['gender']])
+  )
   assert any((np.asarray(g) != 0).any() for g in jax.tree.leaves(grads['smile']))
 
 
 def test_bad_input():
   with pytest.raises(UserError, match='8x48 are too small'):
     shapes(['smile'], shape=(8, 48, 1))
-  with pytest.raises(UserError, match=r"config.model.init 'xavier' is unknown; there are gaussian, he"):
+  with pytest.raises(
+    UserError, match=r"config.model.init 'xavier' is unknown; there are gaussian, he"
+  ):
     make_network(model_config(init='xavier'), [get_task('smile')], (16, 16, 1), 0)
   with pytest.raises(UserError, match=r"config.model.name 'vgg' is unknown"):
     make_network(model_config(name='vgg'), [get_task('smile')], (16, 16, 1), 0)

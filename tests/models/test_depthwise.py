@@ -18,7 +18,10 @@ def _normal(seed, *shape):
 def test_result_is_scipys_with_zeros_on_both_sides(shape, size, stride):
   x, kernel = _normal(0, *shape), _normal(1, size, size, 1, shape[-1])
   expected = [
-    [signal.correlate2d(image[..., c], kernel[:, :, 0, c], 'same')[::stride, ::stride] for c in range(shape[-1])]
+    [
+      signal.correlate2d(image[..., c], kernel[:, :, 0, c], 'same')[::stride, ::stride]
+      for c in range(shape[-1])
+    ]
     for image in x
   ]
   for convolve in (depthwise.depthwise_conv, depthwise.xla_depthwise_conv):
@@ -31,8 +34,13 @@ def test_result_is_scipys_with_zeros_on_both_sides(shape, size, stride):
 def test_gradients_are_xlas(shape, size, stride):
   x, kernel = _normal(0, *shape), _normal(1, size, size, 1, shape[-1])
   dy = _normal(2, shape[0], -(-shape[1] // stride), -(-shape[2] // stride), shape[-1])
-  run = jax.jit(lambda convolve: jax.vjp(lambda x, k: convolve(x, k, stride), x, kernel)[1](dy), static_argnums=0)
-  for actual, expected in zip(run(depthwise.depthwise_conv), run(depthwise.xla_depthwise_conv), strict=True):
+  run = jax.jit(
+    lambda convolve: jax.vjp(lambda x, k: convolve(x, k, stride), x, kernel)[1](dy),
+    static_argnums=0,
+  )
+  for actual, expected in zip(
+    run(depthwise.depthwise_conv), run(depthwise.xla_depthwise_conv), strict=True
+  ):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 

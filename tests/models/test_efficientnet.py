@@ -25,7 +25,15 @@ def test_the_family_has_the_published_counts(width, depth, features, published, 
 def test_blocks_are_those_of_the_papers_table():
   stages = block_shapes(1.0, 1.0, 0.2)
   # Tan & Le 2019, Table 1: operator, channels, layers; strides by its column of resolutions.
-  table = [(3, 16, 1, 1), (3, 24, 2, 2), (5, 40, 2, 2), (3, 80, 3, 2), (5, 112, 3, 1), (5, 192, 4, 2), (3, 320, 1, 1)]
+  table = [
+    (3, 16, 1, 1),
+    (3, 24, 2, 2),
+    (5, 40, 2, 2),
+    (3, 80, 3, 2),
+    (5, 112, 3, 1),
+    (5, 192, 4, 2),
+    (3, 320, 1, 1),
+  ]
   assert [(s[0].size, s[-1].out_features, len(s), s[0].stride) for s in stages] == table
   blocks = [block for stage in stages for block in stage]
   assert [b.inside // b.in_features for b in blocks] == [1] + [6] * 15
@@ -34,11 +42,18 @@ def test_blocks_are_those_of_the_papers_table():
 
 
 def test_stochastic_depth_is_drawn_from_the_key():
-  fields = {'width': 0.1, 'depth': 0.33, 'drop_path': 0.9, 'dropout': 0.0}  # stage 5 has a block that adds its input
+  fields = {
+    'width': 0.1,
+    'depth': 0.33,
+    'drop_path': 0.9,
+    'dropout': 0.0,
+  }  # stage 5 has a block that adds its input
   network, params, stats = random_network('efficientnet', ['smile'], (32, 32, 3), **fields)
   x = images(8, 32, 32, 3)
   train = jax.jit(network.train_scores)
-  one, other, same = (np.asarray(train(params, stats, x, jax.random.key(k))[0]['smile']) for k in (0, 1, 0))
+  one, other, same = (
+    np.asarray(train(params, stats, x, jax.random.key(k))[0]['smile']) for k in (0, 1, 0)
+  )
   np.testing.assert_array_equal(one, same)
   assert (one != other).any()
 

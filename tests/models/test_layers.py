@@ -1,4 +1,6 @@
-"""Every layer against an independent one: SciPy's or XLA's convolution, flax's BatchNorm, reduce_window."""
+"""Every layer against an independent one: SciPy's or XLA's convolution, flax's BatchNorm,
+reduce_window.
+"""
 
 import os
 import subprocess
@@ -21,7 +23,9 @@ def _normal(seed, *shape):
 
 
 def _close(actual, expected, tolerance=5e-5):
-  """Equal to `tolerance` of the largest expected value: Winograd's errors are relative to the sum's terms, not to each sum."""
+  """Equal to `tolerance` of the largest expected value: Winograd's errors are relative to the sum's
+  terms, not to each sum.
+  """
   np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
@@ -29,12 +33,16 @@ def _correlate(x, kernel):
   """3x3 SAME correlation in float64 by SciPy, one image and channel at a time."""
   y = np.zeros((*x.shape[:3], kernel.shape[3]))
   for n, c, d in np.ndindex(x.shape[0], x.shape[3], kernel.shape[3]):
-    y[n, :, :, d] += signal.correlate2d(x[n, :, :, c].astype(np.float64), kernel[:, :, c, d], 'same')
+    y[n, :, :, d] += signal.correlate2d(
+      x[n, :, :, c].astype(np.float64), kernel[:, :, c, d], 'same'
+    )
   return y
 
 
 def _xla(x, kernel):
-  return lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  return lax.conv_general_dilated(
+    x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
 
 
 @pytest.mark.parametrize('shape', [(6, 12, 8), (16, 6, 3), (8, 2, 10), (1, 12, 8), (1, 5, 5)])
@@ -68,7 +76,9 @@ def test_convolution_and_its_gradients_are_xlas(batch, size, c, d):
     y, pull = jax.vjp(convolve, x, kernel)
     return y, *pull(dy)
 
-  for actual, expected in zip(jax.jit(run, static_argnums=0)(layers.conv3x3), run(_xla), strict=True):
+  for actual, expected in zip(
+    jax.jit(run, static_argnums=0)(layers.conv3x3), run(_xla), strict=True
+  ):
     _close(actual, expected)
 
 
@@ -90,14 +100,22 @@ def test_few_tiles_and_few_channels_are_left_to_xla(shape, tile):
 
 def test_large_batches_go_through_in_chunks():
   assert winograd._chunks(jnp.zeros((64, 48, 48, 32)), 32).shape == (8, 8, 48, 48, 32)
-  assert winograd._chunks(jnp.zeros((67, 48, 48, 32)), 32).shape == (1, 67, 48, 48, 32)  # a prime: all at once
+  assert winograd._chunks(jnp.zeros((67, 48, 48, 32)), 32).shape == (
+    1,
+    67,
+    48,
+    48,
+    32,
+  )  # a prime: all at once
 
 
 @pytest.mark.parametrize('m', [2, 3, 4])
 def test_winograd_matrices_compute_a_correlation(m):
   a, g, b = winograd.matrices(m)
   signal_, taps = _normal(0, m + 2), _normal(1, 3)
-  np.testing.assert_allclose(a.T @ ((g @ taps) * (b @ signal_)), np.correlate(signal_, taps, 'valid'), atol=1e-5)
+  np.testing.assert_allclose(
+    a.T @ ((g @ taps) * (b @ signal_)), np.correlate(signal_, taps, 'valid'), atol=1e-5
+  )
 
 
 def test_conv_layer_has_the_parameters_and_results_of_flax():
@@ -127,7 +145,9 @@ def test_batch_norm_and_its_gradients_are_flaxs(shape, relu):
   def run(kind):
     def loss(x, scale, bias):
       layer = (
-        layers.BatchNorm(8, rngs=nnx.Rngs(0)) if kind == 'ours' else nnx.BatchNorm(8, momentum=0.9, rngs=nnx.Rngs(0))
+        layers.BatchNorm(8, rngs=nnx.Rngs(0))
+        if kind == 'ours'
+        else nnx.BatchNorm(8, momentum=0.9, rngs=nnx.Rngs(0))
       )
       layer.scale[...], layer.bias[...] = scale, bias
       y = layer(x, True, relu=relu) if kind == 'ours' else layer(x, use_running_average=False)
@@ -136,7 +156,9 @@ def test_batch_norm_and_its_gradients_are_flaxs(shape, relu):
 
     return jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(x, scale, bias)
 
-  for actual, expected in zip(jax.tree.leaves(run('ours')), jax.tree.leaves(run('flax')), strict=True):
+  for actual, expected in zip(
+    jax.tree.leaves(run('ours')), jax.tree.leaves(run('flax')), strict=True
+  ):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-5)
 
 
@@ -195,12 +217,18 @@ _SHARDED = """
   kernel8, scale8 = jax.device_put((kernel, scale), NamedSharding(mesh, PartitionSpec()))
   compiled = step.lower(kernel8, scale8, sharded).compile()
   text = compiled.as_text()
-  assert 'all-reduce' in text and 'all-gather' not in text and 'all-to-all' not in text and 'collective-permute' not in text
-  for a, b in zip(jax.tree.leaves(step(kernel, scale, x)), jax.tree.leaves(compiled(kernel8, scale8, sharded)), strict=True):
+  assert 'all-reduce' in text
+  assert not any(name in text for name in ('all-gather', 'all-to-all', 'collective-permute'))
+  alone, together = step(kernel, scale, x), compiled(kernel8, scale8, sharded)
+  for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
     np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * np.abs(a).max())
 """
 
 
 def test_sharded_batch_gives_the_same_and_stays_where_it_is():
-  environment = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
+  environment = {
+    **os.environ,
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'JAX_PLATFORMS': 'cpu',
+  }
   subprocess.run([sys.executable, '-c', textwrap.dedent(_SHARDED)], env=environment, check=True)

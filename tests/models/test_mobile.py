@@ -26,14 +26,18 @@ def test_convolution_is_scipys(size, stride):
   expected = np.zeros((6, 7, 3))
   for c, d in np.ndindex(2, 3):
     expected[..., d] += signal.correlate2d(x[0, ..., c], kernel[:, :, c, d], 'same')
-  np.testing.assert_allclose(mobile.conv(x, kernel, stride)[0], expected[::stride, ::stride], atol=2e-6)
+  np.testing.assert_allclose(
+    mobile.conv(x, kernel, stride)[0], expected[::stride, ::stride], atol=2e-6
+  )
 
 
 def test_kernels_are_drawn_by_the_outputs_that_a_value_reaches():
   dense = mobile.Conv(16, 64, 3, MAKE).kernel[...]
   depthwise = mobile.Conv(512, 512, 3, MAKE, depthwise=True).kernel[...]
   assert depthwise.shape == (3, 3, 1, 512)
-  assert float(dense.std()) == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.05)  # He et al. 2015, eq. 14
+  assert float(dense.std()) == pytest.approx(
+    np.sqrt(2 / (9 * 64)), rel=0.05
+  )  # He et al. 2015, eq. 14
   assert float(depthwise.std()) == pytest.approx(np.sqrt(2 / 9), rel=0.05)
 
 
@@ -77,21 +81,32 @@ def test_stochastic_depth_is_off_in_evaluation_and_while_frozen():
 
 
 def _block(out_features, **kinds):
-  shape = mobile.Shape(in_features=2, inside=4, out_features=out_features, size=3, stride=1, reduced=0, drop_path=0.0)
+  shape = mobile.Shape(
+    in_features=2, inside=4, out_features=out_features, size=3, stride=1, reduced=0, drop_path=0.0
+  )
   return mobile.InvertedResidual(shape, MAKE, **kinds)
 
 
 def test_a_block_adds_its_input_where_the_channels_allow_it():
   x = images(1, 4, 4, 2)
-  for block, added in ((_block(2), 2), (_block(3), 0), (_block(3, widening=True), 2), (_block(1, widening=True), 0)):
-    block.project.norm.scale[...] = jnp.zeros_like(block.project.norm.scale[...])  # what remains is the input
+  for block, added in (
+    (_block(2), 2),
+    (_block(3), 0),
+    (_block(3, widening=True), 2),
+    (_block(1, widening=True), 0),
+  ):
+    block.project.norm.scale[...] = jnp.zeros_like(
+      block.project.norm.scale[...]
+    )  # what remains is the input
     y = np.asarray(block(x, False, None))
     np.testing.assert_array_equal(y[..., :added], x[..., :added])
     assert (y[..., added:] == 0).all()
 
 
 def test_a_block_in_evaluation_is_its_published_sum():
-  """Expand, depthwise, project with all normalisations as they start: a division by sqrt(1 + epsilon) each."""
+  """Expand, depthwise, project with all normalisations as they start: a division by sqrt(1 +
+  epsilon) each.
+  """
   block, x, unit = _block(3), images(1, 4, 4, 2), np.sqrt(1 + 1e-5)
   silu = lambda x: x * special.expit(x)  # noqa: E731
   y = silu(np.asarray(x[0]) @ np.asarray(block.expand.conv.kernel[0, 0]) / unit)
@@ -102,17 +117,24 @@ def test_a_block_in_evaluation_is_its_published_sum():
 
 
 def test_imagenets_mean_becomes_zero_and_its_deviation_one():
-  mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # torchvision's published values
+  mean, std = (
+    np.array([0.485, 0.456, 0.406]),
+    np.array([0.229, 0.224, 0.225]),
+  )  # torchvision's published values
   pixels = np.stack([mean, mean + std])[:, None, None]
   expected = np.array([0.0, 1.0])[:, None, None, None] * np.ones((1, 1, 3))
-  np.testing.assert_allclose(mobile.rescaled(jnp.asarray(2 * pixels - 1), 'imagenet'), expected, atol=1e-5)
+  np.testing.assert_allclose(
+    mobile.rescaled(jnp.asarray(2 * pixels - 1), 'imagenet'), expected, atol=1e-5
+  )
   np.testing.assert_array_equal(mobile.rescaled(jnp.asarray(pixels), 'half'), jnp.asarray(pixels))
   grey = jnp.full((1, 1, 1, 1), 2 * mean.mean() - 1)
   np.testing.assert_allclose(mobile.rescaled(grey, 'imagenet'), 0, atol=1e-5)
 
 
 def test_caffes_means_become_zero_in_the_order_blue_green_red():
-  mean = np.array([123.68, 116.779, 103.939], np.float32)  # of red, green, blue, as Keras' imagenet_utils has them
+  mean = np.array(
+    [123.68, 116.779, 103.939], np.float32
+  )  # of red, green, blue, as Keras' imagenet_utils has them
   rgb = mean + np.array([1, 10, 100], np.float32)
   found = mobile.rescaled(jnp.asarray(rgb.reshape(1, 1, 1, 3) / 127.5 - 1), 'caffe')
   np.testing.assert_allclose(found[0, 0, 0], [100, 10, 1], atol=1e-4)
@@ -120,14 +142,26 @@ def test_caffes_means_become_zero_in_the_order_blue_green_red():
 
 def test_round_channels():
   # B1 to B7's stems in timm: 32, 32, 40, 48, 48, 56, 64.
-  assert [mobile.round_channels(32 * w) for w in (1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)] == [32, 32, 40, 48, 48, 56, 64]
+  assert [mobile.round_channels(32 * w) for w in (1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)] == [
+    32,
+    32,
+    40,
+    48,
+    48,
+    56,
+    64,
+  ]
   assert mobile.round_channels(3.2) == 8
   assert mobile.round_channels(11.9) == 16  # 8 would be less than nine tenths of it
 
 
 def test_only_tasks_with_years_have_hidden_layers():
   found = shapes('mobilenet', ['gender', 'age_years'], age_hidden=(64, 32))
-  heads = {path: shape for path, shape in found.items() if path.startswith('heads') and path.endswith('kernel')}
+  heads = {
+    path: shape
+    for path, shape in found.items()
+    if path.startswith('heads') and path.endswith('kernel')
+  }
   assert heads == {
     'heads/gender/scores/kernel': (1024, 2),
     'heads/age_years/hidden/0/kernel': (1024, 64),
@@ -154,10 +188,30 @@ def test_hidden_layers_are_relus_of_products():
 @pytest.mark.parametrize(
   ('name', 'shape', 'fields', 'message'),
   [
-    ('mobilenet', (31, 64, 3), {}, 'model mobilenet: images of 31x64 are too small; at least 32x32'),
-    ('rexnet', (64, 64, 3), {'input': 'full'}, "config.model.input 'full' is unknown; there are half, imagenet, c"),
-    ('rexnet', (64, 64, 4), {'input': 'imagenet'}, 'config.model.input imagenet: means are known of 1 or 3 channels'),
-    ('efficientnet', (64, 64, 3), {'depth': 0}, 'config.model.depth: 0 is out of range; it must be more than 0'),
+    (
+      'mobilenet',
+      (31, 64, 3),
+      {},
+      'model mobilenet: images of 31x64 are too small; at least 32x32',
+    ),
+    (
+      'rexnet',
+      (64, 64, 3),
+      {'input': 'full'},
+      "config.model.input 'full' is unknown; there are half, imagenet, c",
+    ),
+    (
+      'rexnet',
+      (64, 64, 4),
+      {'input': 'imagenet'},
+      'config.model.input imagenet: means are known of 1 or 3 channels',
+    ),
+    (
+      'efficientnet',
+      (64, 64, 3),
+      {'depth': 0},
+      'config.model.depth: 0 is out of range; it must be more than 0',
+    ),
     ('efficientnet', (64, 64, 3), {'depth': 'two'}, "config.model.depth: 'two' is out of range"),
     (
       'efficientnet',
@@ -167,8 +221,18 @@ def test_hidden_layers_are_relus_of_products():
     ),
     ('rexnet', (64, 64, 3), {'dropout': float('nan')}, 'config.model.dropout: nan is out of range'),
     ('mobilenet', (64, 64, 3), {'width': True}, 'config.model.width: True is out of range'),
-    ('mobilenet', (64, 64, 3), {'age_hidden': (64, 0)}, r'config.model.age_hidden: \(64, 0\); it must be widths'),
-    ('mobilenet', (64, 64, 3), {'depth': 1.0}, 'model mobilenet: .*depth.*; check the fields of config.model'),
+    (
+      'mobilenet',
+      (64, 64, 3),
+      {'age_hidden': (64, 0)},
+      r'config.model.age_hidden: \(64, 0\); it must be widths',
+    ),
+    (
+      'mobilenet',
+      (64, 64, 3),
+      {'depth': 1.0},
+      'model mobilenet: .*depth.*; check the fields of config.model',
+    ),
   ],
 )
 def test_bad_fields(name, shape, fields, message):

@@ -35,19 +35,25 @@ def test_layers_are_those_of_the_papers_table():
 @pytest.fixture(scope='module')
 def tiny():
   with pytest.MonkeyPatch.context() as patched:
-    patched.setattr(mobilenet, 'STAGES', ((64, 1, 1), (128, 2, 2), (1024, 1, 2)))  # the others are like these
+    patched.setattr(
+      mobilenet, 'STAGES', ((64, 1, 1), (128, 2, 2), (1024, 1, 2))
+    )  # the others are like these
     return random_network('mobilenet', ['smile', 'emotion7'], (33, 47, 1), width=0.1)
 
 
 def test_any_size_and_grey_images(tiny):
   network, params, stats = tiny
   x = images(3, 33, 47, 1)
-  scores, features = jax.jit(lambda x: (network.scores(params, stats, x), network.features(params, stats, x)))(x)
+  scores, features = jax.jit(
+    lambda x: (network.scores(params, stats, x), network.features(params, stats, x))
+  )(x)
   assert {task: s.shape for task, s in scores.items()} == {'smile': (3, 2), 'emotion7': (3, 7)}
   assert features.shape == (3, 104)  # 1024 * 0.1, as a multiple of 8
   assert features.dtype == scores['smile'].dtype == jnp.float32
   head = params['heads']['smile']['scores']
-  np.testing.assert_allclose(scores['smile'], features @ head['kernel'] + head['bias'], rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    scores['smile'], features @ head['kernel'] + head['bias'], rtol=1e-4, atol=1e-5
+  )
 
 
 def test_every_parameter_has_a_gradient_and_every_statistic_moves(tiny):
@@ -59,4 +65,6 @@ def test_every_parameter_has_a_gradient_and_every_statistic_moves(tiny):
 
   grads, new = jax.jit(jax.grad(loss, has_aux=True))(params)
   assert all(np.any(np.asarray(g) != 0) for g in jax.tree.leaves(grads))
-  assert all(np.any(np.asarray(a) != b) for a, b in zip(*map(jax.tree.leaves, (new, stats)), strict=True))
+  assert all(
+    np.any(np.asarray(a) != b) for a, b in zip(*map(jax.tree.leaves, (new, stats)), strict=True)
+  )

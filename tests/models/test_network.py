@@ -1,4 +1,6 @@
-"""What a network is to the rest: functions of parameters; names, patterns and frozen parts of them."""
+"""What a network is to the rest: functions of parameters; names, patterns and
+frozen parts of them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -60,12 +62,19 @@ def test_the_task_of_a_head(name, task):
 
 def test_weights_follow_from_the_seed(monkeypatch):
   monkeypatch.setattr(mobilenet, 'STAGES', ((64, 1, 1),))  # what is drawn is quick to compile
-  made = [make_network(model('mobilenet', width=0.1), [get_task('smile')], (32, 32, 1), seed) for seed in (3, 4)]
+  made = [
+    make_network(model('mobilenet', width=0.1), [get_task('smile')], (32, 32, 1), seed)
+    for seed in (3, 4)
+  ]
   one, other = (by_path(params) for _, params, _ in made)
   for path, x in one.items():
     assert path.endswith('kernel') == bool((x != other[path]).any()), path
-  assert all((x == (1 if path.endswith('var') else 0)).all() for path, x in by_path(made[0][2]).items())
-  first = {path: float(x.reshape(-1)[0] / x.std()) for path, x in one.items() if path.endswith('kernel')}
+  assert all(
+    (x == (1 if path.endswith('var') else 0)).all() for path, x in by_path(made[0][2]).items()
+  )
+  first = {
+    path: float(x.reshape(-1)[0] / x.std()) for path, x in one.items() if path.endswith('kernel')
+  }
   assert len(set(first.values())) == len(first), 'none is drawn as another'
 
 
@@ -82,14 +91,22 @@ def two_stages(monkeypatch):
   monkeypatch.setattr(efficientnet, 'STAGES', ((1, 16, 1, 2, 3), (1, 16, 2, 1, 3)))
 
 
-@pytest.mark.parametrize(('name', 'frozen'), [('bknet', ('blocks/0', 'branches/gender')), ('efficientnet', ('trunk',))])
+@pytest.mark.parametrize(
+  ('name', 'frozen'), [('bknet', ('blocks/0', 'branches/gender')), ('efficientnet', ('trunk',))]
+)
 def test_frozen_parts_compute_in_training_as_in_evaluation(name, frozen, two_stages):
   tasks, shape = ['smile', 'gender'], SHAPES[name]
   network, params, stats = random_network(name, tasks, shape, **FIELDS[name])
-  partly = abstract_network(model(name, **FIELDS[name]), [get_task(t) for t in tasks], shape, frozen)[0]
+  partly = abstract_network(
+    model(name, **FIELDS[name]), [get_task(t) for t in tasks], shape, frozen
+  )[0]
   x, key = images(4, *shape), jax.random.key(0)
   scores, new = jax.jit(partly.train_scores)(params, stats, x, key)
-  moved = {path for path, value in by_path(new).items() if (np.asarray(value) != by_path(stats)[path]).any()}
+  moved = {
+    path
+    for path, value in by_path(new).items()
+    if (np.asarray(value) != by_path(stats)[path]).any()
+  }
   assert moved == {path for path in by_path(stats) if not matches(frozen, path)}
   if frozen == ('trunk',):  # its stochastic depth too, and the heads have nothing that is random
     np.testing.assert_allclose(
@@ -103,17 +120,23 @@ def test_features_are_those_of_evaluation(name, two_stages):
   network, params, stats = random_network(name, ['smile'], shape, **FIELDS[name])
   x = images(4, *shape)
   whole, alone = (jax.jit(network.features)(params, stats, part) for part in (x, x[:1]))
-  np.testing.assert_allclose(alone, whole[:1], rtol=1e-4, atol=1e-5, err_msg='of a batch`s own statistics')
+  np.testing.assert_allclose(
+    alone, whole[:1], rtol=1e-4, atol=1e-5, err_msg='of a batch`s own statistics'
+  )
 
 
 def test_the_type_of_the_computation():
   for dtype, expected in (('float32', jnp.float32), ('bfloat16', jnp.bfloat16)):
-    network, params, stats = random_network('bknet', ['smile'], (16, 16, 1), width=1 / 32, dtype=dtype)
+    network, params, stats = random_network(
+      'bknet', ['smile'], (16, 16, 1), width=1 / 32, dtype=dtype
+    )
     assert isinstance(network, Network)
     found = jax.eval_shape(lambda x: network.features(params, stats, x), images(1, 16, 16, 1))  # noqa: B023
     assert found.dtype == expected
     assert {x.dtype for x in jax.tree.leaves((params, stats))} == {np.dtype(np.float32)}
-  with pytest.raises(UserError, match=r"config.model.dtype 'float16' is unknown; there are float32, bfloat16"):
+  with pytest.raises(
+    UserError, match=r"config.model.dtype 'float16' is unknown; there are float32, bfloat16"
+  ):
     abstract_network(model('bknet', dtype='float16'), [get_task('smile')], (16, 16, 1))
 
 

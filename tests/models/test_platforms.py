@@ -61,10 +61,14 @@ def test_sums_are_xlas_but_on_cpus():
 
 
 def test_sums_are_numpys():
-  x, y = (np.random.default_rng(seed).normal(size=(6, 5, 3, 4)).astype(np.float32) for seed in (0, 1))
+  x, y = (
+    np.random.default_rng(seed).normal(size=(6, 5, 3, 4)).astype(np.float32) for seed in (0, 1)
+  )
   found = jax.jit(lambda x, y: platforms.channel_sums(lambda a, b: (a, a * b), x, y))(x, y)
   for total, expected in zip(found, (x, x * y), strict=True):
-    np.testing.assert_allclose(total, expected.astype(np.float64).sum((0, 1, 2)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+      total, expected.astype(np.float64).sum((0, 1, 2)), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_choice_can_be_mapped_and_has_the_gradient_of_what_was_chosen():
@@ -76,7 +80,9 @@ def test_a_choice_can_be_mapped_and_has_the_gradient_of_what_was_chosen():
 
 @pytest.mark.parametrize('platform', ['tpu', 'cpu'])
 def test_the_step_is_that_of_its_platform(platform):
-  """The training step of a BKNet of full width: nine convolutions, each with two gradients, but the first one's by the image."""
+  """The training step of a BKNet of full width: nine convolutions, each with two gradients, but the
+  first one's by the image.
+  """
   config = get_config()
   config.model.width = 1.0
   config.image_shape = (32, 32, 1)
@@ -95,7 +101,13 @@ def _batch(tasks, shape, size=64):
   of_tasks = {'labels': np.int32, 'mask': bool}
   return {
     'image': jax.ShapeDtypeStruct((size, *shape), np.uint8),
-    **{kind: {task: jax.ShapeDtypeStruct((size,), dtype) for task in tasks} for kind, dtype in of_tasks.items()},
-    **{name: jax.ShapeDtypeStruct((size,), dtype) for name, dtype in (('source', np.int32), ('position', np.uint32))},
+    **{
+      kind: {task: jax.ShapeDtypeStruct((size,), dtype) for task in tasks}
+      for kind, dtype in of_tasks.items()
+    },
+    **{
+      name: jax.ShapeDtypeStruct((size,), dtype)
+      for name, dtype in (('source', np.int32), ('position', np.uint32))
+    },
     'stop': jax.ShapeDtypeStruct((size,), np.int32),
   }

@@ -1,4 +1,6 @@
-"""Whole networks, in evaluation and in training, against the same in NumPy (tests/models/reference.py)."""
+"""Whole networks, in evaluation and in training, against the same in NumPy
+(tests/models/reference.py).
+"""
 
 import copy
 
@@ -21,8 +23,18 @@ STAGES = {
 NETWORKS = {
   'bknet': ('bknet', (17, 33, 1), {'width': 1 / 32}, {}),
   'bknet joined': ('bknet', (33, 17, 1), {'width': 1 / 32, 'join': True}, {'join': True}),
-  'mobilenet': ('mobilenet', (33, 36, 3), {'width': 0.1, 'age_hidden': (5, 4)}, {'strides': (1, 2)}),
-  'efficientnet': ('efficientnet', (32, 35, 3), {'width': 0.1, 'drop_path': 0.0}, {'strides': (1, 2)}),
+  'mobilenet': (
+    'mobilenet',
+    (33, 36, 3),
+    {'width': 0.1, 'age_hidden': (5, 4)},
+    {'strides': (1, 2)},
+  ),
+  'efficientnet': (
+    'efficientnet',
+    (32, 35, 3),
+    {'width': 0.1, 'drop_path': 0.0},
+    {'strides': (1, 2)},
+  ),
   'rexnet': ('rexnet', (34, 33, 1), {'width': 0.1}, {'strides': (1, 2, 1, 1, 1)}),
 }
 
@@ -32,9 +44,15 @@ def as_float64(tree):
 
 
 def assert_close(found, expected, tolerance):
-  """Equal to `tolerance` of an array's largest value; in training, a batch norm of few samples makes a rounding larger."""
+  """Equal to `tolerance` of an array's largest value; in training, a batch norm of few samples
+  makes a rounding larger.
+  """
   assert jax.tree.structure(found) == jax.tree.structure(expected)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max()), found, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max()),
+    found,
+    expected,
+  )
 
 
 @pytest.mark.parametrize('kind', NETWORKS)
@@ -51,13 +69,17 @@ def test_a_whole_network_is_the_papers(kind, monkeypatch):
 
   found = jax.jit(network.scores)(params, stats, x)
   kept = as_float64(stats)
-  expected = compute(wide, kept, np.asarray(x, np.float64), reference.Norms(False, name != 'bknet'), **more)
+  expected = compute(
+    wide, kept, np.asarray(x, np.float64), reference.Norms(False, name != 'bknet'), **more
+  )
   assert_close(found, expected, 1e-4)
   jax.tree.map(np.testing.assert_array_equal, kept, as_float64(stats))
 
   found, new = jax.jit(network.train_scores)(params, stats, x, jax.random.key(0))
   kept = copy.deepcopy(kept)
-  expected = compute(wide, kept, np.asarray(x, np.float64), reference.Norms(True, name != 'bknet'), **more)
+  expected = compute(
+    wide, kept, np.asarray(x, np.float64), reference.Norms(True, name != 'bknet'), **more
+  )
   assert_close(found, expected, 5e-3)
   assert_close(new, kept, 1e-3)
 
@@ -85,5 +107,6 @@ def test_a_branch_has_dropout_behind_its_first_hidden_layer_too():
   made = {'kernel_init': nnx.initializers.normal(1.0), 'dtype': None, 'rngs': nnx.Rngs(0)}
   branch = bknet.Branch(3, 2, width=1 / 8, dropout=0.5, **made)
   branch.norms[0].scale[...], branch.norms[0].bias[...] = jnp.zeros(32), jnp.ones(32)
-  # All samples are alike before that dropout; if they still were behind it, the second normalisation would leave nothing of them.
+  # All samples are alike before that dropout; if they still were behind it, the second
+  # normalisation would leave nothing of them.
   assert np.asarray(branch(jnp.ones((20, 3)), True, nnx.Rngs(dropout=1))).std(0).min() > 0.1

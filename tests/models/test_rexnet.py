@@ -12,7 +12,9 @@ def test_parameter_counts_are_timms():
   assert count(found, 'trunk/') == pytest.approx(7.808e6, abs=500)  # timm's rexnet_150
   assert count(found) == pytest.approx(7.823e6, abs=500)
   with_imagenets_classes = count(shapes('rexnet', width=1.0)) + 1000 * (1280 + 1)
-  assert with_imagenets_classes / 1e6 == pytest.approx(4.8, abs=0.05)  # Han et al. 2021, Table 3: ReXNet (x1.0)
+  assert with_imagenets_classes / 1e6 == pytest.approx(
+    4.8, abs=0.05
+  )  # Han et al. 2021, Table 3: ReXNet (x1.0)
 
 
 def test_channels_grow_by_the_same_amount():
@@ -38,5 +40,7 @@ def test_training_runs_at_an_odd_size(monkeypatch):
   one, new = jax.jit(network.train_scores)(params, stats, images(4, 35, 32, 3), jax.random.key(0))
   assert one['gender'].shape == (4, 2)
   assert 'squeeze' in stats['trunk']['blocks'][3]
-  moved = [np.any(np.asarray(a) != b) for a, b in zip(*map(jax.tree.leaves, (new, stats)), strict=True)]
+  moved = [
+    np.any(np.asarray(a) != b) for a, b in zip(*map(jax.tree.leaves, (new, stats)), strict=True)
+  ]
   assert all(moved)

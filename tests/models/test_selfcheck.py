@@ -10,7 +10,9 @@ from mtface.models import layers, selfcheck
 def test_versions_known_to_be_wrong_are_named_and_no_others():
   assert '39103' in selfcheck.known_bad('0.10.2')
   assert '40633' in selfcheck.known_bad('0.11.1')
-  assert [selfcheck.known_bad(version) for version in ('0.10.1', '0.10.20', '0.12.0.1', '0.1')] == [None] * 4
+  assert [selfcheck.known_bad(version) for version in ('0.10.1', '0.10.20', '0.12.0.1', '0.1')] == [
+    None
+  ] * 4
   assert selfcheck.known_bad() is None, 'pyproject.toml excludes them'
 
 
@@ -24,7 +26,9 @@ def test_all_answers_are_right():
 def test_a_layer_that_leaves_something_out_is_found(monkeypatch, layer):
   """As jaxlib 0.10.2 does with the last rows of a sum."""
   right = getattr(layers, layer)
-  monkeypatch.setattr(layers, layer, lambda x, *args: right(jnp.asarray(x).at[-1, -1].set(0), *args))
+  monkeypatch.setattr(
+    layers, layer, lambda x, *args: right(jnp.asarray(x).at[-1, -1].set(0), *args)
+  )
   assert selfcheck.training_step() > 1e-3
 
 

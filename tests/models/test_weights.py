@@ -1,4 +1,6 @@
-"""Files of weights: exact both ways, by timm's names, and errors that name the tensor. tests/parity loads them into timm itself."""
+"""Files of weights: exact both ways, by timm's names, and errors that name the tensor. tests/parity
+loads them into timm itself.
+"""
 
 import json
 
@@ -28,7 +30,9 @@ SMALL = {'width': 0.1, 'depth': 0.1}
 
 def imported(path, name='efficientnet', tasks=TASKS, classifier=None, **fields):
   found = [get_task(task) for task in tasks]
-  return weights.import_weights(path, model(name, **(fields or SMALL)), found, SHAPE, classifier=classifier)
+  return weights.import_weights(
+    path, model(name, **(fields or SMALL)), found, SHAPE, classifier=classifier
+  )
 
 
 def same(one, other):
@@ -57,7 +61,9 @@ def changed(path, change):
 def test_our_format_is_exact_for_every_network(name, tmp_path):
   _, params, stats = random_network(name, TASKS, SHAPE, **FIELDS[name])
   path = tmp_path / 'weights.safetensors'
-  weights.export_weights(params, stats, path, model(name, **FIELDS[name]), format='mtface', notes={'run': 'r'})
+  weights.export_weights(
+    params, stats, path, model(name, **FIELDS[name]), format='mtface', notes={'run': 'r'}
+  )
   found = imported(path, name, **FIELDS[name])
   assert same(found.params, params)
   assert same(found.stats, stats)
@@ -104,21 +110,29 @@ def test_arrays_lie_as_in_pytorch(exported):
   assert tensors['conv_stem.weight'].shape == (8, 3, 3, 3)
   assert tensors['conv_stem.weight'][5, 2, 0, 1] == stem[0, 1, 2, 5]
   assert tensors['blocks.1.0.conv_dw.weight'].shape == (48, 1, 3, 3)
-  np.testing.assert_array_equal(tensors['classifier.weight'], params['heads']['gender']['scores']['kernel'].T)
+  np.testing.assert_array_equal(
+    tensors['classifier.weight'], params['heads']['gender']['scores']['kernel'].T
+  )
 
 
 def test_a_classifier_is_given_to_a_head_or_left_but_never_guessed(exported):
   params, _, path = exported
-  with pytest.raises(UserError, match=r"has a classifier of 2 classes \(classifier.weight\); name the head .* 'leave'"):
+  with pytest.raises(
+    UserError,
+    match=r"has a classifier of 2 classes \(classifier.weight\); name the head .* 'leave'",
+  ):
     imported(path)
   left = imported(path, classifier=weights.LEAVE)
   assert set(left.left) == {'classifier.weight', 'classifier.bias'}
   assert list(left.params) == ['trunk']
   to_smile = imported(path, classifier='smile')  # both have two classes
   np.testing.assert_array_equal(
-    to_smile.params['heads']['smile']['scores']['kernel'], params['heads']['gender']['scores']['kernel']
+    to_smile.params['heads']['smile']['scores']['kernel'],
+    params['heads']['gender']['scores']['kernel'],
   )
-  with pytest.raises(UserError, match=r"classifier 'age': the network has no such head; it has gender, smile"):
+  with pytest.raises(
+    UserError, match=r"classifier 'age': the network has no such head; it has gender, smile"
+  ):
     imported(path, classifier='age')
   with pytest.raises(UserError, match=r'heads/emotion7/scores/kernel 128x2, not 128x7'):
     imported(path, tasks=['emotion7'], classifier='emotion7')
@@ -128,8 +142,15 @@ def test_a_classifier_is_given_to_a_head_or_left_but_never_guessed(exported):
 
 def test_a_tensor_too_many_or_too_few_is_named(exported):
   _, _, path = exported
-  changed(path, lambda tensors: tensors.update({'bn1.num_batches_tracked': np.array(3), 'extra.weight': np.zeros(2)}))
-  with pytest.raises(UserError, match=r'is not of this network: the file has extra.weight too many$'):
+  changed(
+    path,
+    lambda tensors: tensors.update(
+      {'bn1.num_batches_tracked': np.array(3), 'extra.weight': np.zeros(2)}
+    ),
+  )
+  with pytest.raises(
+    UserError, match=r'is not of this network: the file has extra.weight too many$'
+  ):
     imported(path, classifier='gender')
   changed(path, lambda tensors: [tensors.pop('extra.weight'), tensors.pop('bn2.running_var')])
   with pytest.raises(UserError, match=r'it lacks bn2.running_var \(our trunk/top/norm/var\)$'):
@@ -152,7 +173,9 @@ def test_a_wider_network_is_refused_by_the_shape(exported):
 
 def test_half_precision_becomes_float32(exported):
   params, _, path = exported
-  changed(path, lambda tensors: tensors.update({k: x.astype(np.float16) for k, x in tensors.items()}))
+  changed(
+    path, lambda tensors: tensors.update({k: x.astype(np.float16) for k, x in tensors.items()})
+  )
   found = imported(path, classifier='gender').params['trunk']['stem']['conv']['kernel']
   assert found.dtype == np.float32
   np.testing.assert_allclose(found, params['trunk']['stem']['conv']['kernel'], rtol=1e-3)
@@ -188,7 +211,9 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / name).write_bytes(content)
   with pytest.raises(UserError, match='is no whole safetensors file'):
     weights.read_torch(tmp_path / 'cut.safetensors')
-  with pytest.raises(UserError, match=r'is of another kind; weights are read from \.safetensors, \.pth, \.pt'):
+  with pytest.raises(
+    UserError, match=r'is of another kind; weights are read from \.safetensors, \.pth, \.pt'
+  ):
     weights.read_torch(tmp_path / 'model.onnx')
   with pytest.raises(UserError, match='is a web page, not the file'):
     weights.read_torch(tmp_path / 'page.safetensors')
@@ -196,10 +221,12 @@ def test_files_that_cannot_be_read(tmp_path):
     weights.read_torch(tmp_path / 'pointer.pth')
 
 
-# --- What others make of such files ------------------------------------------------------------------------------------------------
+# --- What others make of such files ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize('prefix', ['module.', 'model.', '_orig_mod.', 'module._orig_mod.', 'state_dict.backbone.'])
+@pytest.mark.parametrize(
+  'prefix', ['module.', 'model.', '_orig_mod.', 'module._orig_mod.', 'state_dict.backbone.']
+)
 def test_a_prefix_of_all_names_is_taken_off_and_said(exported, prefix):
   params, stats, path = exported
   tensors = {f'{prefix}{name}': x for name, x in safetensors.numpy.load_file(path).items()}
@@ -219,7 +246,9 @@ def test_a_prefix_of_all_names_is_taken_off_and_said(exported, prefix):
 def test_of_two_networks_the_average_is_taken(exported):
   params, _, path = exported
   tensors = safetensors.numpy.load_file(path)
-  both = {f'model.{k}': x + 1 for k, x in tensors.items()} | {f'model_ema.module.{k}': x for k, x in tensors.items()}
+  both = {f'model.{k}': x + 1 for k, x in tensors.items()} | {
+    f'model_ema.module.{k}': x for k, x in tensors.items()
+  }
   safetensors.numpy.save_file(both, path)
   found = imported(path, classifier='gender')
   assert found.prefix == 'model_ema.module.'
@@ -233,8 +262,13 @@ def test_of_two_networks_the_average_is_taken(exported):
 
 def test_weights_with_nan_are_refused(exported):
   _, _, path = exported
-  changed(path, lambda tensors: tensors.update({'bn1.weight': np.full_like(tensors['bn1.weight'], np.nan)}))
-  with pytest.raises(UserError, match=r'has NaN or infinity in trunk/stem/norm/scale; take another file'):
+  changed(
+    path,
+    lambda tensors: tensors.update({'bn1.weight': np.full_like(tensors['bn1.weight'], np.nan)}),
+  )
+  with pytest.raises(
+    UserError, match=r'has NaN or infinity in trunk/stem/norm/scale; take another file'
+  ):
     imported(path, classifier='gender')
 
 
@@ -244,7 +278,11 @@ def test_what_a_file_is_its_content_says(exported, tmp_path):
     path.write_bytes(exported[2].read_bytes())
     assert weights.is_weights_file(path)
     assert same(weights.read_torch(path), safetensors.numpy.load_file(exported[2]))
-  for name in ('model_best.pth.tar', 'last.CKPT', 'a.pt'):  # not there: the ending says that no run's folder is meant
+  for name in (
+    'model_best.pth.tar',
+    'last.CKPT',
+    'a.pt',
+  ):  # not there: the ending says that no run's folder is meant
     assert weights.is_weights_file(tmp_path / name)
   assert not weights.is_weights_file(tmp_path)
 
@@ -265,15 +303,23 @@ class Tensor:
     return self.array
 
 
-@pytest.mark.parametrize('name', ['model_best.pth.tar', 'epoch=3.ckpt', 'a.PTH', 'pytorch_model.bin'])
+@pytest.mark.parametrize(
+  'name', ['model_best.pth.tar', 'epoch=3.ckpt', 'a.PTH', 'pytorch_model.bin']
+)
 def test_a_checkpoint_of_pytorch_is_read_without_running_it(exported, tmp_path, monkeypatch, name):
-  """PyTorch is not in this environment: a stand-in for it shows what is asked of it, and what becomes of its answer."""
+  """PyTorch is not in this environment: a stand-in for it shows what is asked of it, and what
+  becomes of its answer.
+  """
   import sys
   import types
 
   params, _, path = exported
   tensors = {f'module.{k}': Tensor(x) for k, x in safetensors.numpy.load_file(path).items()}
-  content = {'epoch': 3, 'state_dict': tensors, 'optimizer': {'state': {0: {'momentum': Tensor(np.ones(2))}}}}
+  content = {
+    'epoch': 3,
+    'state_dict': tensors,
+    'optimizer': {'state': {0: {'momentum': Tensor(np.ones(2))}}},
+  }
 
   def load(file, map_location, weights_only):
     assert (file.name, map_location, weights_only) == (name, 'cpu', True)
@@ -297,7 +343,8 @@ def test_a_pth_file_without_pytorch_says_how_to_convert_it(tmp_path, monkeypatch
   monkeypatch.setitem(sys.modules, 'torch', None)  # import raises ImportError
   (tmp_path / 'model.pth').write_bytes(b'')
   with pytest.raises(
-    UserError, match=r'pip install torch, or where it is, convert the file: safetensors.torch.save_file'
+    UserError,
+    match=r'pip install torch, or where it is, convert the file: safetensors.torch.save_file',
   ):
     weights.read_torch(tmp_path / 'model.pth')
 
@@ -305,22 +352,31 @@ def test_a_pth_file_without_pytorch_says_how_to_convert_it(tmp_path, monkeypatch
 def test_what_cannot_be_written(tmp_path):
   _, params, stats = random_network('bknet', ['smile'], (16, 16, 1), width=0.03125)
   fields = model('bknet', width=0.03125)
-  with pytest.raises(UserError, match='--format=timm: model bknet is no network of timm; take --format=mtface'):
+  with pytest.raises(
+    UserError, match='--format=timm: model bknet is no network of timm; take --format=mtface'
+  ):
     weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields)
   with pytest.raises(UserError, match='--format=onnx: unknown; there are timm, mtface'):
     weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields, format='onnx')
   with pytest.raises(UserError, match='only timm has a classifier'):
-    weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields, format='mtface', classifier='smile')
+    weights.export_weights(
+      params, stats, tmp_path / 'a.safetensors', fields, format='mtface', classifier='smile'
+    )
   with pytest.raises(UserError, match=r'the folder .* is not there'):
-    weights.export_weights(params, stats, tmp_path / 'none' / 'a.safetensors', fields, format='mtface')
+    weights.export_weights(
+      params, stats, tmp_path / 'none' / 'a.safetensors', fields, format='mtface'
+    )
   assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_wants_other_images_is_refused(exported):
   _, _, path = exported  # trained on images in [-1, 1]
   with pytest.raises(
-    UserError, match=r'was trained on images scaled as half, config.model.input says imagenet; set con'
+    UserError,
+    match=r'was trained on images scaled as half, config.model.input says imagenet; set con',
   ):
     imported(path, classifier='gender', **SMALL, input='imagenet')
-  safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)  # as timm's: without a word on it
+  safetensors.numpy.save_file(
+    safetensors.numpy.load_file(path), path
+  )  # as timm's: without a word on it
   assert imported(path, classifier='gender', **SMALL, input='imagenet').found

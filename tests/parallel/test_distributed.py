@@ -24,17 +24,21 @@ def one_of_two(monkeypatch):
   monkeypatch.setattr(process, 'count', 2)
 
 
-# As JAX 0.10 and 0.12 say it when a process is killed, in a collective, at a barrier and in between.
+# As JAX 0.10 and 0.12 say it when a process is killed, in a collective, at a barrier and in
+# between.
 @pytest.mark.parametrize(
   'message',
   [
-    'FAILED_PRECONDITION: Gloo all-reduce failed: [external/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer',
-    'INTERNAL: NCCL operation ncclGroupEnd() failed: remote process exited or there was a network error',
+    'FAILED_PRECONDITION: Gloo all-reduce failed: [external/gloo/gloo/transport/tcp/pair.cc:547] '
+    'Connection closed by peer',
+    'INTERNAL: NCCL operation ncclGroupEnd() failed: remote process exited or there was a network '
+    'error',
     'UNAVAILABLE: failed to connect to all addresses; last error: Connection refused',
     'DEADLINE_EXCEEDED: Barrier timed out. Id: config written::0',
     'ABORTED: Barrier failed. 1/2 tasks reached the barrier',
     'INTERNAL: Shutdown barrier in coordination service has failed',
-    "INTERNAL: The tasks have crashed. [type.googleapis.com/tensorflow.CoordinationServiceError='']",
+    'INTERNAL: The tasks have crashed. '
+    "[type.googleapis.com/tensorflow.CoordinationServiceError='']",
   ],
 )
 def test_what_jax_says_of_a_lost_process_is_a_loss(one_of_two, monkeypatch, message):
@@ -57,7 +61,9 @@ def test_what_jax_says_of_a_lost_process_is_a_loss(one_of_two, monkeypatch, mess
     TimeoutError('DEADLINE_EXCEEDED'),
     KeyError('heartbeat'),
     OSError('NCCL'),
-    jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory while making a connection barrier'),
+    jax.errors.JaxRuntimeError(
+      'RESOURCE_EXHAUSTED: Out of memory while making a connection barrier'
+    ),
     jax.errors.JaxRuntimeError('INVALID_ARGUMENT: the barrier of a connection'),
     jax.errors.JaxRuntimeError(
       "ALREADY_EXISTS: Config key x [type.googleapis.com/tensorflow.CoordinationServiceError='']"
@@ -76,7 +82,14 @@ def test_a_chain_that_bites_its_tail_ends(one_of_two):
 
 
 @pytest.mark.parametrize(
-  'place', [Place(coordinator='a:1'), Place(processes=2), Place(process=0), Place('a:1', 2), Place(None, 2, 0)]
+  'place',
+  [
+    Place(coordinator='a:1'),
+    Place(processes=2),
+    Place(process=0),
+    Place('a:1', 2),
+    Place(None, 2, 0),
+  ],
 )
 def test_a_place_is_given_whole(place):
   with pytest.raises(UserError, match='--coordinator, --processes and --process belong together'):
@@ -95,7 +108,11 @@ def joined(monkeypatch):
   found = {}
 
   def initialize(*args, **kwargs):
-    found.update(args=args, kwargs=kwargs, proxies=sorted(name for name in os.environ if 'proxy' in name.lower()))
+    found.update(
+      args=args,
+      kwargs=kwargs,
+      proxies=sorted(name for name in os.environ if 'proxy' in name.lower()),
+    )
 
   monkeypatch.setattr(jax.distributed, 'initialize', initialize)
   monkeypatch.setattr(process, 'index', 0)
@@ -108,7 +125,12 @@ def test_the_processes_talk_past_a_proxy_which_others_keep(joined, monkeypatch):
     monkeypatch.setenv(name, 'http://127.0.0.1:9')
   start(Place('127.0.0.1:1', 2, 0), SETTINGS)
   assert joined['proxies'] == []
-  assert os.environ['http_proxy'] == os.environ['HTTPS_PROXY'] == os.environ['no_proxy'] == 'http://127.0.0.1:9'
+  assert (
+    os.environ['http_proxy']
+    == os.environ['HTTPS_PROXY']
+    == os.environ['no_proxy']
+    == 'http://127.0.0.1:9'
+  )
 
 
 def test_times_and_place_are_those_that_were_given(joined):
@@ -119,7 +141,9 @@ def test_times_and_place_are_those_that_were_given(joined):
     'heartbeat_timeout_seconds': 3,
     'shutdown_timeout_seconds': 3,
   }
-  assert (process.index, process.count) == (jax.process_index(), jax.process_count()), 'what JAX says counts'
+  assert (process.index, process.count) == (jax.process_index(), jax.process_count()), (
+    'what JAX says counts'
+  )
 
 
 @pytest.mark.parametrize(('index', 'watches'), [(0, []), (1, [20])])
@@ -134,8 +158,16 @@ def test_all_but_the_coordinator_watch_it(joined, monkeypatch, index, watches):
 @pytest.mark.parametrize(
   ('raised', 'code', 'said'),
   [
-    (ValueError('coordinator_address should be defined.'), 2, '--distributed: no scheduler that JAX knows'),
-    (RuntimeError('DEADLINE_EXCEEDED: nobody'), EXIT_PEER_LOST, 'did not come together at a:1 in 600 s'),
+    (
+      ValueError('coordinator_address should be defined.'),
+      2,
+      '--distributed: no scheduler that JAX knows',
+    ),
+    (
+      RuntimeError('DEADLINE_EXCEEDED: nobody'),
+      EXIT_PEER_LOST,
+      'did not come together at a:1 in 600 s',
+    ),
   ],
 )
 def test_how_a_start_fails(monkeypatch, capsys, raised, code, said):
@@ -160,7 +192,9 @@ def test_a_stop_is_remembered_said_once_and_the_handlers_given_back(capsys):
       signal.raise_signal(number)
       signal.raise_signal(number)
       assert stop()
-    assert capsys.readouterr().err.count(f'{signal.Signals(number).name}: saving, then stopping') == 1
+    assert (
+      capsys.readouterr().err.count(f'{signal.Signals(number).name}: saving, then stopping') == 1
+    )
   assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
 
 
@@ -186,7 +220,9 @@ def coordinator(monkeypatch):
   """(a socket that listens as process 0 does, what the watch said of its end)."""
   listener = socket.create_server(('127.0.0.1', 0))
   address = f'127.0.0.1:{listener.getsockname()[1]}'
-  monkeypatch.setattr(distributed, 'global_state', types.SimpleNamespace(coordinator_address=address))
+  monkeypatch.setattr(
+    distributed, 'global_state', types.SimpleNamespace(coordinator_address=address)
+  )
   said = queue.Queue()
   monkeypatch.setattr(distributed, 'leave_lost', said.put)
   yield listener, said

@@ -18,7 +18,10 @@ def test_what_only_forbids_is_set_aside(monkeypatch):
   monkeypatch.setenv('JAX_NUMPY_DTYPE_PROMOTION', 'strict')
   monkeypatch.setenv('JAX_TRANSFER_GUARD', 'allow')
   monkeypatch.setenv('JAX_ENABLE_X64', '1')
-  assert jax_settings.set_aside() == ['JAX_NUMPY_RANK_PROMOTION=raise', 'JAX_NUMPY_DTYPE_PROMOTION=strict']
+  assert jax_settings.set_aside() == [
+    'JAX_NUMPY_RANK_PROMOTION=raise',
+    'JAX_NUMPY_DTYPE_PROMOTION=strict',
+  ]
   assert 'JAX_NUMPY_RANK_PROMOTION' not in os.environ
   assert os.environ['JAX_ENABLE_X64'] == '1', 'it changes numbers'
 
@@ -28,8 +31,14 @@ def test_what_only_forbids_is_set_aside(monkeypatch):
   [
     ('JAX_PLATFORMS=cuda', 'JAX_PLATFORMS=cuda: JAX cannot start with this setting'),
     ('JAX_PLATFORMS=nowhere', 'JAX_PLATFORMS=nowhere: JAX cannot start with this setting'),
-    ('JAX_ENABLE_X64=maybe', 'JAX_ENABLE_X64=maybe: JAX cannot start with this setting (invalid truth value'),
-    ('JAX_DEFAULT_PRNG_IMPL=dice', 'JAX_DEFAULT_PRNG_IMPL=dice: JAX cannot start with this setting (Invalid value'),
+    (
+      'JAX_ENABLE_X64=maybe',
+      'JAX_ENABLE_X64=maybe: JAX cannot start with this setting (invalid truth value',
+    ),
+    (
+      'JAX_DEFAULT_PRNG_IMPL=dice',
+      'JAX_DEFAULT_PRNG_IMPL=dice: JAX cannot start with this setting (Invalid value',
+    ),
   ],
 )
 def test_a_setting_that_jax_refuses_is_a_line(tmp_path, setting, said):
@@ -37,7 +46,9 @@ def test_a_setting_that_jax_refuses_is_a_line(tmp_path, setting, said):
   if value == 'cuda' and any(device.platform == 'gpu' for device in jax.devices()):
     pytest.skip('there is one here')
   command = [sys.executable, '-m', 'mtface', 'doctor']
-  done = subprocess.run(command, cwd=ROOT, env=os.environ | {name: value}, capture_output=True, text=True)
+  done = subprocess.run(
+    command, cwd=ROOT, env=os.environ | {name: value}, capture_output=True, text=True
+  )
   assert done.returncode == 2, done.stderr
   lines = [line for line in done.stderr.splitlines() if line.startswith('mtface: error: ')]
   assert len(lines) == 1
@@ -54,7 +65,9 @@ def test_a_bug_is_no_setting(monkeypatch):
 
 
 def test_what_changes_numbers_is_recorded_and_a_change_said(tmp_path, monkeypatch, capsys):
-  monkeypatch.setenv('XLA_FLAGS', ' --xla_cpu_enable_fast_math=true  --xla_force_host_platform_device_count=8')
+  monkeypatch.setenv(
+    'XLA_FLAGS', ' --xla_cpu_enable_fast_math=true  --xla_force_host_platform_device_count=8'
+  )
   values = jax.config.values | {'jax_enable_x64': True, 'jax_default_prng_impl': 'rbg'}
   with pytest.MonkeyPatch.context() as patched:
     patched.setattr(type(jax.config), 'values', values)

@@ -28,9 +28,13 @@ def test_large_arrays_are_cut_along_the_longest_axis_that_can_be(shape, fsdp, ex
 def test_the_mesh_has_all_devices():
   mesh = make_mesh()
   assert dict(mesh.shape) == {'data': jax.device_count(), 'fsdp': 1}
-  with pytest.raises(UserError, match=r'config.mesh.fsdp: 3 devices cannot be divided into groups of 2'):
+  with pytest.raises(
+    UserError, match=r'config.mesh.fsdp: 3 devices cannot be divided into groups of 2'
+  ):
     make_mesh(2, [jax.devices()[0]] * 3)
-  with pytest.raises(UserError, match=r'config.mesh.fsdp: \d+ devices cannot be divided into groups of 0'):
+  with pytest.raises(
+    UserError, match=r'config.mesh.fsdp: \d+ devices cannot be divided into groups of 0'
+  ):
     make_mesh(0)
 
 
@@ -39,7 +43,10 @@ def test_a_batch_is_shared_along_both_axes():
 
 
 def test_placed_arrays_have_their_values():
-  tree = {'a': np.arange(6.0, dtype=np.float32).reshape(2, 3), 'b': jax.numpy.ones((), jax.numpy.int32)}
+  tree = {
+    'a': np.arange(6.0, dtype=np.float32).reshape(2, 3),
+    'b': jax.numpy.ones((), jax.numpy.int32),
+  }
   placed = place(tree, everywhere(make_mesh()))
   jax.tree.map(np.testing.assert_array_equal, placed, tree)
   assert all(leaf.sharding == everywhere(make_mesh()) for leaf in jax.tree.leaves(placed))

@@ -1,6 +1,8 @@
-"""Our backbones against timm's, with the same random weights: scores, statistics after one training step, and files both ways.
+"""Our backbones against timm's, with the same random weights: scores, statistics after one training
+step, and files both ways.
 
-`make test-parity` runs these in an environment of their own, which has PyTorch and timm; elsewhere they are skipped.
+`make test-parity` runs these in an environment of their own, which has PyTorch and timm; elsewhere
+they are skipped.
 """
 
 import jax
@@ -25,7 +27,9 @@ def config(name, **fields):
 
 
 def randomised(name, num_classes=CLASSES):
-  """timm's network with random affine parameters and statistics too, at the scale that keeps signals alive."""
+  """timm's network with random affine parameters and statistics too, at the scale that keeps
+  signals alive.
+  """
   torch.manual_seed(0)
   found = timm.create_model(name, num_classes=num_classes, drop_rate=0.0)
   draw = torch.Generator().manual_seed(1)
@@ -79,7 +83,9 @@ def test_scores_and_features_are_timms(pair, size):
     maps = theirs.forward_features(to_timm(x))
     expected, features = theirs.forward_head(maps), theirs.forward_head(maps, pre_logits=True)
   assert features.std() > 0.01  # or all of this would compare zeros
-  ours = jax.jit(lambda x: (network.scores(params, stats, x)[TASK.name], network.features(params, stats, x)))
+  ours = jax.jit(
+    lambda x: (network.scores(params, stats, x)[TASK.name], network.features(params, stats, x))
+  )
   scores, found = ours(x)
   close(scores, expected)
   close(found, features)
@@ -95,7 +101,9 @@ def test_statistics_after_a_training_step_are_timms(pair, size, batch, tmp_path)
   with torch.no_grad():
     expected = theirs.train()(to_timm(x))
   scores, new = jax.jit(network.train_scores)(params, stats, x, jax.random.key(0))
-  close(scores[TASK.name], expected, 1e-3)  # through the normalisation of a few samples' squeezed values
+  close(
+    scores[TASK.name], expected, 1e-3
+  )  # through the normalisation of a few samples' squeezed values
   export_weights(params, new, tmp_path / 'after.safetensors', config(name), classifier=TASK.name)
   found, wanted = read_torch(tmp_path / 'after.safetensors'), theirs.state_dict()
   statistics = [key for key in wanted if 'running_' in key]
@@ -122,7 +130,9 @@ def test_gradients_are_as_near_to_double_precision_as_timms(pair, tmp_path):
     return -jax.nn.log_softmax(scores[TASK.name])[np.arange(8), labels].mean()
 
   gradients = jax.device_get(jax.jit(jax.grad(loss))(params, stats))
-  export_weights(gradients, stats, tmp_path / 'gradients.safetensors', config(name), classifier=TASK.name)
+  export_weights(
+    gradients, stats, tmp_path / 'gradients.safetensors', config(name), classifier=TASK.name
+  )
   ours = read_torch(tmp_path / 'gradients.safetensors')
   found = []
   for precision in (torch.float64, torch.float32):
@@ -131,7 +141,9 @@ def test_gradients_are_as_near_to_double_precision_as_timms(pair, tmp_path):
     found.append(torch_gradients(theirs.to(precision), x, labels))
   exact, single = found
 
-  def error(of):  # of the whole gradient; single arrays of float32 may be off by a tenth, in PyTorch too
+  def error(
+    of,
+  ):  # of the whole gradient; single arrays of float32 may be off by a tenth, in PyTorch too
     off = sum(((of[key] - exact[key]) ** 2).sum() for key in exact)
     return np.sqrt(off / sum((value**2).sum() for value in exact.values()))
 
@@ -153,7 +165,9 @@ def test_timm_loads_what_we_export_strictly(pair, tmp_path):
   name, theirs, path = pair
   _, params, stats = imported(name, path, (64, 64, 3))
   for classifier, classes in ((TASK.name, CLASSES), (None, 0)):
-    export_weights(params, stats, tmp_path / 'ours.safetensors', config(name), classifier=classifier)
+    export_weights(
+      params, stats, tmp_path / 'ours.safetensors', config(name), classifier=classifier
+    )
     again = timm.create_model(TIMM[name], num_classes=classes)
     again.load_state_dict(safetensors.torch.load_file(tmp_path / 'ours.safetensors'), strict=True)
     original = theirs.state_dict()
@@ -170,7 +184,8 @@ def test_a_pickled_module_is_not_loaded(pair, tmp_path):
     read_torch(tmp_path / 'module.pt')
 
 
-# Tan & Le 2019, Table 2, gives 7.8, 9.2, 12, 19, 30, 43, 66 M with 1000 classes, in fewer digits than a wrong channel would change.
+# Tan & Le 2019, Table 2, gives 7.8, 9.2, 12, 19, 30, 43, 66 M with 1000 classes, in fewer digits
+# than a wrong channel would change.
 @pytest.mark.parametrize('number', range(1, 8))
 def test_the_family_of_efficientnet_has_timms_parameters(number):
   widths, depths = (1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0), (1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1)

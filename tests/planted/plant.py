@@ -1,4 +1,5 @@
-"""Plants bugs in a copy of this checkout, one at a time, and says which tests notice: `make test-planted`.
+"""Plants bugs in a copy of this checkout, one at a time, and says which tests notice: `make
+test-planted`.
 
 The bugs are in the tables beside this file, `*.toml`, a bug a table `[[bug]]`:
 
@@ -8,7 +9,8 @@ The bugs are in the tables beside this file, `*.toml`, a bug a table `[[bug]]`:
     new     what takes its place
     tests   pytest's names of the tests each of which must go red
 
-A test that stays green does not guard what it says it does; a text that is gone means that the table is out of date. Both are failures.
+A test that stays green does not guard what it says it does; a text that is gone means that the
+table is out of date. Both are failures.
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TEST_SECONDS, _RUN_SECONDS = 300, 1200
-# Imports take longer than most tests: they are made once, in a process that is forked for every bug.
+# Imports take longer than most tests: they are made once, in a process that is forked for every
+# bug.
 _FORKS = multiprocessing.get_context('forkserver')
-_LIBRARIES = 'cv2,flax.nnx,grain,jax,matplotlib,optax,orbax.checkpoint,pytest,scipy.optimize,scipy.signal,scipy.stats,sklearn.metrics'
+_LIBRARIES = (
+  'cv2,flax.nnx,grain,jax,matplotlib,optax,orbax.checkpoint,pytest,'
+  'scipy.optimize,scipy.signal,scipy.stats,sklearn.metrics'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +72,9 @@ def out_of_date(root: pathlib.Path, bug: Bug) -> str:
 def copy_checkout(root: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
   """Copies what git knows of the checkout, or would; builds, environments and data stay behind."""
   listed = subprocess.run(
-    ['git', '-C', root, 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], capture_output=True, check=True
+    ['git', '-C', root, 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+    capture_output=True,
+    check=True,
   )
   for name in filter(None, listed.stdout.decode().split('\0')):
     if (root / name).is_file():
@@ -76,7 +84,9 @@ def copy_checkout(root: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
 
 
 def run_tests(copy: pathlib.Path, tests: Sequence[str]) -> tuple[int | None, list[str], str]:
-  """(pytest's exit code, or None where it did not end; the tests that went red; what pytest printed)."""
+  """(pytest's exit code, or None where it did not end; the tests that went red; what pytest
+  printed).
+  """
   output = copy.parent / f'{copy.name}.out'
   running = _FORKS.Process(target=_pytest, args=(copy, output, tests))
   running.start()
@@ -86,7 +96,11 @@ def run_tests(copy: pathlib.Path, tests: Sequence[str]) -> tuple[int | None, lis
     running.join()
     return None, [], ''
   text = output.read_text(errors='replace')
-  return running.exitcode, list(dict.fromkeys(re.findall(r'^(?:FAILED|ERROR) (\S+::\w+)', text, re.M))), text
+  return (
+    running.exitcode,
+    list(dict.fromkeys(re.findall(r'^(?:FAILED|ERROR) (\S+::\w+)', text, re.M))),
+    text,
+  )
 
 
 def _pytest(copy: pathlib.Path, output: pathlib.Path, tests: Sequence[str]) -> None:
@@ -94,16 +108,28 @@ def _pytest(copy: pathlib.Path, output: pathlib.Path, tests: Sequence[str]) -> N
   import pytest
 
   for stream in (1, 2):
-    os.dup2(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND | (os.O_TRUNC if stream == 1 else 0)), stream)
+    os.dup2(
+      os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND | (os.O_TRUNC if stream == 1 else 0)),
+      stream,
+    )
   os.chdir(copy)
   os.environ |= {'PYTHONPATH': str(copy), 'TMPDIR': str(copy.parent)}
-  sys.path[:] = [str(copy), *(path for path in sys.path if path != str(pathlib.Path(__file__).parent))]
+  sys.path[:] = [
+    str(copy),
+    *(path for path in sys.path if path != str(pathlib.Path(__file__).parent)),
+  ]
   sys.argv, sys.dont_write_bytecode = ['pytest'], True
-  sys.exit(pytest.main(['-p', 'no:cacheprovider', '-rfE', '--tb=line', f'--timeout={_TEST_SECONDS}', *tests]))
+  sys.exit(
+    pytest.main(
+      ['-p', 'no:cacheprovider', '-rfE', '--tb=line', f'--timeout={_TEST_SECONDS}', *tests]
+    )
+  )
 
 
 def plant(copy: pathlib.Path, bug: Bug) -> str:
-  """What became of a bug: the tests that noticed it, or in capitals what is wrong with the table or the tests."""
+  """What became of a bug: the tests that noticed it, or in capitals what is wrong with the table or
+  the tests.
+  """
   if why := out_of_date(copy, bug):
     return why
   path = copy / bug.file
@@ -115,14 +141,20 @@ def plant(copy: pathlib.Path, bug: Bug) -> str:
     path.write_text(text)
   if code not in (0, 1):  # not collected, or it hangs: no test has said what is wrong
     return f'NOT RUN: pytest ended with {code}: {(output.strip().splitlines() or [""])[-1]}'
-  if green := [test for test in bug.tests if not any(name == test or name.startswith(f'{test}::') for name in red)]:
+  if green := [
+    test
+    for test in bug.tests
+    if not any(name == test or name.startswith(f'{test}::') for name in red)
+  ]:
     also = f'; red: {", ".join(red)}' if red else ''
     return f'NOT NOTICED by {", ".join(green)}{also}'
   return ', '.join(red)
 
 
 def plant_all(copies: Sequence[pathlib.Path], bugs: dict[str, Bug]) -> dict[str, str]:
-  """{row: what became of it}, one copy of the checkout for each job; a line is printed for each as it ends."""
+  """{row: what became of it}, one copy of the checkout for each job; a line is printed for each as
+  it ends.
+  """
   free: queue.Queue[pathlib.Path] = queue.Queue()
   for copy in copies:
     free.put(copy)
@@ -149,22 +181,32 @@ def red_without(copy: pathlib.Path, bugs: dict[str, Bug]) -> list[str]:
 
 def main(argv: Sequence[str], root: pathlib.Path = ROOT) -> int:
   """The command; 1 where a bug was not noticed."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('rows', nargs='*', help='tables, or rows as "data 3"; none: all')
   parser.add_argument('--jobs', type=int, default=2)
-  parser.add_argument('--preload', default=f'{_LIBRARIES},tensorflow_datasets', help='libraries that tests import')
+  parser.add_argument(
+    '--preload', default=f'{_LIBRARIES},tensorflow_datasets', help='libraries that tests import'
+  )
   given = parser.parse_args(argv)
   bugs = read_bugs(root / 'tests/planted')
-  bugs = {row: bug for row, bug in bugs.items() if not given.rows or {row, row.split()[0]} & set(given.rows)}
+  bugs = {
+    row: bug
+    for row, bug in bugs.items()
+    if not given.rows or {row, row.split()[0]} & set(given.rows)
+  }
   started = time.monotonic()
   with tempfile.TemporaryDirectory(prefix='planted-') as folder:
     _FORKS.set_forkserver_preload(given.preload.split(','))
-    # What tests/conftest.py sets before JAX is imported, and one cache of compiled programs for all.
+    # What tests/conftest.py sets before JAX is imported, and one cache of compiled programs for
+    # all.
     os.environ |= {
       'JAX_COMPILATION_CACHE_DIR': f'{folder}/xla',
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
       'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-      # No bytecode: a file that is changed twice within a second, to the same length, would not be compiled again.
+      # No bytecode: a file that is changed twice within a second, to the same length, would not be
+      # compiled again.
       'PYTHONDONTWRITEBYTECODE': '1',
     }
     copies = [copy_checkout(root, pathlib.Path(folder) / str(job)) for job in range(given.jobs)]
@@ -175,7 +217,8 @@ def main(argv: Sequence[str], root: pathlib.Path = ROOT) -> int:
     found = plant_all(copies, bugs)
   bad = [row for row, what in found.items() if what[:3].isupper()]
   print(
-    f'\n{len(found) - len(bad)} of {len(found)} noticed in {time.monotonic() - started:.0f} s; not: {", ".join(bad)}'
+    f'\n{len(found) - len(bad)} of {len(found)} noticed in {time.monotonic() - started:.0f} s; '
+    f'not: {", ".join(bad)}'
   )
   return 1 if bad or not found else 0
 

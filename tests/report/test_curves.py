@@ -15,7 +15,13 @@ from tests.tiny_stages import get_config as get_stages
 
 def test_curves_are_taken_from_the_lines():
   lines = [
-    {'step': 2, 'epoch': 0.5, 'train/loss': 3.0, 'train/smile/loss': 1.0, 'train/smile/accuracy': 0.5},
+    {
+      'step': 2,
+      'epoch': 0.5,
+      'train/loss': 3.0,
+      'train/smile/loss': 1.0,
+      'train/smile/accuracy': 0.5,
+    },
     {
       'step': 4,
       'epoch': 1.0,
@@ -45,7 +51,9 @@ def test_a_run_is_drawn(run_copy, monkeypatch):
   picture = cv2.imread(str(path))
   assert picture.shape[1] > picture.shape[0] > 300
   lines = coloured(path)
-  monkeypatch.setattr(matplotlib.axes.Axes, 'plot', lambda self, epochs, values, **how: plot(self, [], [], **how))
+  monkeypatch.setattr(
+    matplotlib.axes.Axes, 'plot', lambda self, epochs, values, **how: plot(self, [], [], **how)
+  )
   assert lines > coloured(draw_curves(run_copy)) + 300, 'more than axes and a legend'
 
 
@@ -63,7 +71,7 @@ def test_a_sweep_of_a_multi_label_task_has_no_intervals(tmp_path):
   assert coloured(draw_sweep(tmp_path / 'x/sweep.png', rows)) > 300, 'a line'
 
 
-# --- What is drawn, read out of the figure ------------------------------------------------------------------------------------------
+# --- What is drawn, read out of the figure --------------------------------------------------------
 
 
 @pytest.fixture
@@ -75,7 +83,9 @@ def figures(monkeypatch):
 
 
 def lines_of(axes):
-  return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
+  return {
+    line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()
+  }
 
 
 def test_each_panel_has_its_task_and_part_over_epochs(tmp_path, figures):
@@ -90,7 +100,9 @@ def test_each_panel_has_its_task_and_part_over_epochs(tmp_path, figures):
     }
     folder = tmp_path / 'stages' / stage
     folder.mkdir(parents=True)
-    (folder / 'metrics.jsonl').write_text(json.dumps(line | {'eval/faces/smile/accuracy': accuracy / 2}) + '\n')
+    (folder / 'metrics.jsonl').write_text(
+      json.dumps(line | {'eval/faces/smile/accuracy': accuracy / 2}) + '\n'
+    )
   draw_curves(tmp_path)
   draw_curves(tmp_path, 'smiles')
   for (figure, path), stage, accuracy in zip(figures, ('both', 'smiles'), (0.9, 0.5), strict=True):
@@ -106,7 +118,14 @@ def test_each_panel_has_its_task_and_part_over_epochs(tmp_path, figures):
 def test_a_sweep_is_drawn_by_step_in_percent_with_its_intervals(tmp_path, figures):
   steps = (12, 4, 8)  # as they happen to stand in the results
   rows = [
-    {'task': task, 'set': name, 'steps': [1, s], 'accuracy': s / 20, 'low': s / 20 - 0.1, 'high': s / 20 + 0.2}
+    {
+      'task': task,
+      'set': name,
+      'steps': [1, s],
+      'accuracy': s / 20,
+      'low': s / 20 - 0.1,
+      'high': s / 20 + 0.2,
+    }
     for task, name in (('smile', 'a'), ('smile', 'b'), ('gender', 'a'))
     for s in steps
   ]
@@ -116,4 +135,11 @@ def test_a_sweep_is_drawn_by_step_in_percent_with_its_intervals(tmp_path, figure
   assert list(lines_of(smile)) == ['a', 'b']
   assert lines_of(gender) == {'a': ([4, 8, 12], pytest.approx([20, 40, 60]))}
   band = np.array(gender.collections[0].get_paths()[0].vertices)
-  assert {(x, round(y)) for x, y in band} == {(4, 10), (8, 30), (12, 50), (4, 40), (8, 60), (12, 80)}
+  assert {(x, round(y)) for x, y in band} == {
+    (4, 10),
+    (8, 30),
+    (12, 50),
+    (4, 40),
+    (8, 60),
+    (12, 80),
+  }

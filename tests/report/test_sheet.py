@@ -36,9 +36,13 @@ def test_the_faces_are_in_the_picture(tmp_path):
   plain = np.broadcast_to(colours[:, None, None], source.images.shape).copy()
   source = dataclasses.replace(source, images=plain)
   smile = get_task('smile')
-  draw_sheet(tmp_path / 'a.png', 'a', source, {'smile': smile}, {'smile': np.eye(2)[source.labels['smile']]})
+  draw_sheet(
+    tmp_path / 'a.png', 'a', source, {'smile': smile}, {'smile': np.eye(2)[source.labels['smile']]}
+  )
   image = cv2.imread(str(tmp_path / 'a.png'))[..., ::-1].astype(int)
-  columns = [np.flatnonzero((abs(image - colour) < 10).all(axis=2).any(axis=0)) for colour in colours]
+  columns = [
+    np.flatnonzero((abs(image - colour) < 10).all(axis=2).any(axis=0)) for colour in colours
+  ]
   areas = [int((abs(image - colour) < 10).all(axis=2).sum()) for colour in colours]
   assert min(areas) > 5000, 'each face is a square of about a hundred pixels'
   assert columns[0].max() < columns[1].min() < columns[1].max() < columns[2].min(), 'in their order'
@@ -46,11 +50,19 @@ def test_the_faces_are_in_the_picture(tmp_path):
 
 def test_grey_faces_are_grey_from_black_to_white(tmp_path):
   source = fake_source('a', 2, {'smile': 1.0}, shape=(16, 16, 1))
-  source = dataclasses.replace(source, images=np.stack([np.full((16, 16, 1), value, np.uint8) for value in (60, 140)]))
+  source = dataclasses.replace(
+    source, images=np.stack([np.full((16, 16, 1), value, np.uint8) for value in (60, 140)])
+  )
   smile = get_task('smile')
-  draw_sheet(tmp_path / 'a.png', 'a', source, {'smile': smile}, {'smile': np.eye(2)[source.labels['smile']]})
+  draw_sheet(
+    tmp_path / 'a.png', 'a', source, {'smile': smile}, {'smile': np.eye(2)[source.labels['smile']]}
+  )
   image = cv2.imread(str(tmp_path / 'a.png')).astype(int)
-  assert [int((image == value).all(axis=2).sum()) > 5000 for value in (60, 140, 0)] == [True, True, False]
+  assert [int((image == value).all(axis=2).sum()) > 5000 for value in (60, 140, 0)] == [
+    True,
+    True,
+    False,
+  ]
 
 
 def test_an_unknown_label_is_no_error(tmp_path):
@@ -81,7 +93,9 @@ def test_a_face_is_marked_whichever_task_is_wrong(tmp_path):
   right = {name: np.eye(2)[source.labels[name]] for name in ('smile', 'gender')}
   found = right | {'smile': right['smile'][:, ::-1]}
   for order in (('smile', 'gender'), ('gender', 'smile')):
-    draw_sheet(tmp_path / f'{order[0]}.png', 'x', source, {name: get_task(name) for name in order}, found)
+    draw_sheet(
+      tmp_path / f'{order[0]}.png', 'x', source, {name: get_task(name) for name in order}, found
+    )
   assert red(tmp_path / 'smile.png') == pytest.approx(red(tmp_path / 'gender.png'), rel=0.05)
 
 
@@ -91,7 +105,13 @@ def test_words_under_a_face_and_in_the_title(tmp_path, monkeypatch):
   monkeypatch.setattr('matplotlib.axes.Axes.text', lambda self, x, y, text, **_: words.append(text))
   source = fake_source('a', 4, {'gender': 0.75})
   source.labels['gender'][:] = [0, 1, 1, 0]
-  draw_sheet(tmp_path / 'x.png', 'faces', source, {'gender': get_task('gender')}, {'gender': np.eye(2)[[0, 0, 1, 1]]})
+  draw_sheet(
+    tmp_path / 'x.png',
+    'faces',
+    source,
+    {'gender': get_task('gender')},
+    {'gender': np.eye(2)[[0, 0, 1, 1]]},
+  )
   assert words == ['female', 'male > female', 'male', '? > male']
   assert titles == ['faces    gender: 2 of 3 right    (red: label > prediction)']
 

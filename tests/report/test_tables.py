@@ -17,7 +17,10 @@ TABLE = PaperTable(
   {
     'R1': PaperRow({'row': ('R1', 'R2')}, 'last', {'smiles': (90.0, 0.5), 'men': (80.0, None)}),
     'R2': PaperRow(
-      {'row': ('R1', 'R2')}, 'ensemble:10', {'smiles': (91.0, 0.5)}, {'men': Column('gender', ('other',))}
+      {'row': ('R1', 'R2')},
+      'ensemble:10',
+      {'smiles': (91.0, 0.5)},
+      {'men': Column('gender', ('other',))},
     ),
     'R3': PaperRow({'row': ('R3',)}, 'last', {'men': (70.0, 0.1)}),
   },
@@ -33,7 +36,9 @@ def measured(workdir, row, counts, folds=2):
   rows = []
   for (checkpoint, name, task), (correct, n) in counts.items():
     one = {'checkpoint': checkpoint, 'set': name, 'task': task, 'source': name, 'accuracy': 0}
-    rows.append(one | ({'correct': correct[0], 'n': n[0]} if folds == 1 else {'correct': correct, 'n': n}))
+    rows.append(
+      one | ({'correct': correct[0], 'n': n[0]} if folds == 1 else {'correct': correct, 'n': n})
+    )
   if folds == 1:
     write_json(workdir / 'results.json', {'name': config.name, 'results': rows})
   else:
@@ -91,7 +96,10 @@ def test_text(run):
 
 def test_a_single_run_has_no_deviation(tmp_path):
   run = measured(
-    tmp_path / 'one', 'R3', {('last', 'imdb', 'gender'): ([7], [8]), ('last', 'wiki', 'gender'): ([2], [2])}, 1
+    tmp_path / 'one',
+    'R3',
+    {('last', 'imdb', 'gender'): ([7], [8]), ('last', 'wiki', 'gender'): ([2], [2])},
+    1,
   )
   assert '| R3 | ours |  | 90.00 |' in paper_table(TABLE, [run])
 
@@ -104,11 +112,13 @@ def test_two_runs_for_a_cell(run, tmp_path):
 
 def test_a_workdir_without_results(tmp_path):
   measured_nothing = tmp_path / 'run'
-  with pytest.raises(UserError, match=r'nothing was measured there; run `mtface evaluate` or `mtface crossval` first'):
+  with pytest.raises(
+    UserError, match=r'nothing was measured there; run `mtface evaluate` or `mtface crossval` first'
+  ):
     measured(measured_nothing, 'R1', {}, folds=1)
 
 
-# --- The papers' tables as they are printed in them ---------------------------------------------------------------------------------
+# --- The papers' tables as they are printed in them -----------------------------------------------
 
 
 def published(paper, number='2'):
@@ -122,18 +132,28 @@ def test_sang_table_2():
   # Its text names the best of each column.
   rows = published('sang2017').rows
   assert rows['B4'].paper == {
-    'GENKI-4K': (96.23, 0.58), 'FER public': (70.15, 0.19), 'FER private': (71.62, 0.39), 'Wiki': (94.00, 0.24), 'IMDB': (92.20, 0.11),
+    'GENKI-4K': (96.23, 0.58), 'FER public': (70.15, 0.19), 'FER private': (71.62, 0.39),
+    'Wiki': (94.00, 0.24), 'IMDB': (92.20, 0.11),
   }  # fmt: skip
   own = [row for name, row in rows.items() if name in OWN]
   best = {column: max(row.paper[column][0] for row in own) for column in rows['A1'].paper}
-  assert best == {'GENKI-4K': 96.23, 'FER public': 71.03, 'FER private': 72.18, 'Wiki': 96.33, 'IMDB': 92.20}
+  assert best == {
+    'GENKI-4K': 96.23,
+    'FER public': 71.03,
+    'FER private': 72.18,
+    'Wiki': 96.33,
+    'IMDB': 92.20,
+  }
   assert rows['A1'].checkpoint == rows['A2'].checkpoint == 'last'
   assert rows['A3'].checkpoint == rows['B4'].checkpoint == 'ensemble:10'
 
 
 def test_sang_beside_its_own_single_task_networks():
   rows = published('sang2017').rows
-  found = {name: (rows[f'{name}, single tasks'].label, rows[f'{name}, single tasks'].paper) for name in ('A1', 'A2')}
+  found = {
+    name: (rows[f'{name}, single tasks'].label, rows[f'{name}, single tasks'].paper)
+    for name in ('A1', 'A2')
+  }
   assert found == {
     'A1': ('BKNet + SVM loss [29]', {'FER public': (71.0, None), 'FER private': (71.9, None)}),
     'A2': ('BKNet + Softmax [28]', {'GENKI-4K': (95.08, 0.29)}),
@@ -149,12 +169,21 @@ def test_rohani_table_3_is_of_one_batch_of_128():
     assert row.paper['execution time, s'][0] * row.paper['fps'][0] == pytest.approx(128, abs=0.1)
   text = paper_table(table, [])
   assert '| C | paper | 3,953,130 | 10.19 | 12.56 |' in text
-  assert text.splitlines()[-1].startswith('- ours: `python benchmarks/latency.py --paper=rohani2023`')
+  assert text.splitlines()[-1].startswith(
+    '- ours: `python benchmarks/latency.py --paper=rohani2023`'
+  )
 
 
 def test_rohani_table_2():
   rows = published('rohani2023').rows
-  assert {name: rows[name].paper['smile'][0] for name in 'ABC'} == {'A': 95.08, 'B': 95.60, 'C': 96.63}
+  assert {name: rows[name].paper['smile'][0] for name in 'ABC'} == {
+    'A': 95.08,
+    'B': 95.60,
+    'C': 96.63,
+  }
   # Its abstract: multi-task learning gains 1.55, 2.04 and 3.52 points.
-  gains = {c: round(rows['C'].paper[c][0] - rows['A'].paper[c][0], 2) for c in ('smile', 'gender', 'age group')}
+  gains = {
+    c: round(rows['C'].paper[c][0] - rows['A'].paper[c][0], 2)
+    for c in ('smile', 'gender', 'age group')
+  }
   assert gains == {'smile': 1.55, 'gender': 2.04, 'age group': 3.52}

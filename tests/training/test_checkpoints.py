@@ -13,7 +13,14 @@ import pytest
 
 from mtface.errors import UserError
 from mtface.training import checkpoints as checkpoints_module
-from mtface.training.checkpoints import Checkpoints, DamagedCheckpointError, _sums, _weighted_sum, average, checksum
+from mtface.training.checkpoints import (
+  Checkpoints,
+  DamagedCheckpointError,
+  _sums,
+  _weighted_sum,
+  average,
+  checksum,
+)
 
 
 def state(seed=0):
@@ -21,7 +28,10 @@ def state(seed=0):
   rng = np.random.default_rng(seed)
   return {
     'step': jnp.int32(seed),
-    'params': {'kernel': jnp.asarray(rng.normal(size=(3, 3, 16, 32)), jnp.float32), 'bias': jnp.zeros(32)},
+    'params': {
+      'kernel': jnp.asarray(rng.normal(size=(3, 3, 16, 32)), jnp.float32),
+      'bias': jnp.zeros(32),
+    },
     'half': jnp.asarray(rng.normal(size=(40, 8)), jnp.bfloat16),
     'trace': [jnp.asarray(rng.normal(size=(200, 32)), jnp.float32), jnp.ones((), jnp.float32)],
   }
@@ -58,7 +68,9 @@ def test_a_state_comes_back_as_it_was(written):
   checkpoints = Checkpoints(written)
   assert checkpoints.steps == [1, 2, 3]
   assert_equal(checkpoints.restore(2, state()), state(2))
-  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state())
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state()
+  )
   assert_equal(checkpoints.restore(3, shapes), state(3))
   assert checkpoints.restore_latest(state())[0] == 3
 
@@ -89,13 +101,26 @@ def test_weights_are_read_without_what_the_optimizer_keeps(tmp_path):
     stats: dict
     opt_state: dict
 
-  saved = State({'kernel': jnp.arange(6.0).reshape(2, 3)}, {'mean': jnp.ones(3)}, {'trace': jnp.full((500, 500), 7.0)})
+  saved = State(
+    {'kernel': jnp.arange(6.0).reshape(2, 3)},
+    {'mean': jnp.ones(3)},
+    {'trace': jnp.full((500, 500), 7.0)},
+  )
   with Checkpoints(tmp_path, keep_last=2) as checkpoints:
     checkpoints.save(1, saved)
-  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), saved)
-  assert_equal(Checkpoints(tmp_path).restore_weights(1, shapes.params, shapes.stats), (saved.params, saved.stats))
-  with pytest.raises(UserError, match=r'params/kernel has shape \(2, 3\), the config wants \(3, 2\)'):
-    Checkpoints(tmp_path).restore_weights(1, {'kernel': jax.ShapeDtypeStruct((3, 2), jnp.float32)}, shapes.stats)
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), saved
+  )
+  assert_equal(
+    Checkpoints(tmp_path).restore_weights(1, shapes.params, shapes.stats),
+    (saved.params, saved.stats),
+  )
+  with pytest.raises(
+    UserError, match=r'params/kernel has shape \(2, 3\), the config wants \(3, 2\)'
+  ):
+    Checkpoints(tmp_path).restore_weights(
+      1, {'kernel': jax.ShapeDtypeStruct((3, 2), jnp.float32)}, shapes.stats
+    )
   scores = tmp_path / 'checkpoints/main/000000001/metrics/metrics'
   content = json.loads(scores.read_text())
   content['checksum_weights'] += 1
@@ -111,7 +136,9 @@ def test_of_equally_good_ones_the_latest_is_best(written):
 
 def test_without_scores_there_is_no_best(tmp_path):
   write(tmp_path, {1: None})
-  with pytest.raises(UserError, match=r'no checkpoint is marked best; set config.evaluation.best_on'):
+  with pytest.raises(
+    UserError, match=r'no checkpoint is marked best; set config.evaluation.best_on'
+  ):
     Checkpoints(tmp_path).best_step()
 
 
@@ -133,7 +160,9 @@ def test_reading_changes_nothing(copied):
 
 def test_an_uncommitted_checkpoint_is_ignored_and_cleared_away(copied):
   folder = copied / 'checkpoints/main'
-  (folder / '000000003').rename(folder / '000000003.orbax-checkpoint-tmp')  # what a kill before the last rename leaves
+  (folder / '000000003').rename(
+    folder / '000000003.orbax-checkpoint-tmp'
+  )  # what a kill before the last rename leaves
   assert Checkpoints(copied).steps == [1, 2]
   with Checkpoints(copied, keep_last=10) as checkpoints:
     step, found = checkpoints.restore_latest(state())
@@ -144,13 +173,19 @@ def test_an_uncommitted_checkpoint_is_ignored_and_cleared_away(copied):
   assert_equal(Checkpoints(copied).restore(3, state()), state(7))
 
 
-# --- Damage -------------------------------------------------------------------------------------------------------------------------
+# --- Damage ---------------------------------------------------------------------------------------
 
 
 def test_the_checksum_is_of_all_bytes_in_the_order_of_the_tree():
   tree = state(5)
   # jax.tree orders the keys of a dictionary: half, params (bias, kernel), step, trace.
-  leaves = [tree['half'], tree['params']['bias'], tree['params']['kernel'], tree['step'], *tree['trace']]
+  leaves = [
+    tree['half'],
+    tree['params']['bias'],
+    tree['params']['kernel'],
+    tree['step'],
+    *tree['trace'],
+  ]
   sums = []
   for leaf in map(np.asarray, leaves):
     size, data = leaf.dtype.itemsize, leaf.tobytes()
@@ -161,7 +196,9 @@ def test_the_checksum_is_of_all_bytes_in_the_order_of_the_tree():
 
 def test_the_checksum_of_arrays_that_are_spread_over_hosts_is_the_same():
   leaves = jax.tree.leaves(state(5))
-  assert [int(x) for x in _sums(leaves)] == [int(_weighted_sum(np, np.asarray(leaf))) for leaf in leaves]
+  assert [int(x) for x in _sums(leaves)] == [
+    int(_weighted_sum(np, np.asarray(leaf))) for leaf in leaves
+  ]
 
 
 def test_an_extra_checkpoint_goes_when_a_newer_one_is_there(tmp_path):
@@ -176,8 +213,13 @@ def test_an_extra_checkpoint_goes_when_a_newer_one_is_there(tmp_path):
 
 
 def data_files(workdir, step):
-  files = [path for path in (workdir / f'checkpoints/main/{step:09d}/state').rglob('*') if path.is_file()]
-  return sorted((path for path in files if path.name != 'commit_success.txt'), key=lambda path: -path.stat().st_size)
+  files = [
+    path for path in (workdir / f'checkpoints/main/{step:09d}/state').rglob('*') if path.is_file()
+  ]
+  return sorted(
+    (path for path in files if path.name != 'commit_success.txt'),
+    key=lambda path: -path.stat().st_size,
+  )
 
 
 def test_damaged_ones_are_set_aside_and_the_one_before_is_used(copied, capsys):
@@ -205,16 +247,21 @@ def test_damaged_ones_are_set_aside_and_the_one_before_is_used(copied, capsys):
 
 @pytest.mark.parametrize('part', ['state', 'metrics'])
 def test_without_a_readable_one_nothing_is_moved(copied, part):
-  # What is wrong with all of them may be wrong with the disk, or with this program: training must not begin again by itself.
+  # What is wrong with all of them may be wrong with the disk, or with this program: training must
+  # not begin again by itself.
   for step in (1, 2, 3):
     (
-      copied / f'checkpoints/main/{step:09d}' / ('state/manifest.ocdbt' if part == 'state' else 'metrics/metrics')
+      copied
+      / f'checkpoints/main/{step:09d}'
+      / ('state/manifest.ocdbt' if part == 'state' else 'metrics/metrics')
     ).write_bytes(b'')
   before = sorted(copied.rglob('*'))
   for _ in range(2):
     with (
       pytest.raises(
-        UserError, match=r'checkpoint 3 is damaged .*, and there is no other one that can be read; remove .*main to'
+        UserError,
+        match=r'checkpoint 3 is damaged .*, and there is no other one that can be '
+        r'read; remove .*main to',
       ),
       Checkpoints(copied, keep_last=10) as checkpoints,
     ):
@@ -263,12 +310,14 @@ def test_a_step_that_is_not_there(written):
     Checkpoints(written).restore(7, state())
 
 
-# --- Averages ---------------------------------------------------------------------------------------------------------------------------
+# --- Averages -------------------------------------------------------------------------------------
 
 
 def test_averages_are_means_in_double_precision():
   rng = np.random.default_rng(0)
-  states = [{'a': rng.normal(size=(50,)).astype(np.float32) * 1e4, 'n': np.int32(i)} for i in (1, 2, 6)]
+  states = [
+    {'a': rng.normal(size=(50,)).astype(np.float32) * 1e4, 'n': np.int32(i)} for i in (1, 2, 6)
+  ]
   found = average(states)
   expected = (states[0]['a'].astype(np.float64) + states[1]['a'] + states[2]['a']) / 3
   np.testing.assert_array_equal(found['a'], expected.astype(np.float32))
@@ -283,7 +332,9 @@ def test_the_average_of_one_is_that_one():
 def test_the_hook_for_what_cannot_be_raised_is_given_back(monkeypatch):
   monkeypatch.setattr(checkpoints_module, '_ECHO_SECONDS', 0.2)
   heard = []
-  monkeypatch.setattr(sys, 'unraisablehook', mine := lambda unraisable: heard.append(str(unraisable.exc_value)))
+  monkeypatch.setattr(
+    sys, 'unraisablehook', mine := lambda unraisable: heard.append(str(unraisable.exc_value))
+  )
   for damaged in (['shard'], ['shard'], []):
     with checkpoints_module._without_echoes() as damage:
       damage += damaged

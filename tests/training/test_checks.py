@@ -15,7 +15,11 @@ def test_all_stages_are_planned_and_nothing_is_drawn(tiny_data, tmp_path, monkey
   monkeypatch.setattr(network, 'make_network', None)
   runs = check_experiment(get_stages(), tiny_data, tmp_path / 'run')
   assert {name: run.steps for name, run in runs.items()} == {'smiles': 6, 'genders': 8, 'both': 6}
-  assert all(isinstance(x, jax.ShapeDtypeStruct) for run in runs.values() for x in jax.tree.leaves(run.params))
+  assert all(
+    isinstance(x, jax.ShapeDtypeStruct)
+    for run in runs.values()
+    for x in jax.tree.leaves(run.params)
+  )
   assert not list(tmp_path.iterdir())
 
 
@@ -36,7 +40,8 @@ def test_the_checkpoint_of_another_run_is_there_and_fits(tiny_run, tiny_data, tm
   check_experiment(config, tiny_data)
   config.model.width = 1 / 16
   with pytest.raises(
-    UserError, match=rf'^config.start.weights={tiny_run}@8: blocks/0/convolutions/0/bias is \(1,\), the '
+    UserError,
+    match=rf'^config.start.weights={tiny_run}@8: blocks/0/convolutions/0/bias is \(1,\), the ',
   ):
     check_experiment(config, tiny_data)
   for step, words in {
@@ -58,7 +63,9 @@ def test_a_file_of_weights_is_read_and_fits(tiny_run, tiny_data, tmp_path):
     check_experiment(config, tiny_data)
   (tmp_path / 'tiny.h5').write_text('')
   config.start.weights = f'{tmp_path}/tiny.h5'
-  with pytest.raises(UserError, match=r'tiny.h5: is of another kind; weights are read from .safetensors'):
+  with pytest.raises(
+    UserError, match=r'tiny.h5: is of another kind; weights are read from .safetensors'
+  ):
     check_experiment(config, tiny_data)
 
 
@@ -68,7 +75,8 @@ def test_a_run_is_not_made_shorter_than_it_is(tiny_data, tmp_path):
   check_experiment(config, tiny_data, tmp_path)
   config.duration = '11 steps'
   with pytest.raises(
-    UserError, match=r"'11 steps' is 11 steps, and \S+ holds step 12 already; a run may be made longer"
+    UserError,
+    match=r"'11 steps' is 11 steps, and \S+ holds step 12 already; a run may be made longer",
   ):
     check_experiment(config, tiny_data, tmp_path)
 
@@ -91,5 +99,7 @@ def test_losses_of_single_label_tasks(tiny_data, loss):
 def test_a_device_is_one_too_few(tiny_data):
   config = get_config()
   config.mesh.fsdp = jax.device_count() + 1
-  with pytest.raises(UserError, match=r'^config.mesh.fsdp: \d+ devices cannot be divided into groups of'):
+  with pytest.raises(
+    UserError, match=r'^config.mesh.fsdp: \d+ devices cannot be divided into groups of'
+  ):
     check_experiment(config, tiny_data)

@@ -24,7 +24,9 @@ def clock(monkeypatch):
 
 
 def run(health, clock, waits, works):
-  """Steps that wait for their batch and then work for so many seconds; the first wait is not a step's."""
+  """Steps that wait for their batch and then work for so many seconds; the first wait is not a
+  step's.
+  """
 
   def batches():
     for wait in waits:
@@ -38,9 +40,13 @@ def run(health, clock, waits, works):
 def test_waiting_is_told_from_working(clock):
   health = module.Health()
   run(health, clock, waits=[50, 1, 1, 1], works=[3, 3, 3, 3])
-  # From batch to batch three times 3 s of work and 1 s of waiting; the first batch was waited for before there was any step.
+  # From batch to batch three times 3 s of work and 1 s of waiting; the first batch was waited for
+  # before there was any step.
   values = health.read()
-  assert values == {'health/step_seconds': pytest.approx(4), 'health/input_wait': pytest.approx(1 / 4)}
+  assert values == {
+    'health/step_seconds': pytest.approx(4),
+    'health/input_wait': pytest.approx(1 / 4),
+  }
   assert health.read() == {}, 'nothing since'
 
 
@@ -57,21 +63,33 @@ def test_a_pause_is_no_part_of_a_step(clock):
   for _ in health.waiting(batches()):
     clock.now += 3
   # Two steps from batch to batch; the one across the pause is not counted.
-  assert health.read() == {'health/step_seconds': pytest.approx(3), 'health/input_wait': pytest.approx(0)}
+  assert health.read() == {
+    'health/step_seconds': pytest.approx(3),
+    'health/input_wait': pytest.approx(0),
+  }
 
 
 def test_the_process_that_comes_last_is_named(monkeypatch, capsys):
   monkeypatch.setattr(process, 'count', 3)
   arrivals = {0: (0.0, 10.0), 1: (0.0, 10.1), 2: (0.7, 10.9)}
   values = module._compare(module.np.array(list(arrivals.values())), step=2.0)
-  assert values == {'health/input_wait': 0.7, 'health/last_process': 2.0, 'health/last_lag': pytest.approx(0.9)}
-  assert 'straggler: process 2 of 3 begins its steps 0.90 s after the first one' in capsys.readouterr().err
+  assert values == {
+    'health/input_wait': 0.7,
+    'health/last_process': 2.0,
+    'health/last_lag': pytest.approx(0.9),
+  }
+  assert (
+    'straggler: process 2 of 3 begins its steps 0.90 s after the first one'
+    in capsys.readouterr().err
+  )
   module._compare(module.np.array([(0.0, 10.0), (0.0, 10.1)]), step=2.0)
   assert capsys.readouterr().err == '', 'a twentieth of a step is nothing'
 
 
 def test_what_the_processes_tell_each_other_holds_a_time(clock, monkeypatch):
-  """As int32, since JAX has no float64: shares to a millionth, and times of today to a millisecond."""
+  """As int32, since JAX has no float64: shares to a millionth, and times of
+  today to a millisecond.
+  """
   told = []
 
   def process_allgather(mine):

@@ -1,4 +1,6 @@
-"""Locks of workdirs. A process of its own holds one; what file systems without locks do is played by a `lockf` that fails."""
+"""Locks of workdirs. A process of its own holds one; what file systems without locks do is played
+by a `lockf` that fails.
+"""
 
 import errno
 import fcntl
@@ -51,7 +53,9 @@ def leave_name(workdir, **changes):
   """A lock file that a dead process left."""
   workdir.mkdir(exist_ok=True)
   name = (
-    {field: getattr(Holder.me(), field) for field in Holder.__dataclass_fields__} | {'beat': 'a while ago'} | changes
+    {field: getattr(Holder.me(), field) for field in Holder.__dataclass_fields__}
+    | {'beat': 'a while ago'}
+    | changes
   )
   (workdir / LOCK_FILE).write_text(json.dumps(name))
 
@@ -107,7 +111,9 @@ def test_without_locks_the_last_of_two_that_come_at_once_stays(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize('locks', [True, False], ids=['locks on each host', 'no locks'])
-def test_a_holder_on_another_host_is_known_by_its_signs_of_life(tmp_path, monkeypatch, request, locks):
+def test_a_holder_on_another_host_is_known_by_its_signs_of_life(
+  tmp_path, monkeypatch, request, locks
+):
   if not locks:
     request.getfixturevalue('no_locks')
   monkeypatch.setattr(lock, 'PATIENCE', 0.5)

@@ -45,7 +45,8 @@ def stepped(run, tiny_step):
 
 
 def test_every_task_has_seen_as_many_labels(run, stepped):
-  # 24 smiles, and 30 of 40 people with a gender: the smiles are repeated until both tasks have 30 an epoch.
+  # 24 smiles, and 30 of 40 people with a gender: the smiles are repeated until both tasks have 30
+  # an epoch.
   assert run.mixture.epoch_size == 60
   tally = stepped[2]
   assert {task: int(tally.counts[task]['n']) for task in run.tasks} == {'smile': 60, 'gender': 60}
@@ -62,7 +63,11 @@ def test_a_task_without_labels_has_no_gradient_at_all(run, stepped, tiny_step):
   assert (tally.task_losses['gender'], tally.counts['gender']['n']) == (0, 0)
   momentum = state.opt_state[0].trace['branches']
   assert all((leaf == 0).all() for leaf in jax.tree.leaves(momentum['gender'])), 'exactly'
-  jax.tree.map(np.testing.assert_array_equal, state.params['branches']['gender'], before.params['branches']['gender'])
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    state.params['branches']['gender'],
+    before.params['branches']['gender'],
+  )
   assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(momentum['smile']['scores']))
   assert np.abs(state.opt_state[0].trace['blocks'][0]['convolutions'][0]['kernel']).max() > 0
 
@@ -71,7 +76,8 @@ def test_summaries_are_means_over_the_steps(run, stepped):
   tally = stepped[2]
   values = summarize_tally(run, tally)
   np.testing.assert_allclose(values['train/loss'], tally.loss / 15, rtol=1e-6)
-  # 15 batches of 8, 60 labels a task: the paper's losses, divided by all samples, are half the means over the labelled ones.
+  # 15 batches of 8, 60 labels a task: the paper's losses, divided by all samples, are half the
+  # means over the labelled ones.
   sums = values['train/smile/loss'] + values['train/gender/loss']
   np.testing.assert_allclose(values['train/loss'], sums / 2, rtol=1e-5)
   confusion = tally.counts['smile']['confusion']
@@ -99,7 +105,14 @@ def test_an_unlabelled_task_has_no_accuracy(run):
 
 @pytest.mark.parametrize(
   ('text', 'steps'),
-  [('7 steps', 7), ('1 epochs', 8), ('1.5 epochs', 12), ('16 examples', 2), ('17 examples', 3), ('1 examples', 1)],
+  [
+    ('7 steps', 7),
+    ('1 epochs', 8),
+    ('1.5 epochs', 12),
+    ('16 examples', 2),
+    ('17 examples', 3),
+    ('1 examples', 1),
+  ],
 )
 def test_durations_are_counted_in_steps_of_the_run(run, text, steps):
   config = get_config()
@@ -115,7 +128,8 @@ def test_a_state_that_is_not_finite_is_found(stepped, field):
   spoilt = jax.tree.map(np.array, state)
   jax.tree.leaves(getattr(spoilt, field))[1].flat[0] = np.nan
   with pytest.raises(
-    UserError, match=rf'step 3: state.{field}.* is not finite; the checkpoints before it are kept. Lower'
+    UserError,
+    match=rf'step 3: state.{field}.* is not finite; the checkpoints before it are kept. Lower',
   ):
     check_finite(3, spoilt)
 
@@ -125,11 +139,21 @@ def test_the_log_has_a_line_every_log_every_steps(tiny_run):
   assert [line['step'] for line in lines] == [2, 4, 6, 8, 10, 12]
   # The rate of the step that ends the line: 0.01 * 0.8^((step - 1) / 10000).
   np.testing.assert_allclose(
-    [line['train/learning_rate'] for line in lines][::5], [0.01 * 0.8**1e-4, 0.01 * 0.8**11e-4], rtol=1e-6
+    [line['train/learning_rate'] for line in lines][::5],
+    [0.01 * 0.8**1e-4, 0.01 * 0.8**11e-4],
+    rtol=1e-6,
   )
-  assert [line['epoch'] for line in lines] == pytest.approx([step * 8 / 60 for step in (2, 4, 6, 8, 10, 12)])
+  assert [line['epoch'] for line in lines] == pytest.approx(
+    [step * 8 / 60 for step in (2, 4, 6, 8, 10, 12)]
+  )
   health = {'health/step_seconds', 'health/input_wait'}
-  assert lines[0].keys() == {'step', 'time', 'epoch', 'train/learning_rate', 'train/loss'} | health | {
+  assert lines[0].keys() == {
+    'step',
+    'time',
+    'epoch',
+    'train/learning_rate',
+    'train/loss',
+  } | health | {
     f'train/{task}/{what}' for task in ('smile', 'gender') for what in ('loss', 'accuracy')
   }
 
@@ -143,10 +167,12 @@ def test_a_line_is_of_as_many_steps_whatever_is_saved_between(tiny_data, tiny_ru
   assert [line['step'] for line in lines] == [3, 4, 6]
   assert ['train/loss' in line for line in lines] == [False, True, False]
   assert ['eval/smiles/smile/accuracy' in line for line in lines] == [True, False, True]
-  # The line of step 4 is the mean over steps 1 to 4: that of the run whose lines are of 2 steps each.
+  # The line of step 4 is the mean over steps 1 to 4: that of the run whose lines are of 2 steps
+  # each.
   of_two = {line['step']: line['train/loss'] for line in read_metrics(tiny_run)}
   assert lines[1]['train/loss'] == pytest.approx((of_two[2] + of_two[4]) / 2, rel=1e-5)
-  # Continued at 6: the interval from 5 to 8 is not whole and has no line, that from 9 to 12 has one.
+  # Continued at 6: the interval from 5 to 8 is not whole and has no line, that from 9 to 12 has
+  # one.
   config.duration = '12 steps'
   train(config, tmp_path / 'run', tiny_data)
   lines = read_metrics(tmp_path / 'run')
@@ -154,7 +180,9 @@ def test_a_line_is_of_as_many_steps_whatever_is_saved_between(tiny_data, tiny_ru
   assert lines[-1]['train/loss'] == pytest.approx((of_two[10] + of_two[12]) / 2, rel=1e-5)
 
 
-def test_images_that_are_decoded_as_they_are_used_train_the_same(tiny_run, tiny_data, tmp_path, capsys):
+def test_images_that_are_decoded_as_they_are_used_train_the_same(
+  tiny_run, tiny_data, tmp_path, capsys
+):
   config = get_config()
   config.store = 'stream'
   train(config, tmp_path / 'run', tiny_data)
@@ -173,7 +201,9 @@ def test_sets_are_measured_at_every_checkpoint_and_the_best_is_marked(tiny_data,
   config.evaluation.best_on = ('people',)
   train(config, tmp_path, tiny_data)
   lines = read_metrics(tmp_path)
-  assert [line['step'] for line in lines] == [2, 4, 6, 8, 10, 12], 'one line a step, with all that is known of it'
+  assert [line['step'] for line in lines] == [2, 4, 6, 8, 10, 12], (
+    'one line a step, with all that is known of it'
+  )
   measured = {line['step']: line for line in lines if 'eval/people/gender/accuracy' in line}
   assert list(measured) == [4, 8, 12]
   evaluator = Evaluator(tmp_path, tiny_data)
@@ -181,7 +211,9 @@ def test_sets_are_measured_at_every_checkpoint_and_the_best_is_marked(tiny_data,
   state = saved_state(evaluator, 12)
   logits = evaluator.scorer.scores(state.params, state.stats, source)['gender'].astype(np.float64)
   of_label = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(20), source.labels['gender']]
-  np.testing.assert_allclose(measured[12]['eval/people/gender/loss'], of_label[source.mask['gender']].mean(), rtol=1e-5)
+  np.testing.assert_allclose(
+    measured[12]['eval/people/gender/loss'], of_label[source.mask['gender']].mean(), rtol=1e-5
+  )
   accuracies = {step: line['eval/people/gender/accuracy'] for step, line in measured.items()}
   best = max(accuracies, key=lambda step: (accuracies[step], step))
   assert Checkpoints(tmp_path).best_step() == best
@@ -203,7 +235,9 @@ def test_a_request_to_stop_of_any_process_is_in_the_sums_from_then_on(run, stepp
   state, tally = place((stepped[0], new_tally(run.tasks)), everywhere(mesh))
   for asked in ((), (5,), ()):  # in the share of one process, once
     placed = next(to_devices(iter([dict(batch)]), mesh))
-    placed['stop'] = jax.device_put(np.isin(np.arange(8), asked).astype(np.int32), placed['stop'].sharding)
+    placed['stop'] = jax.device_put(
+      np.isin(np.arange(8), asked).astype(np.int32), placed['stop'].sharding
+    )
     state, tally = tiny_step(state, tally, placed)
     seen.append(int(tally.stop))
   assert seen == [0, 1, 1]

@@ -44,13 +44,16 @@ def test_one_cycle_of_a_short_run_is_finite(steps):
 
 def test_an_unknown_schedule():
   with pytest.raises(
-    UserError, match=r"config.optimizer.schedule 'linear' is unknown; there are exponential, one_cycle"
+    UserError,
+    match=r"config.optimizer.schedule 'linear' is unknown; there are exponential, one_cycle",
   ):
     make_schedule(config(schedule='linear'), 10)
 
 
 def sgd(start, gradients, rates, momentum, nesterov):
-  """SGD in NumPy: v = m v + g; w -= rate (g + m v) with Nesterov's momentum (Sutskever et al. 2013), w -= rate v without."""
+  """SGD in NumPy: v = m v + g; w -= rate (g + m v) with Nesterov's momentum (Sutskever et al.
+  2013), w -= rate v without.
+  """
   weights, velocity = np.array(start, np.float64), 0.0
   for gradient, rate in zip(gradients, rates, strict=True):
     velocity = momentum * velocity + gradient
@@ -69,20 +72,32 @@ def test_the_optimizer_is_sgd_with_momentum(momentum, nesterov):
   params = {'w': jnp.arange(5.0)}
   opt_state = optimizer.init(params)
   for gradient in gradients:
-    updates, opt_state = optimizer.update({'w': jnp.asarray(gradient, jnp.float32)}, opt_state, params)
+    updates, opt_state = optimizer.update(
+      {'w': jnp.asarray(gradient, jnp.float32)}, opt_state, params
+    )
     params = optax.apply_updates(params, updates)
   rates = 0.1 * 0.5 ** (np.arange(30) / 10)
-  np.testing.assert_allclose(params['w'], sgd(np.arange(5.0), gradients, rates, momentum, nesterov), rtol=1e-5)
+  np.testing.assert_allclose(
+    params['w'], sgd(np.arange(5.0), gradients, rates, momentum, nesterov), rtol=1e-5
+  )
 
 
 def test_long_gradients_are_cut_to_the_norm():
   optimizer = make_optimizer(config(momentum=0.0, rate=1.0, decay=1.0, clip=2.0), steps=5)
   params = {'a': jnp.zeros(2), 'b': jnp.zeros(1)}
   opt_state = optimizer.init(params)
-  long, _ = optimizer.update({'a': jnp.array([3.0, 4.0]), 'b': jnp.array([12.0])}, opt_state, params)  # of norm 13
-  np.testing.assert_allclose(np.concatenate([long['a'], long['b']]), np.array([-3, -4, -12]) * 2 / 13, rtol=1e-6)
-  short, _ = optimizer.update({'a': jnp.array([0.3, 0.4]), 'b': jnp.array([1.2])}, opt_state, params)
-  np.testing.assert_allclose(np.concatenate([short['a'], short['b']]), [-0.3, -0.4, -1.2], rtol=1e-6)
+  long, _ = optimizer.update(
+    {'a': jnp.array([3.0, 4.0]), 'b': jnp.array([12.0])}, opt_state, params
+  )  # of norm 13
+  np.testing.assert_allclose(
+    np.concatenate([long['a'], long['b']]), np.array([-3, -4, -12]) * 2 / 13, rtol=1e-6
+  )
+  short, _ = optimizer.update(
+    {'a': jnp.array([0.3, 0.4]), 'b': jnp.array([1.2])}, opt_state, params
+  )
+  np.testing.assert_allclose(
+    np.concatenate([short['a'], short['b']]), [-0.3, -0.4, -1.2], rtol=1e-6
+  )
 
 
 @pytest.mark.parametrize('name', ['sgd', 'adam'])
@@ -97,7 +112,9 @@ def test_gradients_are_cut_before_the_optimizer_sees_them(name):
     params = {'w': jnp.zeros(2)}
     opt_state = optimizer.init(params)
     for gradient in given:
-      updates, opt_state = optimizer.update({'w': jnp.asarray(gradient, jnp.float32)}, opt_state, params)
+      updates, opt_state = optimizer.update(
+        {'w': jnp.asarray(gradient, jnp.float32)}, opt_state, params
+      )
       params = optax.apply_updates(params, updates)
     found.append(np.asarray(params['w']))
   np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
@@ -106,11 +123,15 @@ def test_gradients_are_cut_before_the_optimizer_sees_them(name):
 
 
 def test_adam_with_nesterovs_momentum():
-  # Dozat 2016 with constant momentum: the step looks ahead, b1 m_t / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t).
+  # Dozat 2016 with constant momentum: the step looks ahead, b1 m_t / (1 - b1^(t+1)) + (1 - b1) g /
+  # (1 - b1^t).
   gradients, rate, beta1, beta2 = np.random.default_rng(1).normal(size=12), 0.1, 0.8, 0.95
   weight = first = second = 0.0
   for t, gradient in enumerate(gradients, 1):
-    first, second = beta1 * first + (1 - beta1) * gradient, beta2 * second + (1 - beta2) * gradient**2
+    first, second = (
+      beta1 * first + (1 - beta1) * gradient,
+      beta2 * second + (1 - beta2) * gradient**2,
+    )
     ahead = beta1 * first / (1 - beta1 ** (t + 1)) + (1 - beta1) * gradient / (1 - beta1**t)
     weight -= rate * ahead / (np.sqrt(second / (1 - beta2**t)) + 1e-8)
   settings = config(name='adam', momentum=beta1, beta2=beta2, rate=rate, decay=1.0, nesterov=True)
@@ -135,7 +156,10 @@ def test_adam():
   gradients, rate, beta1, beta2 = np.random.default_rng(0).normal(size=20), 0.1, 0.8, 0.95
   weight = first = second = 0.0
   for t, gradient in enumerate(gradients, 1):
-    first, second = beta1 * first + (1 - beta1) * gradient, beta2 * second + (1 - beta2) * gradient**2
+    first, second = (
+      beta1 * first + (1 - beta1) * gradient,
+      beta2 * second + (1 - beta2) * gradient**2,
+    )
     weight -= rate * (first / (1 - beta1**t)) / (np.sqrt(second / (1 - beta2**t)) + 1e-8)
   settings = config(name='adam', momentum=beta1, beta2=beta2, rate=rate, decay=1.0)
   params, _ = take(make_optimizer(settings, 20), gradients)
@@ -162,7 +186,8 @@ def test_frozen_parameters_stay_and_nothing_is_kept_of_them(name):
 def test_factors_of_the_learning_rate(name):
   plain, _ = take(make_optimizer(config(name=name, rate=0.1), 5), [1.0, -2.0, 0.5])
   scaled, _ = take(
-    make_optimizer(config(name=name, rate=0.1, factors=('trunk/0=0.25', 'trunk=7')), 5), [1.0, -2.0, 0.5]
+    make_optimizer(config(name=name, rate=0.1, factors=('trunk/0=0.25', 'trunk=7')), 5),
+    [1.0, -2.0, 0.5],
   )
   np.testing.assert_allclose(scaled['trunk'][0] - 1, 0.25 * (plain['trunk'][0] - 1), rtol=1e-5)
   np.testing.assert_array_equal(scaled['heads']['smile'], plain['heads']['smile'])
@@ -174,14 +199,19 @@ def test_the_first_pattern_that_matches_counts():
   assert [factor_of(name, factors) for name in names] == [0.1, 0.5, 0.0, 1.0]
 
 
-@pytest.mark.parametrize('text', ['trunk', '=0.1', 'trunk=', 'trunk=slow', 'trunk=-1', 'trunk=nan', 'trunk=inf'])
+@pytest.mark.parametrize(
+  'text', ['trunk', '=0.1', 'trunk=', 'trunk=slow', 'trunk=-1', 'trunk=nan', 'trunk=inf']
+)
 def test_a_factor_that_is_none(text):
   with pytest.raises(
-    UserError, match=r"^config.optimizer.factors: '.*': expected PATTERN=FACTOR with a factor of at least 0"
+    UserError,
+    match=r"^config.optimizer.factors: '.*': expected PATTERN=FACTOR with a factor of at least 0",
   ):
     rate_factors((text,))
 
 
 def test_an_unknown_optimizer():
-  with pytest.raises(UserError, match=r"config.optimizer.name 'lamb' is unknown; there are sgd, adam"):
+  with pytest.raises(
+    UserError, match=r"config.optimizer.name 'lamb' is unknown; there are sgd, adam"
+  ):
     make_optimizer(config(name='lamb'), 5)

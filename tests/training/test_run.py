@@ -15,7 +15,9 @@ def test_a_plan_has_the_shapes_of_what_is_prepared(tiny_data):
   for part in ('params', 'stats'):
     shapes, arrays = getattr(planned, part), getattr(prepared, part)
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(shapes))
-    jax.tree.map(lambda s, x: np.testing.assert_equal((s.shape, s.dtype), (x.shape, x.dtype)), shapes, arrays)
+    jax.tree.map(
+      lambda s, x: np.testing.assert_equal((s.shape, s.dtype), (x.shape, x.dtype)), shapes, arrays
+    )
   assert planned.steps == prepared.steps == 12
 
 
@@ -27,17 +29,23 @@ def test_balanced_class_weights_are_of_the_labels_that_train(tiny_data):
   labels = people.labels['gender'][people.mask['gender']]
   counts = np.array([(labels == 0).sum(), (labels == 1).sum()])
   assert list(weights) == ['gender']
-  np.testing.assert_allclose(weights['gender'], counts.max() / counts, rtol=1e-6)  # Savchenko 2021, eq. 2
+  np.testing.assert_allclose(
+    weights['gender'], counts.max() / counts, rtol=1e-6
+  )  # Savchenko 2021, eq. 2
 
 
 def test_every_task_needs_a_source_and_every_label_a_task(tiny_data):
   config = get_config()
   del config.sources['people']
-  with pytest.raises(UserError, match=r'config.tasks: no source labels gender; add one, or remove the task'):
+  with pytest.raises(
+    UserError, match=r'config.tasks: no source labels gender; add one, or remove the task'
+  ):
     prepare(config, tiny_data)
   config = get_config()
   del config.tasks['smile']
-  with pytest.raises(UserError, match=r"tiny/smile:train gives task 'smile', which is not in config.tasks"):
+  with pytest.raises(
+    UserError, match=r"tiny/smile:train gives task 'smile', which is not in config.tasks"
+  ):
     prepare(config, tiny_data)
 
 
@@ -45,7 +53,9 @@ def test_a_source_whose_labels_are_all_masked_is_none(tmp_path):
   write_prepared(tmp_path, 'tiny/smile', {'train': 8}, {'smile': 1.0})
   write_prepared(tmp_path, 'tiny/people', {'train': 8}, {'gender': 0.0})
   config = get_config()
-  with pytest.raises(UserError, match=r'^config.tasks: no source labels gender; add one, or remove the task$'):
+  with pytest.raises(
+    UserError, match=r'^config.tasks: no source labels gender; add one, or remove the task$'
+  ):
     plan(config, tmp_path)
   write_prepared(tmp_path, 'tiny/more', {'train': 8}, {'gender': 0.2})
   config.sources.more = source('tiny/more:train', 'gender')
@@ -57,10 +67,13 @@ def test_the_configs_that_would_fit_are_named():
   check_images(faces, [48, 48, 1])
   with pytest.raises(
     UserError,
-    match=r'^fer2013/gray48:train: its images are 48x48x1, config.image_shape says 64x64x3; take fer2013/rgb64, or ',
+    match=r'^fer2013/gray48:train: its images are 48x48x1, config.image_shape says '
+    r'64x64x3; take fer2013/rgb64, or ',
   ):
     check_images(faces, (64, 64, 3))
-  with pytest.raises(UserError, match=r'says 7x7x3; no config of this set has images of 7x7x3, or change config'):
+  with pytest.raises(
+    UserError, match=r'says 7x7x3; no config of this set has images of 7x7x3, or change config'
+  ):
     check_images(faces, (7, 7, 3))
 
 

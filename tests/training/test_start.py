@@ -1,4 +1,6 @@
-"""Where weights come from: trees made by hand, and every form of `start.weights` with checkpoints whose arrays are one number each."""
+"""Where weights come from: trees made by hand, and every form of `start.weights` with checkpoints
+whose arrays are one number each.
+"""
 
 import jax
 import numpy as np
@@ -29,7 +31,10 @@ def values(found):
 
 
 def test_everything_that_is_there_is_taken():
-  assert values(graft(tree(0.0, 'smile'), tree(1.0, 'smile'), (), 'x')) == {'trunk': {1.0}, 'smile': {1.0}}
+  assert values(graft(tree(0.0, 'smile'), tree(1.0, 'smile'), (), 'x')) == {
+    'trunk': {1.0},
+    'smile': {1.0},
+  }
 
 
 def test_heads_of_other_tasks_are_left_behind_and_new_ones_drawn():
@@ -47,7 +52,8 @@ def test_what_is_asked_for_is_drawn():
 def test_a_head_of_other_classes_must_be_drawn():
   mine, theirs = tree(0.0, 'identity', classes=5), tree(1.0, 'identity', classes=9)
   with pytest.raises(
-    UserError, match=r'^from y: branches/identity/kernel is \(4, 9\), the network wants \(4, 5\); name it in '
+    UserError,
+    match=r'^from y: branches/identity/kernel is \(4, 9\), the network wants \(4, 5\); name it in ',
   ):
     graft(mine, theirs, (), 'from y')
   assert values(graft(mine, theirs, ('branches',), 'x')) == {'trunk': {1.0}, 'identity': {0.0}}
@@ -58,11 +64,13 @@ def test_a_trunk_must_fit():
   del without['blocks'][0]['bias']
   with pytest.raises(UserError, match=r'^x: blocks/0/bias is not there, the network wants \(4,\)'):
     graft(tree(0.0, 'smile'), without, (), 'x')
-  with pytest.raises(UserError, match=r'^x: blocks/0/bias \(and 0 more\) has no place in the network'):
+  with pytest.raises(
+    UserError, match=r'^x: blocks/0/bias \(and 0 more\) has no place in the network'
+  ):
     graft(without, tree(0.0, 'smile'), (), 'x')
 
 
-# --- Every form of `start.weights` --------------------------------------------------------------------------------------------------
+# --- Every form of `start.weights` ----------------------------------------------------------------
 
 
 def filled(config, value):
@@ -79,7 +87,9 @@ def save_states(workdir, stage, config, best):
 
 
 def assert_filled(found, step, drawn=lambda name: False):
-  """That parameters and statistics are those of `filled(step)`, but those of `filled(-1)` where a name is `drawn`."""
+  """That parameters and statistics are those of `filled(step)`, but those of `filled(-1)` where a
+  name is `drawn`.
+  """
   for tree, more in zip(found, (0.0, 0.5), strict=True):
     for name, x in by_path(tree).items():
       assert set(np.unique(x)) == {(-1 if drawn(name) else step) + more}, name
@@ -87,7 +97,9 @@ def assert_filled(found, step, drawn=lambda name: False):
 
 @pytest.fixture(scope='module')
 def staged(tmp_path_factory):
-  """(workdir, stages) of tests/tiny_stages.py with checkpoints of its first two stages. Not to be changed."""
+  """(workdir, stages) of tests/tiny_stages.py with checkpoints of its first two stages. Not to be
+  changed.
+  """
   workdir, config = tmp_path_factory.mktemp('staged'), get_stages()
   stages = stages_of(config)
   write_config(config, workdir)
@@ -113,8 +125,13 @@ def test_a_stage_starts_from_the_checkpoint_that_is_named(staged, stage, weights
   config = stages[stage].copy_and_resolve_references()
   config.start.weights = weights
   _, params, stats, _ = filled(config, -1)
-  known = {None, {'smiles': 'smile', 'genders': 'gender'}[weights.removeprefix('stage:').partition('@')[0]]}
-  assert_filled(start_weights(config, workdir, params, stats), step, lambda name: head_of(name) not in known)
+  known = {
+    None,
+    {'smiles': 'smile', 'genders': 'gender'}[weights.removeprefix('stage:').partition('@')[0]],
+  }
+  assert_filled(
+    start_weights(config, workdir, params, stats), step, lambda name: head_of(name) not in known
+  )
 
 
 @pytest.mark.parametrize(('at', 'step'), [('', 23), ('@last', 23), ('@best', 22), ('@21', 21)])
@@ -162,7 +179,9 @@ def test_heads_that_a_file_does_not_know_are_drawn(tmp_path):
   config.tasks.emotion7 = config.tasks.gender
   config.start.weights = str(file)
   _, params, stats, _ = filled(config, -1)
-  assert_filled(start_weights(config, tmp_path, params, stats), 3, lambda name: head_of(name) == 'emotion7')
+  assert_filled(
+    start_weights(config, tmp_path, params, stats), 3, lambda name: head_of(name) == 'emotion7'
+  )
 
 
 def test_without_weights_all_are_drawn(tmp_path):

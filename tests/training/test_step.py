@@ -1,4 +1,6 @@
-"""The training step around a network so small that NumPy can do it again: linear scores of the pixels."""
+"""The training step around a network so small that NumPy can do it again: linear scores of the
+pixels.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,9 @@ RATE = 0.5
 
 
 class Linear:
-  """Scores = scaled pixels @ kernel + bias for each task; the running statistic is the mean pixel; `noise` scales dropout's stream."""
+  """Scores = scaled pixels @ kernel + bias for each task; the running statistic is the mean pixel;
+  `noise` scales dropout's stream.
+  """
 
   noise = 0.0
 
@@ -32,17 +36,22 @@ class Linear:
 def parameters(seed=0, size=12):
   rng = np.random.default_rng(seed)
   return {
-    task: {'kernel': rng.normal(size=(size, 2)).astype(np.float32), 'bias': np.zeros(2, np.float32)} for task in TASKS
+    task: {'kernel': rng.normal(size=(size, 2)).astype(np.float32), 'bias': np.zeros(2, np.float32)}
+    for task in TASKS
   }
 
 
 def batch(count=6, seed=1, known=None):
-  """`known`: {task: [count] bool}; by default half of the samples are labelled for each task. Unknown labels are out of range."""
+  """`known`: {task: [count] bool}; by default half of the samples are labelled for each task.
+  Unknown labels are out of range.
+  """
   rng = np.random.default_rng(seed)
   known = known or {'smile': np.arange(count) % 2 == 0, 'gender': np.arange(count) % 2 == 1}
   return {
     'image': rng.integers(0, 256, (count, 3, 4, 1), dtype=np.uint8),
-    'labels': {task: np.where(known[task], rng.integers(0, 2, count), -1).astype(np.int32) for task in TASKS},
+    'labels': {
+      task: np.where(known[task], rng.integers(0, 2, count), -1).astype(np.int32) for task in TASKS
+    },
     'mask': known,
     'source': np.zeros(count, np.int32),
     'position': np.arange(count, dtype=np.uint32),
@@ -52,7 +61,9 @@ def batch(count=6, seed=1, known=None):
 
 def config(**changes):
   found = get_config()
-  found.update_from_flattened_dict({'augment.pad': 0, 'augment.flip': False, 'augment.rotate': 0.0} | changes)
+  found.update_from_flattened_dict(
+    {'augment.pad': 0, 'augment.flip': False, 'augment.rotate': 0.0} | changes
+  )
   return found
 
 
@@ -67,7 +78,9 @@ def take(step_config, *batches, network=None, class_weights=None):
 
 
 def expected(task, one, over, class_weights=(1, 1), at=None):
-  """(loss, gradient of the kernel, gradient of the bias) of one task by NumPy, in float64; `at` other parameters than the first ones."""
+  """(loss, gradient of the kernel, gradient of the bias) of one task by NumPy, in float64; `at`
+  other parameters than the first ones.
+  """
   p = {name: x.astype(np.float64) for name, x in (at or parameters())[task].items()}
   pixels = one['image'].reshape(len(one['image']), -1) / 127.5 - 1
   scores = pixels @ p['kernel'] + p['bias']
@@ -86,37 +99,57 @@ def test_loss_and_update_are_equation_3(over):
   # Sang 2017, eq. 3: sum_t mu_t L_t + lambda ||W||^2; labelled divides each L_t by its own labels.
   mu, l2 = {'smile': 2.0, 'gender': 0.25}, 0.03
   one = batch()
-  changes = {f'tasks.{task}.weight': weight for task, weight in mu.items()} | {'loss.over': over, 'loss.l2': l2}
+  changes = {f'tasks.{task}.weight': weight for task, weight in mu.items()} | {
+    'loss.over': over,
+    'loss.l2': l2,
+  }
   state, tally = take(config(**changes), one)
   total = 0.0
   for task, before in parameters().items():
     loss, kernel, bias = expected(task, one, over)
     total += mu[task] * loss + l2 * (before['kernel'].astype(np.float64) ** 2).sum()
     labelled = one['mask'][task].sum()
-    np.testing.assert_allclose(tally.task_losses[task], loss * (6 if over == 'all' else labelled), rtol=1e-5)
     np.testing.assert_allclose(
-      state.params[task]['kernel'], before['kernel'] - RATE * (mu[task] * kernel + 2 * l2 * before['kernel']), atol=2e-6
+      tally.task_losses[task], loss * (6 if over == 'all' else labelled), rtol=1e-5
     )
-    np.testing.assert_allclose(state.params[task]['bias'], -RATE * mu[task] * bias, atol=2e-6)  # no decay of a bias
+    np.testing.assert_allclose(
+      state.params[task]['kernel'],
+      before['kernel'] - RATE * (mu[task] * kernel + 2 * l2 * before['kernel']),
+      atol=2e-6,
+    )
+    np.testing.assert_allclose(
+      state.params[task]['bias'], -RATE * mu[task] * bias, atol=2e-6
+    )  # no decay of a bias
   np.testing.assert_allclose(tally.loss, total, rtol=1e-5)
   pixels = one['image'] / 127.5 - 1
   np.testing.assert_allclose(state.stats['mean'], 0.1 * pixels.mean(), rtol=1e-4)
 
 
 def test_sam_takes_the_gradient_uphill():
-  # Foret 2021, eq. 2 and 3, in two steps by hand: epsilon = rho g / ||g||, then the gradient at w + epsilon.
+  # Foret 2021, eq. 2 and 3, in two steps by hand: epsilon = rho g / ||g||, then the gradient at w +
+  # epsilon.
   rho, one = 0.3, batch()
   state, tally = take(config(**{'optimizer.sam': rho}), one)
   at = parameters()
-  gradients = {task: dict(zip(('kernel', 'bias'), expected(task, one, 'all')[1:], strict=True)) for task in TASKS}
+  gradients = {
+    task: dict(zip(('kernel', 'bias'), expected(task, one, 'all')[1:], strict=True))
+    for task in TASKS
+  }
   norm = np.sqrt(sum((g**2).sum() for of_task in gradients.values() for g in of_task.values()))
-  uphill = {task: {name: at[task][name] + rho * g / norm for name, g in of.items()} for task, of in gradients.items()}
+  uphill = {
+    task: {name: at[task][name] + rho * g / norm for name, g in of.items()}
+    for task, of in gradients.items()
+  }
   for task in TASKS:
     loss, kernel, bias = expected(task, one, 'all', at=uphill)
-    np.testing.assert_allclose(state.params[task]['kernel'], at[task]['kernel'] - RATE * kernel, atol=2e-6)
+    np.testing.assert_allclose(
+      state.params[task]['kernel'], at[task]['kernel'] - RATE * kernel, atol=2e-6
+    )
     np.testing.assert_allclose(state.params[task]['bias'], -RATE * bias, atol=2e-6)
     plain = expected(task, one, 'all')[0]
-    np.testing.assert_allclose(tally.task_losses[task], 6 * plain, rtol=1e-5)  # what is reported is of w
+    np.testing.assert_allclose(
+      tally.task_losses[task], 6 * plain, rtol=1e-5
+    )  # what is reported is of w
     assert loss > plain
 
 
@@ -137,8 +170,12 @@ def test_no_gradient_reaches_what_is_frozen(rho):
 def test_class_weights_multiply_their_class():
   one, weights = batch(), {'smile': np.array([0.5, 3.0], np.float32)}
   _, tally = take(config(), one, class_weights=weights)
-  np.testing.assert_allclose(tally.task_losses['smile'], 6 * expected('smile', one, 'all', (0.5, 3.0))[0], rtol=1e-5)
-  np.testing.assert_allclose(tally.task_losses['gender'], 6 * expected('gender', one, 'all')[0], rtol=1e-5)
+  np.testing.assert_allclose(
+    tally.task_losses['smile'], 6 * expected('smile', one, 'all', (0.5, 3.0))[0], rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    tally.task_losses['gender'], 6 * expected('gender', one, 'all')[0], rtol=1e-5
+  )
 
 
 def test_an_unlabelled_task_keeps_its_parameters_exactly():
@@ -157,21 +194,24 @@ def test_the_tally_adds_up():
   for task in TASKS:
     assert tally.counts[task]['n'] == sum(one['mask'][task].sum() for one in batches)
     labels = np.concatenate([one['labels'][task][one['mask'][task]] for one in batches])
-    np.testing.assert_array_equal(tally.counts[task]['confusion'].sum(axis=1), np.bincount(labels, minlength=2))
+    np.testing.assert_array_equal(
+      tally.counts[task]['confusion'].sum(axis=1), np.bincount(labels, minlength=2)
+    )
   single = [take(config(), *batches[: n + 1])[1].loss for n in range(3)]
   assert single[0] < single[1] < single[2] == tally.loss
 
 
 def test_statistics_are_those_of_the_weights_and_not_of_the_point_uphill():
-  class Moves(
-    Linear
-  ):  # its statistic depends on the weights of one class: a softmax moves the sum over classes by nothing
+  # Its statistic depends on the weights of one class: a softmax moves the sum over classes by 0.
+  class Moves(Linear):
     def train_scores(self, params, stats, images, key):
       scores, _ = super().train_scores(params, stats, images, key)
       return scores, {'mean': params['smile']['kernel'][:, 0].sum()}
 
   state, _ = take(config(**{'optimizer.sam': 0.3}), batch(), network=Moves())
-  np.testing.assert_allclose(state.stats['mean'], parameters()['smile']['kernel'][:, 0].sum(), rtol=1e-5)
+  np.testing.assert_allclose(
+    state.stats['mean'], parameters()['smile']['kernel'][:, 0].sum(), rtol=1e-5
+  )
 
 
 def test_the_first_bad_step_is_remembered():
@@ -192,8 +232,12 @@ def test_the_first_bad_step_is_remembered():
 def test_dropout_differs_between_steps_and_not_between_runs():
   noisy = Linear()
   noisy.noise = 1.0
-  still = config(**{'tasks.smile.weight': 0.0, 'tasks.gender.weight': 0.0})  # nothing moves: only the noise differs
-  first, both, again = (take(still, *[batch()] * n, network=noisy)[1].task_losses['smile'] for n in (1, 2, 1))
+  still = config(
+    **{'tasks.smile.weight': 0.0, 'tasks.gender.weight': 0.0}
+  )  # nothing moves: only the noise differs
+  first, both, again = (
+    take(still, *[batch()] * n, network=noisy)[1].task_losses['smile'] for n in (1, 2, 1)
+  )
   assert first == again
   assert both - first != first
   other = config(**{'tasks.smile.weight': 0.0, 'tasks.gender.weight': 0.0, 'seed': 1})
@@ -212,5 +256,7 @@ def test_augmentation_follows_the_position_and_not_the_place_in_the_batch():
 
 
 def test_an_unknown_loss():
-  with pytest.raises(UserError, match=r"config.tasks.smile.loss 'hinge' is unknown; there are softmax_cross_entropy"):
+  with pytest.raises(
+    UserError, match=r"config.tasks.smile.loss 'hinge' is unknown; there are softmax_cross_entropy"
+  ):
     take(config(**{'tasks.smile.loss': 'hinge'}), batch())

@@ -51,10 +51,14 @@ def test_what_may_change_and_what_may_not(tmp_path):
   write_config(config, tmp_path)
   assert read_config(tmp_path).log_every == '1 steps', 'which is the latest'
   config.model.dropout = 0.25
-  with pytest.raises(UserError, match=r'model.dropout=0.5, the config now says 0.25; use the same config'):
+  with pytest.raises(
+    UserError, match=r'model.dropout=0.5, the config now says 0.25; use the same config'
+  ):
     write_config(config, tmp_path)
   config.batch_size = 16
-  with pytest.raises(UserError, match=r'batch_size=8, the config now says 16 \(and 1 more fields\)'):
+  with pytest.raises(
+    UserError, match=r'batch_size=8, the config now says 16 \(and 1 more fields\)'
+  ):
     check_config(config, tmp_path)
   assert read_config(tmp_path).batch_size == 8
 
@@ -71,7 +75,9 @@ def test_a_workdir_without_a_checkpoint_binds_nobody(tmp_path):
   assert read_config(tmp_path).batch_size == 8, 'only looked at'
   write_config(config, tmp_path)
   assert read_config(tmp_path).batch_size == 16
-  assert [path.name for path in tmp_path.rglob('*') if path.is_file()] == ['config.json'], 'no curves of another run'
+  assert [path.name for path in tmp_path.rglob('*') if path.is_file()] == ['config.json'], (
+    'no curves of another run'
+  )
 
 
 def test_a_killed_write_leaves_no_config(tmp_path, monkeypatch):
@@ -96,16 +102,22 @@ def test_a_stage_that_has_not_begun_may_change(tmp_path):
   write_config(corrected, tmp_path)
   assert read_config(tmp_path).stage.genders.batch_size == 16
   with pytest.raises(
-    UserError, match=r'this workdir holds stage smiles with batch_size=8, the config now says 16; use the same config'
+    UserError,
+    match=r'this workdir holds stage smiles with batch_size=8, the config now says '
+    r'16; use the same config',
   ):
     write_config(staged(smiles={'batch_size': 16}), tmp_path)
   fewer = staged()
   fewer.stages = ('genders',)
   fewer.stage.genders.start.weights = ''
-  with pytest.raises(UserError, match=r'holds a run with a stage smiles, which the config has no more; keep it'):
+  with pytest.raises(
+    UserError, match=r'holds a run with a stage smiles, which the config has no more; keep it'
+  ):
     write_config(fewer, tmp_path)
   begin(tmp_path, 'genders')
-  with pytest.raises(UserError, match=r'holds stage genders with batch_size=16, the config now says 8'):
+  with pytest.raises(
+    UserError, match=r'holds stage genders with batch_size=16, the config now says 8'
+  ):
     write_config(staged(), tmp_path)
 
 
@@ -136,7 +148,8 @@ def test_where_the_end_cannot_move_it_is_said_how(tmp_path):
   config.duration = '16 steps'
   with pytest.raises(
     UserError,
-    match=r"duration='12 steps', the config now says '16 steps'; it cannot be made longer, since its one-cycle .* in another --workdir, "
+    match=r"duration='12 steps', the config now says '16 steps'; it cannot be made "
+    r'longer, since its one-cycle .* in another --workdir, '
     r'with --config.start.weights=\S+/cycle@last$',
   ):
     write_config(config, tmp_path / 'cycle')
@@ -144,7 +157,9 @@ def test_where_the_end_cannot_move_it_is_said_how(tmp_path):
   begin(tmp_path / 'stages', 'smiles')
   write_config(staged(smiles={'duration': '7 steps'}), tmp_path / 'stages')
   begin(tmp_path / 'stages', 'genders')
-  with pytest.raises(UserError, match=r'it cannot be made longer, since later stages have begun from its end; use'):
+  with pytest.raises(
+    UserError, match=r'it cannot be made longer, since later stages have begun from its end; use'
+  ):
     write_config(staged(smiles={'duration': '8 steps'}), tmp_path / 'stages')
 
 
@@ -171,7 +186,8 @@ def test_a_run_goes_on_with_the_sets_that_it_has_read(tmp_path):
   with pytest.raises(UserError) as error:
     check_config(staged(), tmp_path, first)
   assert str(error.value) == (
-    f'{tmp_path}/config.json: the set a/b is no more the one that this run has read (a/b:train: fingerprint 22 on {noted["noted"]}, '
+    f'{tmp_path}/config.json: the set a/b is no more the one that this run has read (a/b:train: '
+    f'fingerprint 22 on {noted["noted"]}, '
     'now 11); put that one back to continue, or use another --workdir'
   )
   check_config(staged(), tmp_path, second)
@@ -190,7 +206,9 @@ def test_runs_of_before_sets_had_fingerprints_go_on_and_note_them(tmp_path):
 
 def test_fingerprints_are_of_all_that_training_reads(tiny_data, monkeypatch):
   asked = []
-  monkeypatch.setattr(sources, 'fingerprint', lambda name, data_dir: asked.append(data_dir) or name[::-1])
+  monkeypatch.setattr(
+    sources, 'fingerprint', lambda name, data_dir: asked.append(data_dir) or name[::-1]
+  )
   config = get_config()
   config.evaluation.during_training = ('people',)
   assert fingerprints(plan(config, tiny_data), tiny_data) == {
@@ -200,7 +218,8 @@ def test_fingerprints_are_of_all_that_training_reads(tiny_data, monkeypatch):
   assert run_config.NOTHING == {}
 
 
-# And a longer duration, see below; the name and the arguments of a config file mean nothing by themselves.
+# And a longer duration, see below; the name and the arguments of a config file mean nothing by
+# themselves.
 FREE = (
   'name',
   'duration',
@@ -226,7 +245,9 @@ def test_every_other_field_belongs_to_the_run(tmp_path):
     group = changed['config']
     for name in groups:
       group = group[name]
-    group[last] = {'bknet': 'mobilenet'}.get(value, 'another') if isinstance(value, str) else [value, 17]
+    group[last] = (
+      {'bknet': 'mobilenet'}.get(value, 'another') if isinstance(value, str) else [value, 17]
+    )
     path.write_text(json.dumps(changed))
     if field == 'model.name':  # whose fields would be missing
       continue
@@ -242,10 +263,16 @@ def test_what_is_new_in_the_config_is_a_change_too(tmp_path):
   begin(tmp_path)
   more, less = get_config(), get_config()
   more.evaluation.sets.others = source('tiny/smile:train', 'smile')
-  with pytest.raises(UserError, match=r"with evaluation.sets.others.name=None, the config now says 'tiny/smile:train'"):
+  with pytest.raises(
+    UserError,
+    match=r"with evaluation.sets.others.name=None, the config now says 'tiny/smile:train'",
+  ):
     write_config(more, tmp_path)
   del less.evaluation.sets['people']
-  with pytest.raises(UserError, match=r"with evaluation.sets.people.name='tiny/people:test', the config now says None"):
+  with pytest.raises(
+    UserError,
+    match=r"with evaluation.sets.people.name='tiny/people:test', the config now says None",
+  ):
     write_config(less, tmp_path)
 
 
@@ -282,5 +309,7 @@ def test_a_config_that_lacks_a_field_is_damaged(tmp_path):
   text = json.loads(path.read_text())
   del text['config']['batch_size']
   path.write_text(json.dumps(text))
-  with pytest.raises(UserError, match=r'config.json: is damaged, or of another version .* batch_size is missing'):
+  with pytest.raises(
+    UserError, match=r'config.json: is damaged, or of another version .* batch_size is missing'
+  ):
     read_config(tmp_path)

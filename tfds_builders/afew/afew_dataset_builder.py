@@ -23,9 +23,13 @@ class Builder(clips.ClipsBuilder):
   """Stores the main face of each frame."""
 
   VERSION = tfds.core.Version('1.0.0')
-  BUILDER_CONFIGS = (clips.video_config(base.rgb224(), every=1), clips.video_config(base.rgb64(), every=1))
+  BUILDER_CONFIGS = (
+    clips.video_config(base.rgb224(), every=1),
+    clips.video_config(base.rgb64(), every=1),
+  )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'ask for AFEW (EmotiW challenge) at https://users.cecs.anu.edu.au/~few_group/AFEW.html (a signed agreement is needed),'
+    'ask for AFEW (EmotiW challenge) at https://users.cecs.anu.edu.au/~few_group/AFEW.html (a '
+    'signed agreement is needed),'
     ' unpack it, and give the folder that holds Train_AFEW/ and Val_AFEW/'
   )
   TASKS = ('emotion7',)
@@ -33,7 +37,9 @@ class Builder(clips.ClipsBuilder):
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns the folder with the two splits' folders: `manual_dir` or a folder in it."""
     return self.find_in(
-      manual_dir, 'Train_AFEW/Angry/ (or Train/Angry/)', lambda folder: any(_folders(folder, 'train'))
+      manual_dir,
+      'Train_AFEW/Angry/ (or Train/Angry/)',
+      lambda folder: any(_folders(folder, 'train')),
     )
 
   def items(self, source: Any) -> dict[str, Sequence[clips.Clip]]:
@@ -46,22 +52,27 @@ def _folders(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
 
 
 def clips_of(folder: pathlib.Path, split: str) -> list[clips.Clip]:
-  """Returns the clips of a split; they are called <split>/<Emotion>/<file>, for numbers might repeat among emotions.
+  """Returns the clips of a split; they are called <split>/<Emotion>/<file>, for numbers might
+  repeat among emotions.
 
   Raises:
-    UserError: the split's folder or one of its seven emotions is missing, or two files would be one clip.
+    UserError: the split's folder or one of its seven emotions is missing, or two files would be one
+      clip.
   """
   found = _folders(folder, split)
   if not found:
     raise errors.UserError(
-      f'{folder}: found no {SPLITS[split][0]}/Angry/ or {SPLITS[split][1]}/Angry/; expected both splits of AFEW: unpack'
+      f'{folder}: found no {SPLITS[split][0]}/Angry/ or {SPLITS[split][1]}/Angry/; expected both '
+      'splits of AFEW: unpack'
       ' the archive of this one too'
     )
   of_split: list[clips.Clip] = []
   for label, emotion in enumerate(tasks.get_task('emotion7').classes):
     name = emotion.capitalize()
     if not (found[0] / name).is_dir():
-      raise errors.UserError(f'{found[0] / name}: there is no such folder; expected one for each of the seven emotions')
+      raise errors.UserError(
+        f'{found[0] / name}: there is no such folder; expected one for each of the seven emotions'
+      )
     files = folders.files(found[0] / name, folders.VIDEOS)
     named = folders.by_id((f'{split}/{name}/{path.stem}', path) for path in files)
     of_split += [clips.Clip(clip, path, label) for clip, path in named.items()]

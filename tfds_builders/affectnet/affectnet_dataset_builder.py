@@ -1,4 +1,6 @@
-"""AffectNet: 291,651 faces from the web with one of eight expressions, valence and arousal. See README.md in this folder."""
+"""AffectNet: 291,651 faces from the web with one of eight expressions, valence and arousal. See
+README.md in this folder.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from mtface.faces import crop
 from tfds_builders import base, detected
 from tfds_builders.affectnet import layouts
 
-# AffectNet's order, in mtface's words; what follows it is no expression, and such images are left out.
+# AffectNet's order, in mtface's words; what follows it is no expression, and such images are left
+# out.
 EXPRESSIONS = ('neutral', 'happy', 'sad', 'surprise', 'fear', 'disgust', 'angry', 'contempt')
 NO_EXPRESSION = ('no expression named (8: None)', 'uncertain (9)', 'no face (10)')
 SMALLEST = 20  # pixels: MTCNN looks for no smaller face
@@ -33,25 +36,39 @@ class Builder(base.FaceBuilder):
     base.gray48("48x48 grey: the detector's box, without margin"),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'ask for AffectNet at http://mohammadmahoor.com/affectnet/ (a signed agreement is needed), unpack it, and give the folder'
-    ' that holds training.csv, validation.csv and Manually_Annotated_Images/, or train_set/ and val_set/'
+    'ask for AffectNet at http://mohammadmahoor.com/affectnet/ (a signed agreement is needed), '
+    'unpack it, and give the folder'
+    ' that holds training.csv, validation.csv and Manually_Annotated_Images/, or train_set/ and '
+    'val_set/'
   )
   OTHER_LAYOUTS = (
-    ('*/[Aa]nger/*.*', 'AffectNet as folders of classes, which are part of it, without valence and arousal'),
-    ('[Aa]nger/*.*', 'AffectNet as folders of classes, which are part of it, without valence and arousal'),
+    (
+      '*/[Aa]nger/*.*',
+      'AffectNet as folders of classes, which are part of it, without valence and arousal',
+    ),
+    (
+      '[Aa]nger/*.*',
+      'AffectNet as folders of classes, which are part of it, without valence and arousal',
+    ),
   )
   TASKS = ('emotion8', 'emotion7')
   HAS_LANDMARKS = True
   RESUMABLE = True
   NOTES = (
-    *detected.notes_with('the annotated box, or else the central square,', 'the one in the annotated box'),
+    *detected.notes_with(
+      'the annotated box, or else the central square,', 'the one in the annotated box'
+    ),
     ('contempt', 'emotion7 does not have it: masked'),
     ('valence_or_arousal_unknown', 'stored as NaN'),
   )
 
   def attributes(self) -> dict[str, Any]:
-    """Valence and arousal, -1 to 1 (NaN: not known); what the detector said, in pixels of the image."""
-    return {name: tfds.features.Scalar(np.float32) for name in ('valence', 'arousal')} | detected.features()
+    """Valence and arousal, -1 to 1 (NaN: not known); what the detector said, in pixels of the
+    image.
+    """
+    return {
+      name: tfds.features.Scalar(np.float32) for name in ('valence', 'arousal')
+    } | detected.features()
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns the folder of either layout: `manual_dir` or a folder in it."""
@@ -63,7 +80,9 @@ class Builder(base.FaceBuilder):
 
   def items(self, source: Any) -> dict[str, Sequence[layouts.Entry | str]]:
     """Returns rows of the lists, or paths of images beside which their annotations are."""
-    read: Callable[..., Sequence[Any]] = layouts.read_list if layouts.is_lists(source) else layouts.list_folder
+    read: Callable[..., Sequence[Any]] = (
+      layouts.read_list if layouts.is_lists(source) else layouts.list_folder
+    )
     return {split: read(source, split) for split in layouts.LISTS}
 
   def converter(self) -> Callable[[Any], Iterable[base.Face | base.LeftOut]]:
@@ -72,10 +91,13 @@ class Builder(base.FaceBuilder):
     return functools.partial(convert, size=config.size, channels=config.channels)
 
 
-def convert(item: layouts.Entry | str, *, size: int, channels: int) -> list[base.Face | base.LeftOut]:
+def convert(
+  item: layouts.Entry | str, *, size: int, channels: int
+) -> list[base.Face | base.LeftOut]:
   """Turns one image into a face; where none is found, into the annotated box or the central square.
 
-  Left out by rule, unopened: what is annotated as no expression, and what the list has named before.
+  Left out by rule, unopened: what is annotated as no expression, and what the list has named
+  before.
   """
   if isinstance(item, str):
     try:
@@ -85,7 +107,11 @@ def convert(item: layouts.Entry | str, *, size: int, channels: int) -> list[base
   else:
     entry = item
   if entry.expression >= len(EXPRESSIONS):
-    return [base.LeftOut(entry.image_id, NO_EXPRESSION[entry.expression - len(EXPRESSIONS)], damaged=False)]
+    return [
+      base.LeftOut(
+        entry.image_id, NO_EXPRESSION[entry.expression - len(EXPRESSIONS)], damaged=False
+      )
+    ]
   if entry.repeated:
     return [base.LeftOut(entry.image_id, 'listed twice', damaged=False)]
   return [_convert(entry, size, channels)]
@@ -128,5 +154,8 @@ def labels(expression: int) -> dict[str, int]:
 
 def _notes(entry: layouts.Entry) -> tuple[str, ...]:
   unknown = bool(np.isnan([entry.valence, entry.arousal]).any())
-  holds = {'contempt': EXPRESSIONS[entry.expression] == 'contempt', 'valence_or_arousal_unknown': unknown}
+  holds = {
+    'contempt': EXPRESSIONS[entry.expression] == 'contempt',
+    'valence_or_arousal_unknown': unknown,
+  }
   return tuple(note for note, of in holds.items() if of)

@@ -35,7 +35,9 @@ def write_lists(folder, rows, header=True):
   lists.mkdir(parents=True)
   (lists / 'training.csv').write_text('\n'.join([HEADER, *map(line, rows)]) + '\n')
   valid = [('9/zz.jpg', (55, 45, 90, 115), 3, 0.25, -0.25, cartoon())]
-  (lists / 'validation.csv').write_text('\n'.join([HEADER] * header + [line(row) for row in valid]) + '\n')
+  (lists / 'validation.csv').write_text(
+    '\n'.join([HEADER] * header + [line(row) for row in valid]) + '\n'
+  )
   for name, *_, image in [*rows, *valid]:
     if image is not None:
       save(folder / 'Manually_Annotated_Images' / name, image)
@@ -48,7 +50,8 @@ def lists(tmp_path_factory):
   return build_set('affectnet/rgb64', raw.parent, tmp_path_factory.mktemp('data'))
 
 
-# The order is that of the published list: 0 Neutral, 1 Happy, 2 Sad, 3 Surprise, 4 Fear, 5 Disgust, 6 Anger, 7 Contempt.
+# The order is that of the published list: 0 Neutral, 1 Happy, 2 Sad, 3 Surprise, 4 Fear, 5 Disgust,
+# 6 Anger, 7 Contempt.
 def test_the_order_of_the_expressions():
   names = ['neutral', 'happy', 'sad', 'surprise', 'fear', 'disgust', 'angry', 'contempt']
   of8, of7 = tasks.get_task('emotion8').classes, tasks.get_task('emotion7').classes
@@ -79,7 +82,9 @@ def test_what_is_left_out(lists):
     'no face (10)': ['train/2/ff'],
     'listed twice': ['train/1/aa'],
   }
-  assert [(image['image_id'], image['reason']) for image in left_out['list']] == [('train/3/gg', 'missing file')]
+  assert [(image['image_id'], image['reason']) for image in left_out['list']] == [
+    ('train/3/gg', 'missing file')
+  ]
 
 
 def test_the_annotated_face_is_stored_or_else_the_annotated_box(lists):
@@ -87,20 +92,30 @@ def test_the_annotated_face_is_stored_or_else_the_annotated_box(lists):
   assert records['train/2/cc']['attributes']['box'][2] < 200  # the smaller one, at the left
   assert records['train/1/bb']['attributes']['box'].tolist() == [10, 20, 50, 70]
   assert records['train/3/hh']['attributes']['box'].tolist() == [10, 0, 110, 100]
-  assert set(read_summary(lists)['notes']['face_not_found']['image_ids']) == {'train/1/bb', 'train/3/hh'}
+  assert set(read_summary(lists)['notes']['face_not_found']['image_ids']) == {
+    'train/1/bb',
+    'train/3/hh',
+  }
 
 
-# --- The later layout ---------------------------------------------------------------------------------------------------------------
+# --- The later layout -----------------------------------------------------------------------------
 
 
 def write_folders(folder):
   for split, ids in {'train_set': (0, 7, 12, 13), 'val_set': (5,)}.items():
     for i in ids:
-      save(folder / split / 'images' / f'{i}.jpg', cartoon(size=224, center=(112, 112), scale=1.3 + i / 100))
+      save(
+        folder / split / 'images' / f'{i}.jpg',
+        cartoon(size=224, center=(112, 112), scale=1.3 + i / 100),
+      )
       annotations = folder / split / 'annotations'
       annotations.mkdir(exist_ok=True)
       expression = {0: '4', 7: '7', 12: '2', 13: '2', 5: '0'}[i]
-      values = {'exp': np.array(expression), 'val': np.array(str(-i / 20)), 'aro': np.array('-2' if i == 7 else '0.5')}
+      values = {
+        'exp': np.array(expression),
+        'val': np.array(str(-i / 20)),
+        'aro': np.array('-2' if i == 7 else '0.5'),
+      }
       values['lnd'] = np.arange(136.0)
       for name, value in values.items():
         np.save(annotations / f'{i}_{name}.npy', value)
@@ -122,13 +137,16 @@ def test_the_layout_of_folders(tmp_path):
   assert '13_val.npy: cannot be read as one number' in left_out['list'][1]['detail']
 
 
-# --- Errors -------------------------------------------------------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    (line(('1/a.jpg', (0, 0, 9, 9), 11, 0, 0, None)), 'line 1 has the expression 11; expected 0 to 10'),
+    (
+      line(('1/a.jpg', (0, 0, 9, 9), 11, 0, 0, None)),
+      'line 1 has the expression 11; expected 0 to 10',
+    ),
     (line(('1/a.jpg', (0, 0, 9, 9), 'happy', 0, 0, None)), 'line 1 is not an image, a box'),
     ('1/a.jpg,0,0', 'line 1 has 3 fields .*; expected 9'),
     (HEADER.replace('face_x,', ''), 'the column face_x is missing'),
@@ -143,7 +161,8 @@ def test_a_list_that_is_not_in_order(tmp_path, text, message):
 
 def test_wrong_folders(tmp_path):
   with pytest.raises(
-    UserError, match=r'found no training.csv .*train_set/annotations/.*mohammadmahoor.com.*--manual_dir'
+    UserError,
+    match=r'found no training.csv .*train_set/annotations/.*mohammadmahoor.com.*--manual_dir',
   ):
     build_set('affectnet', tmp_path, tmp_path / 'data')
   (tmp_path / 'training.csv').write_text(HEADER + '\n')

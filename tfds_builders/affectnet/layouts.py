@@ -1,4 +1,6 @@
-"""The two layouts of AffectNet: lists of everything (training.csv), and a folder with four small files an image."""
+"""The two layouts of AffectNet: lists of everything (training.csv), and a folder with four small
+files an image.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,17 @@ from tfds_builders import lists
 NUM_EXPRESSIONS = 11
 # Of the lists. Other columns, such as facial_landmarks, are not used.
 COLUMNS = (
-  'subDirectory_filePath', 'face_x', 'face_y', 'face_width', 'face_height', 'facial_landmarks', 'expression', 'valence',
-  'arousal',
+  'subDirectory_filePath', 'face_x', 'face_y', 'face_width', 'face_height', 'facial_landmarks',
+  'expression', 'valence', 'arousal',
 )  # fmt: skip
 LISTS = {'train': 'training.csv', 'validation': 'validation.csv'}
 FOLDERS = {'train': 'train_set', 'validation': 'val_set'}
 _LIST_FOLDERS = ('.', 'Manually_Annotated_file_lists')
-_IMAGE_FOLDERS = ('Manually_Annotated_Images', 'Manually_Annotated/Manually_Annotated_Images', 'Manually_Annotated')
+_IMAGE_FOLDERS = (
+  'Manually_Annotated_Images',
+  'Manually_Annotated/Manually_Annotated_Images',
+  'Manually_Annotated',
+)
 
 
 class Entry(NamedTuple):
@@ -63,24 +69,27 @@ def _list_of(folder: pathlib.Path, split: str) -> pathlib.Path | None:
   return next((path for path in paths if path.is_file()), None)
 
 
-# --- Lists --------------------------------------------------------------------------------------------------------------------------
+# --- Lists ----------------------------------------------------------------------------------------
 
 
 def read_list(folder: pathlib.Path, split: str) -> list[Entry]:
   """Returns the rows of training.csv or validation.csv; the latter has come without a header.
 
   Raises:
-    UserError: the list or the folder of images is missing, a row is not in order, or two files would have one id.
+    UserError: the list or the folder of images is missing, a row is not in order, or two files
+      would have one id.
   """
   path = _list_of(folder, split)
   if path is None:
     raise errors.UserError(
-      f'{folder}: found no {LISTS[split]}; expected both lists: unpack Manually_Annotated_file_lists'
+      f'{folder}: found no {LISTS[split]}; expected both lists: unpack '
+      'Manually_Annotated_file_lists'
     )
   images = next((folder / of for of in _IMAGE_FOLDERS if (folder / of).is_dir()), None)
   if images is None:
     raise errors.UserError(
-      f'{folder}: found no Manually_Annotated_Images/ beside {LISTS[split]}; expected the images: unpack'
+      f'{folder}: found no Manually_Annotated_Images/ beside {LISTS[split]}; expected the images: '
+      'unpack'
       ' Manually_Annotated'
     )
   first: dict[str, str] = {}
@@ -94,7 +103,9 @@ def read_list(folder: pathlib.Path, split: str) -> list[Entry]:
   return entries
 
 
-def _entry(path: pathlib.Path, line: int, row: dict[str, str], split: str, images: pathlib.Path) -> Entry:
+def _entry(
+  path: pathlib.Path, line: int, row: dict[str, str], split: str, images: pathlib.Path
+) -> Entry:
   name = row['subDirectory_filePath'].replace('\\', '/')
   try:
     expression = int(row['expression'])
@@ -103,36 +114,50 @@ def _entry(path: pathlib.Path, line: int, row: dict[str, str], split: str, image
     if not name:
       raise ValueError
   except ValueError:
-    found = ', '.join(lists.shown(row[of]) for of in ('subDirectory_filePath', 'expression', 'valence', 'arousal'))
+    found = ', '.join(
+      lists.shown(row[of]) for of in ('subDirectory_filePath', 'expression', 'valence', 'arousal')
+    )
     raise errors.UserError(
       f'{path}: line {line} is not an image, a box, landmarks and three numbers: found {found}'
     ) from None
   image_id = f'{split}/{os.path.splitext(name)[0]}'
-  return checked(Entry(image_id, str(images / name), expression, valence, arousal, _box(row)), f'{path}: line {line}')
+  return checked(
+    Entry(image_id, str(images / name), expression, valence, arousal, _box(row)),
+    f'{path}: line {line}',
+  )
 
 
 def checked(entry: Entry, where: str) -> Entry:
-  """Returns an entry with NaN for what is not known; raises UserError, which says `where`, for an expression out of range."""
+  """Returns an entry with NaN for what is not known; raises UserError, which says `where`, for an
+  expression out of range.
+  """
   if not 0 <= entry.expression < NUM_EXPRESSIONS:
-    raise errors.UserError(f'{where} has the expression {entry.expression}; expected 0 to {NUM_EXPRESSIONS - 1}')
-  valence, arousal = (value if -1 <= value <= 1 else math.nan for value in (entry.valence, entry.arousal))
+    raise errors.UserError(
+      f'{where} has the expression {entry.expression}; expected 0 to {NUM_EXPRESSIONS - 1}'
+    )
+  valence, arousal = (
+    value if -1 <= value <= 1 else math.nan for value in (entry.valence, entry.arousal)
+  )
   return entry._replace(valence=valence, arousal=arousal)
 
 
 def _box(row: dict[str, str]) -> tuple[int, int, int, int] | None:
   """The annotated box; None where it is not four numbers (they have been NULL) or holds nothing."""
   try:
-    left, top, width, height = (round(float(row[f'face_{of}'])) for of in ('x', 'y', 'width', 'height'))
+    left, top, width, height = (
+      round(float(row[f'face_{of}'])) for of in ('x', 'y', 'width', 'height')
+    )
   except (ValueError, OverflowError):
     return None
   return (left, top, left + width, top + height) if width > 0 and height > 0 else None
 
 
-# --- Folders ------------------------------------------------------------------------------------------------------------------------
+# --- Folders --------------------------------------------------------------------------------------
 
 
 def list_folder(folder: pathlib.Path, split: str) -> list[str]:
-  """Returns the images of train_set/images or val_set/images, whose annotations are not read here: there are a million files.
+  """Returns the images of train_set/images or val_set/images, whose annotations are not read here:
+  there are a million files.
 
   Raises:
     UserError: a folder is missing, or two files would have one id.
@@ -140,15 +165,19 @@ def list_folder(folder: pathlib.Path, split: str) -> list[str]:
   for of in ('images', 'annotations'):
     if not (folder / FOLDERS[split] / of).is_dir():
       raise errors.UserError(
-        f'{folder / FOLDERS[split] / of}: there is no such folder; expected train_set/ and val_set/ with images/ and'
+        f'{folder / FOLDERS[split] / of}: there is no such folder; expected train_set/ and '
+        'val_set/ with images/ and'
         ' annotations/: unpack both archives'
       )
   images = folders.files(folder / FOLDERS[split] / 'images', folders.IMAGES)
-  return [str(path) for path in folders.by_id((f'{split}/{path.stem}', path) for path in images).values()]
+  return [
+    str(path) for path in folders.by_id((f'{split}/{path.stem}', path) for path in images).values()
+  ]
 
 
 def read_annotations(path: str) -> Entry:
-  """Returns the entry of an image <id>.jpg (or .png) from ../annotations/<id>_exp.npy, _val.npy and _aro.npy (texts or numbers).
+  """Returns the entry of an image <id>.jpg (or .png) from ../annotations/<id>_exp.npy, _val.npy and
+  _aro.npy (texts or numbers).
 
   Raises:
     UserError: one of them is missing or damaged, or out of range.
@@ -156,9 +185,13 @@ def read_annotations(path: str) -> Entry:
   image = pathlib.Path(path)
   annotations = image.parents[1] / 'annotations'
   split = next(split for split, folder in FOLDERS.items() if folder == image.parents[1].name)
-  expression, valence, arousal = (_number(annotations / f'{image.stem}_{of}.npy') for of in ('exp', 'val', 'aro'))
+  expression, valence, arousal = (
+    _number(annotations / f'{image.stem}_{of}.npy') for of in ('exp', 'val', 'aro')
+  )
   if not expression.is_integer():
-    raise errors.UserError(f'{annotations / f"{image.stem}_exp.npy"}: found {expression}; expected a whole number')
+    raise errors.UserError(
+      f'{annotations / f"{image.stem}_exp.npy"}: found {expression}; expected a whole number'
+    )
   entry = Entry(f'{split}/{image.stem}', path, int(expression), valence, arousal)
   return checked(entry, str(annotations / f'{image.stem}_exp.npy'))
 
@@ -167,6 +200,10 @@ def _number(path: pathlib.Path) -> float:
   try:
     return float(np.load(path).item())
   except FileNotFoundError:
-    raise errors.UserError(f'{path}: there is no such file; expected the annotation of an image') from None
+    raise errors.UserError(
+      f'{path}: there is no such file; expected the annotation of an image'
+    ) from None
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-    raise errors.UserError(f'{path}: cannot be read as one number ({error}); the file may be damaged') from None
+    raise errors.UserError(
+      f'{path}: cannot be read as one number ({error}); the file may be damaged'
+    ) from None

@@ -23,8 +23,9 @@ SPLITS = {
 }
 COLUMNS = ('file', 'age', 'gender', 'race', 'service_test')
 
-# The file's words, and which classes of ethnicity7 and ethnicity5 they are. UTKFace's own page says that its fifth class is
-# "Others (like Hispanic, Latino, Middle Eastern)", and has one Asian class beside the Indian one.
+# The file's words, and which classes of ethnicity7 and ethnicity5 they are. UTKFace's own page says
+# that its fifth class is "Others (like Hispanic, Latino, Middle Eastern)", and has one Asian class
+# beside the Indian one.
 _ETHNICITIES = {
   'White': ('white', 'white'),
   'Black': ('black', 'black'),
@@ -34,14 +35,21 @@ _ETHNICITIES = {
   'Indian': ('indian', 'indian'),
   'Middle Eastern': ('middle_eastern', 'other'),
 }
-_AGES = {('more than 70' if name == '70+' else name): i for i, name in enumerate(tasks.get_task('age_decades').classes)}
+_AGES = {
+  ('more than 70' if name == '70+' else name): i
+  for i, name in enumerate(tasks.get_task('age_decades').classes)
+}
 _GENDERS = {'Female': 0, 'Male': 1}
 _SERVICE = {'true': True, 'false': False, '1': True, '0': False}  # a spreadsheet writes TRUE
-_FACE_PLACE = 0.5  # of the side: the face's middle is in the middle half, at either of the two margins
+_FACE_PLACE = (
+  0.5  # of the side: the face's middle is in the middle half, at either of the two margins
+)
 
 
 class Entry(NamedTuple):
-  """One row of a label file: the image's path, from the folder of the label files, and what is known by task."""
+  """One row of a label file: the image's path, from the folder of the label files, and what is
+  known by task.
+  """
 
   file: str
   labels: Mapping[str, int]
@@ -64,7 +72,8 @@ class Builder(base.FaceBuilder):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'download fairface-img-margin025-trainval.zip (or margin125) and the two label files from'
-    ' https://github.com/joojs/fairface, unpack, and give the folder that holds fairface_label_train.csv,'
+    ' https://github.com/joojs/fairface, unpack, and give the folder that holds '
+    'fairface_label_train.csv,'
     ' fairface_label_val.csv, train/ and val/'
   )
   TASKS = ('ethnicity7', 'ethnicity5', 'gender', 'age_decades')
@@ -81,7 +90,9 @@ class Builder(base.FaceBuilder):
     return self.find_in(
       manual_dir,
       'fairface_label_train.csv, fairface_label_val.csv and train/',
-      lambda folder: all(_list_of(folder, split) for split in SPLITS) and (folder / 'train').is_dir(),
+      lambda folder: (
+        all(_list_of(folder, split) for split in SPLITS) and (folder / 'train').is_dir()
+      ),
     )
 
   def items(self, source: Any) -> dict[str, Sequence[Entry]]:
@@ -98,7 +109,9 @@ class Builder(base.FaceBuilder):
   def converter(self) -> Callable[[Entry], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that finds, cuts out and resizes the face of one row."""
     config = self.builder_config
-    return functools.partial(convert, folder=self._folder, size=config.size, channels=config.channels)
+    return functools.partial(
+      convert, folder=self._folder, size=config.size, channels=config.channels
+    )
 
 
 def _list_of(folder: pathlib.Path, split: str) -> pathlib.Path | None:
@@ -112,9 +125,12 @@ def _check_ids(folder: pathlib.Path, of_splits: Mapping[str, Sequence[Entry]]) -
     if (other := first.setdefault(entry.image_id, entry.file)) != entry.file:
       raise folders.one_id(entry.image_id, folder / other, folder / entry.file)
   if len(first) < sum(map(len, of_splits.values())):
-    both = set.intersection(*({entry.image_id for entry in of_split} for of_split in of_splits.values()))
+    both = set.intersection(
+      *({entry.image_id for entry in of_split} for of_split in of_splits.values())
+    )
     raise errors.UserError(
-      f'{folder}: both label files name {min(both)}; expected each image in one split: download both files again'
+      f'{folder}: both label files name {min(both)}; expected each image in one split: download '
+      'both files again'
     )
 
 
@@ -129,7 +145,8 @@ def read_labels(path: pathlib.Path) -> list[Entry]:
     entry = _entry(path, line, row)
     if entry.file in entries:
       raise errors.UserError(
-        f'{path}: a file is named twice, {entry.file} in line {line} again; expected each image once: download the label'
+        f'{path}: a file is named twice, {entry.file} in line {line} again; expected each image '
+        'once: download the label'
         ' file again'
       )
     entries[entry.file] = entry
@@ -139,30 +156,46 @@ def read_labels(path: pathlib.Path) -> list[Entry]:
 def _entry(path: pathlib.Path, line: int, row: Mapping[str, str]) -> Entry:
   race = _word(path, line, 'race', row, _ETHNICITIES)
   labels = {
-    f'ethnicity{n}': tasks.get_task(f'ethnicity{n}').classes.index(name) for n, name in zip((7, 5), race, strict=True)
+    f'ethnicity{n}': tasks.get_task(f'ethnicity{n}').classes.index(name)
+    for n, name in zip((7, 5), race, strict=True)
   }
   labels['gender'] = _word(path, line, 'gender', row, _GENDERS)
   labels['age_decades'] = _word(path, line, 'age', row, _AGES)
-  service = _word(path, line, 'service_test', {'service_test': row['service_test'].lower()}, _SERVICE)
+  service = _word(
+    path, line, 'service_test', {'service_test': row['service_test'].lower()}, _SERVICE
+  )
   return Entry(row['file'].replace('\\', '/'), labels, service)
 
 
-def _word(path: pathlib.Path, line: int, column: str, row: Mapping[str, str], words: Mapping[str, Any]) -> Any:
+def _word(
+  path: pathlib.Path, line: int, column: str, row: Mapping[str, str], words: Mapping[str, Any]
+) -> Any:
   if row[column] in words:
     return words[row[column]]
-  dates = '; a spreadsheet turns 10-19 into a date: take the file as it was downloaded' if column == 'age' else ''
+  dates = (
+    '; a spreadsheet turns 10-19 into a date: take the file as it was downloaded'
+    if column == 'age'
+    else ''
+  )
   raise errors.UserError(
-    f'{path}: line {line} has the {column} {lists.shown(row[column])}; expected one of {", ".join(words)}{dates}'
+    f'{path}: line {line} has the {column} {lists.shown(row[column])}; expected one of '
+    f'{", ".join(words)}{dates}'
   )
 
 
-def convert(entry: Entry, *, folder: pathlib.Path, size: int, channels: int) -> list[base.Face | base.LeftOut]:
-  """Turns one row into a face; where none is found, into the central square of the image, which is a crop already."""
+def convert(
+  entry: Entry, *, folder: pathlib.Path, size: int, channels: int
+) -> list[base.Face | base.LeftOut]:
+  """Turns one row into a face; where none is found, into the central square of the image, which is
+  a crop already.
+  """
   image_id, path = entry.image_id, folder / entry.file
   try:
     image = crop.read_image(path)
   except errors.UserError as error:
-    return [base.LeftOut(image_id, 'damaged image' if path.exists() else 'missing file', str(error))]
+    return [
+      base.LeftOut(image_id, 'damaged image' if path.exists() else 'missing file', str(error))
+    ]
   height, width = image.shape[:2]
   place = crop.central_square(height, width, _FACE_PLACE)
   whole = crop.central_square(height, width)

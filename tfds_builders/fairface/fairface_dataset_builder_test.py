@@ -38,7 +38,9 @@ def raw(tmp_path_factory):
   bystander[:, 160:] = cartoon(size=224, center=(112, 112), scale=1.2)[:, 80:144]
   faces = [cartoon(size=224, center=(112, 112), scale=1.5), PLAIN, bystander, *[PLAIN] * 6]
   write(folder, 'train', 'fairface_label_train.csv', ROWS, faces)
-  write(folder, 'val', 'fairface_label_val.csv', ROWS[:3], [cartoon(size=224, center=(112, 112))] * 2)
+  write(
+    folder, 'val', 'fairface_label_val.csv', ROWS[:3], [cartoon(size=224, center=(112, 112))] * 2
+  )
   return folder
 
 
@@ -51,7 +53,9 @@ def test_every_word_is_a_class(rgb64):
   records = by_id(rgb64, 'train')
   for i, (*_, service, age, gender, seven, five) in enumerate(ROWS, start=1):
     record = records[f'train/{i}']
-    labels = {name: tasks.get_task(name).classes[int(label)] for name, label in record['labels'].items()}
+    labels = {
+      name: tasks.get_task(name).classes[int(label)] for name, label in record['labels'].items()
+    }
     assert labels == {'age_decades': age, 'gender': gender, 'ethnicity7': seven, 'ethnicity5': five}
     assert all(record['mask'].values())
     assert bool(record['attributes']['service_test']) == (service == 'True')
@@ -71,9 +75,18 @@ def test_faces_and_what_is_missing(rgb64):
 @pytest.mark.parametrize(
   ('row', 'message'),
   [
-    ('train/1.jpg,Oct-19,Male,White,True', r"line 2 has the age 'Oct-19'.*a spreadsheet turns 10-19 into a date"),
-    ('train/1.jpg,0-2,Man,White,True', r"line 2 has the gender 'Man'; expected one of Female, Male$"),
-    ('train/1.jpg,0-2,Male,Martian,True', r"line 2 has the race 'Martian'; expected one of White, Black"),
+    (
+      'train/1.jpg,Oct-19,Male,White,True',
+      r"line 2 has the age 'Oct-19'.*a spreadsheet turns 10-19 into a date",
+    ),
+    (
+      'train/1.jpg,0-2,Man,White,True',
+      r"line 2 has the gender 'Man'; expected one of Female, Male$",
+    ),
+    (
+      'train/1.jpg,0-2,Male,Martian,True',
+      r"line 2 has the race 'Martian'; expected one of White, Black",
+    ),
     ('train/1.jpg,0-2,Male,White,True\ntrain/1.jpg,0-2,Male,White,True', 'a file is named twice'),
   ],
 )
@@ -89,7 +102,8 @@ def test_rows_that_are_not_in_order(tmp_path, row, message):
 
 def test_a_wrong_folder(tmp_path):
   message = (
-    r'found no fairface_label_train.csv, fairface_label_val.csv and train/.*github.com/joojs/fairface.*--manual_dir'
+    r'found no fairface_label_train.csv, fairface_label_val.csv and '
+    r'train/.*github.com/joojs/fairface.*--manual_dir'
   )
   with pytest.raises(UserError, match=message):
     build_set('fairface', tmp_path, tmp_path / 'data')

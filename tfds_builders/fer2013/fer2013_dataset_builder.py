@@ -1,4 +1,6 @@
-"""FER-2013: 35,887 grey 48x48 faces with one of seven emotions, and optionally FERPlus' votes. See README.md here."""
+"""FER-2013: 35,887 grey 48x48 faces with one of seven emotions, and optionally FERPlus' votes. See
+README.md here.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ COLUMNS = ('emotion', 'pixels', 'Usage')
 SPLITS = {'Training': 'train', 'PublicTest': 'public_test', 'PrivateTest': 'private_test'}
 FERPLUS_FILE = 'fer2013new.csv'
 VOTE_COLUMNS = (
-  'neutral', 'happiness', 'surprise', 'sadness', 'anger', 'disgust', 'fear', 'contempt', 'unknown', 'NF'
+  'neutral', 'happiness', 'surprise', 'sadness', 'anger', 'disgust', 'fear', 'contempt', 'unknown',
+  'NF',
 )  # fmt: skip
-# Which column of the votes each class of emotion8 is; what is left, unknown and NF (not a face), is no emotion.
+# Which column of the votes each class of emotion8 is; what is left, unknown and NF (not a face), is
+# no emotion.
 _EMOTION8_NAMES = {
   'angry': 'anger',
   'disgust': 'disgust',
@@ -38,7 +42,8 @@ _EMOTION8_NAMES = {
   'contempt': 'contempt',
 }
 _COLUMN_TO_EMOTION8 = {
-  VOTE_COLUMNS.index(_EMOTION8_NAMES[name]): i for i, name in enumerate(tasks.get_task('emotion8').classes)
+  VOTE_COLUMNS.index(_EMOTION8_NAMES[name]): i
+  for i, name in enumerate(tasks.get_task('emotion8').classes)
 }
 _BLOCK = 64  # rows in an item
 _PIXEL = {str(value).encode(): value for value in range(256)}
@@ -79,20 +84,27 @@ class Builder(base.FaceBuilder):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'download fer2013.tar.gz from https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-'
-    'recognition-challenge/data (an account is needed), unpack it, and give the folder that holds fer2013.csv;'
+    'recognition-challenge/data (an account is needed), unpack it, and give the folder that holds '
+    'fer2013.csv;'
     ' fer2013new.csv from https://github.com/microsoft/FERPlus beside it adds the emotion8 labels;'
     ' pass that folder'
   )
   OTHER_LAYOUTS = (
     (
       '[Tt]rain*/[Aa]ng*/*.*',
-      'FER-2013 as folders of classes, whose pictures were compressed again and whose two test splits are one: fer2013.csv is'
+      'FER-2013 as folders of classes, whose pictures were compressed again and whose two test '
+      'splits are one: fer2013.csv is'
       ' needed',
     ),
-    ('FER2013Train/*.*', 'the pictures that FERPlus makes of FER-2013, without its labels: fer2013.csv is needed'),
+    (
+      'FER2013Train/*.*',
+      'the pictures that FERPlus makes of FER-2013, without its labels: fer2013.csv is needed',
+    ),
   )
   TASKS = ('emotion7', 'emotion8')
-  NOTES = (('ferplus_without_majority', 'no majority, or one for unknown or NF: emotion8 is masked'),)
+  NOTES = (
+    ('ferplus_without_majority', 'no majority, or one for unknown or NF: emotion8 is masked'),
+  )
 
   def attributes(self) -> dict[str, Any]:
     """FERPlus' votes in the order of VOTE_COLUMNS, all 0 where they are not known."""
@@ -130,7 +142,8 @@ def _csv_of(folder: pathlib.Path) -> pathlib.Path | None:
 def index_rows(
   path: pathlib.Path, votes: Sequence[tuple[str, tuple[int, ...]]] | None
 ) -> tuple[Table, dict[str, list[Row]]]:
-  """Finds where the rows of fer2013.csv start and end, and which split each belongs to, without reading the pixels.
+  """Finds where the rows of fer2013.csv start and end, and which split each belongs to, without
+  reading the pixels.
 
   Raises:
     UserError: a column is missing; a row's Usage is unknown; the votes do not go with the rows.
@@ -139,19 +152,26 @@ def index_rows(
   rows: dict[str, list[Row]] = {split: [] for split in SPLITS.values()}
   with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
     spans = _spans(text, encoding)
-    table = Table(path, encoding, lists.header_of(path, _line(text, next(spans), encoding).decode(), COLUMNS))
-    filled = ((span, line) for span in spans if (line := _line(text, span, encoding)).strip(b' "\r'))
+    table = Table(
+      path, encoding, lists.header_of(path, _line(text, next(spans), encoding).decode(), COLUMNS)
+    )
+    filled = (
+      (span, line) for span in spans if (line := _line(text, span, encoding)).strip(b' "\r')
+    )
     for number, ((start, end), line) in enumerate(filled):
       usage = _fields(table, number, line)['Usage'].decode('latin-1')
       if usage not in SPLITS:
         raise errors.UserError(
-          f'{path}: row {number} has the Usage {lists.shown(usage)}; expected one of {", ".join(SPLITS)}'
+          f'{path}: row {number} has the Usage {lists.shown(usage)}; expected one of '
+          f'{", ".join(SPLITS)}'
         )
       of_row = None if votes is None else _votes_of_row(path, votes, number, usage)
       rows[SPLITS[usage]].append(Row(number, start, end, of_row))
   total = sum(map(len, rows.values()))
   if votes is not None and total != len(votes):
-    raise errors.UserError(f'{path.parent / FERPLUS_FILE}: {len(votes)} rows, but {path} has {total}; expected as many')
+    raise errors.UserError(
+      f'{path.parent / FERPLUS_FILE}: {len(votes)} rows, but {path} has {total}; expected as many'
+    )
   return table, {split: of_split for split, of_split in rows.items() if of_split}
 
 
@@ -176,9 +196,12 @@ def _fields(table: Table, number: int, line: bytes) -> dict[str, bytes]:
   fields = line.split(table.header.delimiter.encode())
   if len(fields) != len(table.header.names):
     raise errors.UserError(
-      f'{table.path}: row {number} has {len(fields)} fields; expected {",".join(table.header.names)}'
+      f'{table.path}: row {number} has {len(fields)} fields; expected '
+      f'{",".join(table.header.names)}'
     )
-  return {name: field.strip(b' "\r') for name, field in zip(table.header.names, fields, strict=True)}
+  return {
+    name: field.strip(b' "\r') for name, field in zip(table.header.names, fields, strict=True)
+  }
 
 
 def _votes_of_row(
@@ -189,7 +212,8 @@ def _votes_of_row(
   ferplus_usage, of_row = votes[number]
   if ferplus_usage != usage:
     raise errors.UserError(
-      f'{path.parent / FERPLUS_FILE}: row {number} has the Usage {ferplus_usage!r}, but that row of {path} has'
+      f'{path.parent / FERPLUS_FILE}: row {number} has the Usage {ferplus_usage!r}, but that row '
+      f'of {path} has'
       f' {usage!r}; expected the same rows in the same order'
     )
   return of_row
@@ -207,7 +231,11 @@ def read_votes(path: pathlib.Path) -> list[tuple[str, tuple[int, ...]]]:
 
 def _parse_votes(path: pathlib.Path, number: int, row: dict[str, str]) -> tuple[int, ...]:
   texts = [row[name] for name in VOTE_COLUMNS]
-  wrong = [f'{name} = {text!r}' for name, text in zip(VOTE_COLUMNS, texts, strict=True) if not text.isdecimal()]
+  wrong = [
+    f'{name} = {text!r}'
+    for name, text in zip(VOTE_COLUMNS, texts, strict=True)
+    if not text.isdecimal()
+  ]
   if wrong:
     raise errors.UserError(f'{path}: row {number} has {wrong[0]}; expected a number of votes')
   return tuple(map(int, texts))
@@ -216,8 +244,9 @@ def _parse_votes(path: pathlib.Path, number: int, row: dict[str, str]) -> tuple[
 def majority(votes: Sequence[int]) -> int | None:
   """Returns the class of emotion8 that most annotators chose, or None if there is none.
 
-  The rule of Barsoum et al. 2016 (https://arxiv.org/abs/1608.01041) as FERPlus' own code has it: a column's single vote
-  is dropped; then one column must have more than half of what remains. If that is unknown or NF, there is no emotion.
+  The rule of Barsoum et al. 2016 (https://arxiv.org/abs/1608.01041) as FERPlus' own code has it: a
+  column's single vote is dropped; then one column must have more than half of what remains. If that
+  is unknown or NF, there is no emotion.
   """
   heard = [count if count > 1 else 0 for count in votes]
   most = max(heard)
@@ -229,10 +258,15 @@ def majority(votes: Sequence[int]) -> int | None:
 def convert_block(
   block: tuple[Table, Sequence[Row]], *, size: int = SIDE, channels: int = 1
 ) -> list[base.Face | base.LeftOut]:
-  """Turns a block of rows of the csv into faces of uint8 [size, size, channels]; three channels are equal."""
+  """Turns a block of rows of the csv into faces of uint8 [size, size, channels]; three channels are
+  equal.
+  """
   table, rows = block
   with table.path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-    return [_face(table, row, _line(text, (row.start, row.end), table.encoding), size, channels) for row in rows]
+    return [
+      _face(table, row, _line(text, (row.start, row.end), table.encoding), size, channels)
+      for row in rows
+    ]
 
 
 def _face(table: Table, row: Row, line: bytes, size: int, channels: int) -> base.Face:
@@ -246,7 +280,9 @@ def _face(table: Table, row: Row, line: bytes, size: int, channels: int) -> base
     labels=labels,
     attributes={'votes': np.array(row.votes or [0] * len(VOTE_COLUMNS), np.int32)},
     digest=crop.content_digest(pixels),
-    notes=('ferplus_without_majority',) if row.votes is not None and 'emotion8' not in labels else (),
+    notes=('ferplus_without_majority',)
+    if row.votes is not None and 'emotion8' not in labels
+    else (),
   )
 
 
@@ -260,14 +296,19 @@ def _parse_row(table: Table, number: int, line: bytes) -> tuple[int, np.ndarray]
   path, fields = table.path, _fields(table, number, line)
   emotion = fields['emotion'].decode('latin-1')
   if emotion not in ('0', '1', '2', '3', '4', '5', '6'):
-    raise errors.UserError(f'{path}: row {number} has the emotion {lists.shown(emotion)}; expected a label from 0 to 6')
+    raise errors.UserError(
+      f'{path}: row {number} has the emotion {lists.shown(emotion)}; expected a label from 0 to 6'
+    )
   words = fields['pixels'].split()
   if len(words) != SIDE * SIDE:
-    raise errors.UserError(f'{path}: row {number} has {len(words)} pixels; expected {SIDE * SIDE} (48x48)')
+    raise errors.UserError(
+      f'{path}: row {number} has {len(words)} pixels; expected {SIDE * SIDE} (48x48)'
+    )
   try:
     pixels = bytes(map(_PIXEL.__getitem__, words))  # a table is three times as fast as int()
   except KeyError as error:
     raise errors.UserError(
-      f'{path}: row {number} has the pixel {lists.shown(error.args[0].decode("latin-1"))}; expected 0 to 255'
+      f'{path}: row {number} has the pixel {lists.shown(error.args[0].decode("latin-1"))}; '
+      'expected 0 to 255'
     ) from None
   return int(emotion), np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE, 1)

@@ -6,7 +6,9 @@ from tests.cartoons import make_fer2013
 from tests.prepared import build_set, by_id, read_summary
 from tfds_builders.fer2013.fer2013_dataset_builder import majority
 
-HEADER = 'Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF'
+HEADER = (
+  'Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF'
+)
 USAGES = ('Training', 'PublicTest', 'PrivateTest', 'Training')
 VOTES = {
   'angry': (1, 0, 0, 1, 8, 0, 0, 0, 0, 0),
@@ -26,7 +28,10 @@ def rows():
 
 def add_votes(folder, votes=None, usages=USAGES):
   votes = votes or VOTES.values()
-  lines = [f'{u},fer{i:07d}.png,{",".join(map(str, v))}' for i, (u, v) in enumerate(zip(usages, votes, strict=True))]
+  lines = [
+    f'{u},fer{i:07d}.png,{",".join(map(str, v))}'
+    for i, (u, v) in enumerate(zip(usages, votes, strict=True))
+  ]
   (folder / 'fer2013new.csv').write_text('\r\n'.join([HEADER, *lines]) + '\r\n')
 
 
@@ -34,7 +39,9 @@ def test_the_last_line_needs_no_newline(tmp_path):
   raw = make_fer2013(tmp_path / 'raw', rows()[:3])
   text = (raw / 'fer2013.csv').read_text()
   (raw / 'fer2013.csv').write_text(text.rstrip('\n'))
-  ((image_id, record),) = by_id(build_set('fer2013', raw, tmp_path / 'data'), 'private_test').items()
+  ((image_id, record),) = by_id(
+    build_set('fer2013', raw, tmp_path / 'data'), 'private_test'
+  ).items()
   assert image_id == 'fer2013_00002'
   np.testing.assert_array_equal(record['image'][:, :, 0], rows()[2][1])
 
@@ -74,7 +81,8 @@ def test_votes(with_votes):
   assert sorted(listed) == ['fer2013_00002', 'fer2013_00003']
 
 
-# Columns: neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, NF; classes in FER-2013's order.
+# Columns: neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, NF;
+# classes in FER-2013's order.
 @pytest.mark.parametrize(
   ('votes', 'expected'),
   [
@@ -110,10 +118,19 @@ def test_copies_across_splits_are_reported(tmp_path):
   images = faces(3)
   raw = make_fer2013(
     tmp_path / 'raw',
-    [(0, images[0], 'Training'), (1, images[1], 'Training'), (0, images[0], 'PublicTest'), (2, images[1], 'Training')],
+    [
+      (0, images[0], 'Training'),
+      (1, images[1], 'Training'),
+      (0, images[0], 'PublicTest'),
+      (2, images[1], 'Training'),
+    ],
   )
   duplicates = read_summary(build_set('fer2013', raw, tmp_path))['duplicates']
-  assert (duplicates['groups'], duplicates['groups_across_splits'], duplicates['groups_with_other_labels']) == (2, 1, 1)
+  assert (
+    duplicates['groups'],
+    duplicates['groups_across_splits'],
+    duplicates['groups_with_other_labels'],
+  ) == (2, 1, 1)
   assert duplicates['list'][0]['splits'] == ['train', 'public_test']
 
 
@@ -130,11 +147,20 @@ def edit(raw, number, change):
   [
     (lambda f: [f[0], f[1].rsplit(' ', 1)[0], f[2]], 'row 2 has 2303 pixels; expected 2304'),
     (lambda f: [f[0], f[1] + ' 7', f[2]], 'row 2 has 2305 pixels; expected 2304'),
-    (lambda f: [f[0], '256 ' + f[1].split(' ', 1)[1], f[2]], "row 2 has the pixel '256'; expected 0 to 255"),
-    (lambda f: [f[0], '-1 ' + f[1].split(' ', 1)[1], f[2]], "row 2 has the pixel '-1'; expected 0 to 255"),
+    (
+      lambda f: [f[0], '256 ' + f[1].split(' ', 1)[1], f[2]],
+      "row 2 has the pixel '256'; expected 0 to 255",
+    ),
+    (
+      lambda f: [f[0], '-1 ' + f[1].split(' ', 1)[1], f[2]],
+      "row 2 has the pixel '-1'; expected 0 to 255",
+    ),
     (lambda f: ['7', f[1], f[2]], "row 2 has the emotion '7'; expected a label from 0 to 6"),
     (lambda f: ['', f[1], f[2]], "row 2 has the emotion ''; expected a label from 0 to 6"),
-    (lambda f: [f[0], f[1], 'Test'], "row 2 has the Usage 'Test'; expected one of Training, PublicTest, PrivateTest"),
+    (
+      lambda f: [f[0], f[1], 'Test'],
+      "row 2 has the Usage 'Test'; expected one of Training, PublicTest, PrivateTest",
+    ),
     (lambda f: [f[1], f[2]], 'row 2 has 2 fields; expected emotion,pixels,Usage'),
   ],
 )
@@ -167,8 +193,14 @@ def test_a_bad_file_is_named(tmp_path, content, message):
   [
     ({'votes': list(VOTES.values())[:3], 'usages': USAGES[:3]}, '3 rows, but .* has 4'),
     ({'votes': [*VOTES.values(), VOTES['tie']], 'usages': [*USAGES, 'Training']}, '5 rows'),
-    ({'usages': ['Training', 'PublicTest', 'Training', 'Training']}, "row 2 has the Usage 'Training'"),
-    ({'votes': [VOTES['angry'], (*VOTES['tie'][:9], 'x'), VOTES['tie'], VOTES['tie']]}, "row 1 has NF = 'x'"),
+    (
+      {'usages': ['Training', 'PublicTest', 'Training', 'Training']},
+      "row 2 has the Usage 'Training'",
+    ),
+    (
+      {'votes': [VOTES['angry'], (*VOTES['tie'][:9], 'x'), VOTES['tie'], VOTES['tie']]},
+      "row 1 has NF = 'x'",
+    ),
   ],
 )
 def test_bad_votes_are_named(tmp_path, kwargs, message):
@@ -187,11 +219,21 @@ def test_votes_without_a_column(tmp_path):
 
 
 def test_small_colour_faces_are_the_grey_ones_enlarged(tmp_path):
-  blocks = np.random.default_rng(1).integers(0, 256, (4, 3, 3), dtype=np.uint8).repeat(16, axis=1).repeat(16, axis=2)
-  raw = make_fer2013(tmp_path / 'fer2013', [(0, pixels, usage) for pixels, usage in zip(blocks, USAGES, strict=True)])
+  blocks = (
+    np.random.default_rng(1)
+    .integers(0, 256, (4, 3, 3), dtype=np.uint8)
+    .repeat(16, axis=1)
+    .repeat(16, axis=2)
+  )
+  raw = make_fer2013(
+    tmp_path / 'fer2013', [(0, pixels, usage) for pixels, usage in zip(blocks, USAGES, strict=True)]
+  )
   records = by_id(build_set('fer2013/rgb96', raw, tmp_path))
   for i, pixels in enumerate(blocks):
     image = records[f'fer2013_0000{i}']['image'].astype(float)
     assert image.shape == (96, 96, 3)
-    # The middles of the blocks, which neither the interpolation nor JPEG has changed much; the three channels are equal.
-    np.testing.assert_allclose(image[16::32, 16::32], pixels[8::16, 8::16, None].repeat(3, axis=2), atol=12)
+    # The middles of the blocks, which neither the interpolation nor JPEG has changed much; the
+    # three channels are equal.
+    np.testing.assert_allclose(
+      image[16::32, 16::32], pixels[8::16, 8::16, None].repeat(3, axis=2), atol=12
+    )

@@ -1,4 +1,6 @@
-"""GENKI-4K: 4,000 photographs of one face each, annotated as smiling or not. See README.md in this folder."""
+"""GENKI-4K: 4,000 photographs of one face each, annotated as smiling or not. See README.md in this
+folder.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Builder(base.FaceBuilder):
     base.rgb224("224x224 colour: the detector's box, without margin"),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'download genki4k.tar from https://inc.ucsd.edu/mplab/398/, unpack it, and give the folder that holds labels.txt'
+    'download genki4k.tar from https://inc.ucsd.edu/mplab/398/, unpack it, and give the folder '
+    'that holds labels.txt'
     ' and files/'
   )
   TASKS = ('smile',)
@@ -41,14 +44,20 @@ class Builder(base.FaceBuilder):
   NOTES = detected.NOTES
 
   def attributes(self) -> dict[str, Any]:
-    """Annotated head pose in radians, and what the detector said, in pixels of the source photograph."""
+    """Annotated head pose in radians, and what the detector said, in pixels of the source
+    photograph.
+    """
     pose = {name: tfds.features.Scalar(np.float32) for name in ('yaw', 'pitch', 'roll')}
     return pose | detected.features()
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
-    """Returns the folder with labels.txt and files/: `manual_dir` or a folder in it, as the archive unpacks."""
+    """Returns the folder with labels.txt and files/: `manual_dir` or a folder in it, as the archive
+    unpacks.
+    """
     return self.find_in(
-      manual_dir, 'labels.txt and files/', lambda f: (f / 'labels.txt').is_file() and (f / 'files').is_dir()
+      manual_dir,
+      'labels.txt and files/',
+      lambda f: (f / 'labels.txt').is_file() and (f / 'files').is_dir(),
     )
 
   def items(self, source: Any) -> dict[str, Sequence[Photo]]:
@@ -65,26 +74,35 @@ def read_labels(folder: pathlib.Path) -> list[Photo]:
   """Reads labels.txt, whose line N is about the Nth file in files/.
 
   Raises:
-    UserError: a line is not a smile label and three angles, lines and files do not go together, or two files have one id.
+    UserError: a line is not a smile label and three angles, lines and files do not go together, or
+      two files have one id.
   """
   path = folder / 'labels.txt'
   rows = [(number, line.split()) for number, line in lists.lines(path)]
-  files = folders.by_id((file.stem.lower(), file) for file in folders.files(folder / 'files', folders.IMAGES))
+  files = folders.by_id(
+    (file.stem.lower(), file) for file in folders.files(folder / 'files', folders.IMAGES)
+  )
   if len(rows) != len(files):
     raise errors.UserError(
-      f'{path}: {len(rows)} labels but {len(files)} images in {folder / "files"}; expected one line an image'
+      f'{path}: {len(rows)} labels but {len(files)} images in {folder / "files"}; expected one '
+      'line an image'
       ' (4,000 in the whole set): unpack genki4k.tar again'
     )
   expected = [f'file{place:04d}' for place in range(1, len(rows) + 1)]
   for (number, _), image_id in zip(rows, expected, strict=True):
     if image_id not in files:
-      raise errors.UserError(f'{folder / "files" / image_id}.jpg: the image of line {number} of {path} is missing')
+      raise errors.UserError(
+        f'{folder / "files" / image_id}.jpg: the image of line {number} of {path} is missing'
+      )
   return [
-    _photo(path, number, row, image_id, files[image_id]) for (number, row), image_id in zip(rows, expected, strict=True)
+    _photo(path, number, row, image_id, files[image_id])
+    for (number, row), image_id in zip(rows, expected, strict=True)
   ]
 
 
-def _photo(path: pathlib.Path, number: int, row: list[str], image_id: str, file: pathlib.Path) -> Photo:
+def _photo(
+  path: pathlib.Path, number: int, row: list[str], image_id: str, file: pathlib.Path
+) -> Photo:
   try:
     smile, yaw, pitch, roll = row
     pose = (float(yaw), float(pitch), float(roll))
@@ -92,7 +110,8 @@ def _photo(path: pathlib.Path, number: int, row: list[str], image_id: str, file:
       raise ValueError
   except ValueError:
     raise errors.UserError(
-      f'{path}: line {number} is {lists.shown(" ".join(row))}; expected four numbers: smile yaw pitch roll'
+      f'{path}: line {number} is {lists.shown(" ".join(row))}; expected four numbers: smile yaw '
+      'pitch roll'
     ) from None
   if smile not in ('0', '1'):
     raise errors.UserError(f'{path}: line {number} has the smile label {smile!r}; expected 0 or 1')
@@ -100,7 +119,9 @@ def _photo(path: pathlib.Path, number: int, row: list[str], image_id: str, file:
 
 
 def convert(photo: Photo, *, size: int, channels: int) -> list[base.Face | base.LeftOut]:
-  """Turns one photograph into a face; where none is found, into the central square of the photograph."""
+  """Turns one photograph into a face; where none is found, into the central square of the
+  photograph.
+  """
   image_id = photo.image_id
   try:
     image = crop.read_image(photo.path)

@@ -32,7 +32,9 @@ def test_labels_and_pose(gray48):
   assert [int(records[f'file000{i}']['labels']['smile']) for i in (1, 2, 3, 4)] == SMILES
   assert all(record['mask']['smile'] for record in records.values())
   pose = records['file0002']['attributes']
-  np.testing.assert_allclose([pose['yaw'], pose['pitch'], pose['roll']], [0.1, -0.2, 0.300001], rtol=1e-6)
+  np.testing.assert_allclose(
+    [pose['yaw'], pose['pitch'], pose['roll']], [0.1, -0.2, 0.300001], rtol=1e-6
+  )
 
 
 def test_the_face_fills_the_image(gray48):
@@ -44,7 +46,9 @@ def test_the_face_fills_the_image(gray48):
   assert 20 < right - left < 80
   assert 0.9 < (bottom - top) / (right - left) < 2
   # The drawn eyes, moved into the crop by hand.
-  eyes = (np.array([(87, 94), (113, 94)]) - (left, top)) * 48 / np.array([right - left, bottom - top])
+  eyes = (
+    (np.array([(87, 94), (113, 94)]) - (left, top)) * 48 / np.array([right - left, bottom - top])
+  )
   np.testing.assert_allclose(record['landmarks'][:2], eyes, atol=5)
 
 
@@ -91,7 +95,11 @@ def test_duplicates_are_found_by_content(tmp_path):
   images = photos()
   raw = make_genki4k(tmp_path / 'raw', [*images, images[1], images[0]], [*SMILES, 0, 0])
   duplicates = read_summary(build_set('genki4k', raw, tmp_path))['duplicates']
-  assert (duplicates['groups'], duplicates['copies'], duplicates['groups_with_other_labels']) == (2, 2, 1)
+  assert (duplicates['groups'], duplicates['copies'], duplicates['groups_with_other_labels']) == (
+    2,
+    2,
+    1,
+  )
   assert duplicates['list'][0] == {
     'image_ids': ['file0001', 'file0006'],
     'splits': ['train', 'train'],

@@ -1,4 +1,6 @@
-"""IMDB: 460,723 photographs of 20,284 actors from IMDb, with age and gender. See README.md in this folder."""
+"""IMDB: 460,723 photographs of 20,284 actors from IMDb, with age and gender. See README.md in this
+folder.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ class Builder(imdb_wiki.CropsBuilder):
     base.rgb224("224x224 colour: the detector's box in the crop, without margin"),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'download imdb_crop.tar ("faces only", 7 GB) from https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/, unpack it, and'
+    'download imdb_crop.tar ("faces only", 7 GB) from '
+    'https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/, unpack it, and'
     ' give the folder that holds imdb.mat and the folders 00 ... 99'
   )
   FIELDS = (*imdb_wiki.FIELDS, 'celeb_id', 'celeb_names')

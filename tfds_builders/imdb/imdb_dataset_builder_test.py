@@ -66,7 +66,7 @@ def gray48(raw, tmp_path_factory):
   return build_set('imdb/gray48', raw.parent, tmp_path_factory.mktemp('data'))
 
 
-# --- The rule -----------------------------------------------------------------------------------------------------------------------
+# --- The rule -------------------------------------------------------------------------------------
 
 
 def test_what_is_left_out_and_why(gray48):
@@ -92,14 +92,20 @@ def test_what_is_left_out_and_why(gray48):
 
 def test_what_is_stored_and_masked(gray48):
   records = by_id(gray48)
-  known = {name: {task for task, mask in record['mask'].items() if mask} for name, record in records.items()}
+  known = {
+    name: {task for task, mask in record['mask'].items() if mask}
+    for name, record in records.items()
+  }
   age, gender = {'age_years', 'age_group'}, {'gender'}
   assert known == {
     **dict.fromkeys(('00/sound', '00/sound_woman', '00/small_20', '00/grey'), age | gender),
     **dict.fromkeys(('00/gender_nan', '00/gender_2'), age),
     **dict.fromkeys(('00/born_after', '00/dob_0', '00/dob_nan', '00/year_nan'), gender),
   }
-  labels = {name: {t: int(label) for t, label in record['labels'].items()} for name, record in records.items()}
+  labels = {
+    name: {t: int(label) for t, label in record['labels'].items()}
+    for name, record in records.items()
+  }
   assert labels['00/sound'] == {'age_years': 30, 'age_group': 2, 'gender': 1}
   assert labels['00/sound_woman'] == {'age_years': 30, 'age_group': 2, 'gender': 0}
   assert labels['00/dob_0'] == {'age_years': 0, 'age_group': 0, 'gender': 1}  # masked
@@ -107,7 +113,11 @@ def test_what_is_stored_and_masked(gray48):
 
 def test_masked_labels_are_counted_by_reason(gray48):
   summary = read_summary(gray48)
-  notes = {note: of['image_ids'] for note, of in summary['notes'].items() if note.startswith(('age', 'gender'))}
+  notes = {
+    note: of['image_ids']
+    for note, of in summary['notes'].items()
+    if note.startswith(('age', 'gender'))
+  }
   assert notes == {
     'age_missing': ['00/dob_nan', '00/year_nan'],
     'age_impossible': ['00/born_after', '00/dob_0'],
@@ -119,18 +129,30 @@ def test_masked_labels_are_counted_by_reason(gray48):
 
 def test_any_number_may_be_left_out_by_rule_but_not_by_damage(tmp_path):
   others = [entry(f'other_{i}', second_face_score=1.0) for i in range(40)]
-  path = build_set('imdb', make_imdb_wiki(tmp_path / 'rule', 'imdb', [entry('sound'), *others]), tmp_path / 'a')
+  path = build_set(
+    'imdb', make_imdb_wiki(tmp_path / 'rule', 'imdb', [entry('sound'), *others]), tmp_path / 'a'
+  )
   assert (read_summary(path)['images'], read_summary(path)['left_out']['images']) == (1, 40)
   missing = [entry(f'other_{i}', image=None) for i in range(11)]
-  with pytest.raises(UserError, match=r'11 of 12 images .* 00/other_0 \(.*other_0.jpg: there is no such file.* broken'):
-    build_set('imdb', make_imdb_wiki(tmp_path / 'damage', 'imdb', [entry('sound'), *missing]), tmp_path / 'b')
+  with pytest.raises(
+    UserError,
+    match=r'11 of 12 images .* 00/other_0 \(.*other_0.jpg: there is no such file.* broken',
+  ):
+    build_set(
+      'imdb',
+      make_imdb_wiki(tmp_path / 'damage', 'imdb', [entry('sound'), *missing]),
+      tmp_path / 'b',
+    )
   assert not (tmp_path / 'b/imdb/gray48/1.0.0').exists()
 
 
 def test_a_set_of_which_nothing_is_left(tmp_path):
-  raw = make_imdb_wiki(tmp_path / 'raw', 'imdb', [entry('a', second_face_score=1.0), entry('b', face_score=-np.inf)])
+  raw = make_imdb_wiki(
+    tmp_path / 'raw', 'imdb', [entry('a', second_face_score=1.0), entry('b', face_score=-np.inf)]
+  )
   with pytest.raises(
-    UserError, match=r'no image of train can be used \(a second face 1, no face in the photograph 1\)'
+    UserError,
+    match=r'no image of train can be used \(a second face 1, no face in the photograph 1\)',
   ):
     build_set('imdb', raw, tmp_path / 'data')
 
@@ -142,16 +164,21 @@ def test_newborns_keep_their_age(tmp_path):
     'gender': 1,
   }
   born = entry('newborn', dob=datenum(2010, 3, 1), photo_taken=2010)
-  record = by_id(build_set('imdb', make_imdb_wiki(tmp_path / 'raw', 'imdb', [born]), tmp_path / 'data'))['00/newborn']
+  record = by_id(
+    build_set('imdb', make_imdb_wiki(tmp_path / 'raw', 'imdb', [born]), tmp_path / 'data')
+  )['00/newborn']
   assert (int(record['labels']['age_years']), bool(record['mask']['age_years'])) == (0, True)
 
 
-# --- Ages ---------------------------------------------------------------------------------------------------------------------------
+# --- Ages -----------------------------------------------------------------------------------------
 
 
 def completed_years(born, on):
   """Counts birthdays one by one."""
-  return sum(datetime.date(year, born.month, min(born.day, 28)) <= on for year in range(born.year + 1, on.year + 1))
+  return sum(
+    datetime.date(year, born.month, min(born.day, 28)) <= on
+    for year in range(born.year + 1, on.year + 1)
+  )
 
 
 def test_the_day_numbers_are_matlabs():
@@ -175,15 +202,23 @@ def test_ages_on_the_first_of_july():
   years = [1981, 1990, 2000, 2015]
   born, taken = zip(*[(day, year) for day in days for year in years], strict=True)
   expected = [
-    completed_years(datetime.date(*day), datetime.date(year, 7, 1)) for day, year in zip(born, taken, strict=True)
+    completed_years(datetime.date(*day), datetime.date(year, 7, 1))
+    for day, year in zip(born, taken, strict=True)
   ]
-  alive = np.array([datetime.date(*day) <= datetime.date(year, 7, 1) for day, year in zip(born, taken, strict=True)])
+  alive = np.array(
+    [
+      datetime.date(*day) <= datetime.date(year, 7, 1)
+      for day, year in zip(born, taken, strict=True)
+    ]
+  )
   expected = np.where(alive & (np.array(expected) <= 100), expected, imdb_wiki.IMPOSSIBLE)
   numbers = [datenum(*day) for day in born]
   assert {0, 9, 10, 19, 20, 34, 35, 99, imdb_wiki.IMPOSSIBLE} <= set(expected.tolist())
   # As published (whole numbers), and as MATLAB makes them by default, here with the time of day.
   for dtype, time in ((np.int32, 0), (np.float64, 0.75)):
-    ages = imdb_wiki.ages(np.array(numbers, dtype) + np.array(time, dtype), np.array(taken, np.uint16))
+    ages = imdb_wiki.ages(
+      np.array(numbers, dtype) + np.array(time, dtype), np.array(taken, np.uint16)
+    )
     np.testing.assert_array_equal(ages, expected)
 
 
@@ -213,7 +248,7 @@ def test_ages_at_the_ends(dob, year, expected):
   assert imdb_wiki.ages(np.array([dob]), np.array([year])).tolist() == [expected]
 
 
-# --- Faces --------------------------------------------------------------------------------------------------------------------------
+# --- Faces ----------------------------------------------------------------------------------------
 
 
 def test_the_face_is_found_in_the_crop_and_stored_without_margin(gray48):
@@ -224,7 +259,9 @@ def test_the_face_is_found_in_the_crop_and_stored_without_margin(gray48):
   assert 20 < right - left < 80
   assert record['attributes']['confidence'] > 0.7
   assert record['attributes']['face_score'] == 1.25
-  eyes = (np.array([(47, 54), (73, 54)]) - (left, top)) * 48 / np.array([right - left, bottom - top])
+  eyes = (
+    (np.array([(47, 54), (73, 54)]) - (left, top)) * 48 / np.array([right - left, bottom - top])
+  )
   np.testing.assert_allclose(record['landmarks'][:2], eyes, atol=5)
 
 
@@ -253,7 +290,7 @@ def test_subjects_are_celeb_ids(gray48):
   assert subjects['00/year_nan'] == subjects['00/small_20'] == ''  # 3 of two names, and NaN
 
 
-# --- The .mat file ------------------------------------------------------------------------------------------------------------------
+# --- The .mat file --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -272,12 +309,20 @@ def test_a_struct_of_another_form(tmp_path, change, words):
   raw = make_imdb_wiki(tmp_path / 'raw', 'imdb', ENTRIES[:4], change)
   with pytest.raises(UserError) as error:
     build_set('imdb', raw, tmp_path / 'data')
-  for word in (str(raw / 'imdb.mat'), 'expected', 'second_face_score', 'unpack imdb_crop.tar again', *words):
+  for word in (
+    str(raw / 'imdb.mat'),
+    'expected',
+    'second_face_score',
+    'unpack imdb_crop.tar again',
+    *words,
+  ):
     assert word in str(error.value)
 
 
 def test_an_entry_without_a_path(tmp_path):
-  raw = make_imdb_wiki(tmp_path / 'raw', 'imdb', ENTRIES[:3], {'full_path': cells(['00/a.jpg', '', '00/c.jpg'])})
+  raw = make_imdb_wiki(
+    tmp_path / 'raw', 'imdb', ENTRIES[:3], {'full_path': cells(['00/a.jpg', '', '00/c.jpg'])}
+  )
   with pytest.raises(UserError, match=r'imdb.mat: entry 2 has no full_path; expected one such as'):
     build_set('imdb', raw, tmp_path / 'data')
 
@@ -289,7 +334,9 @@ def test_a_truncated_file_is_never_read_as_if_it_were_whole(tmp_path, compressed
   content = file.read_bytes()
   for size in {*range(0, len(content), 97), 127, 128, 136, len(content) - 1}:
     file.write_bytes(content[:size])
-    with pytest.raises(UserError, match=r'imdb.mat: (cannot be read as a MATLAB 5 file|found nothing)'):
+    with pytest.raises(
+      UserError, match=r'imdb.mat: (cannot be read as a MATLAB 5 file|found nothing)'
+    ):
       imdb_wiki.read_mat(file, 'imdb', Builder.FIELDS)
 
 
@@ -301,13 +348,18 @@ def test_the_file_of_the_other_set(tmp_path):
 
 
 def test_a_wrong_folder(tmp_path):
-  make_imdb_wiki(tmp_path / 'meta', 'imdb', [entry('a', image=None)])  # as imdb_meta.tar, which has no images
+  make_imdb_wiki(
+    tmp_path / 'meta', 'imdb', [entry('a', image=None)]
+  )  # as imdb_meta.tar, which has no images
   for folder, found in (
     (None, '--manual_dir is not given'),
     (tmp_path / 'gone', 'no such folder'),
     (tmp_path, 'found no'),
   ):
-    with pytest.raises(UserError, match=f'{found}.* imdb.mat with folders 00 ... 99 .*https://data.vision.ee.ethz.ch/'):
+    with pytest.raises(
+      UserError,
+      match=f'{found}.* imdb.mat with folders 00 ... 99 .*https://data.vision.ee.ethz.ch/',
+    ):
       build_set('imdb', folder, tmp_path / 'data')
   assert not (tmp_path / 'data').exists()
 

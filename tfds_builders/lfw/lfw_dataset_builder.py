@@ -20,11 +20,15 @@ from tfds_builders import base, detected, lists
 
 PEOPLE = 5749  # in the whole set
 LIST_FILE = 'ytf_subjects.txt'
-LISTED_PEOPLE = 596  # with at least two photographs here and a video in YouTube Faces (Best-Rowden et al. 2014)
+LISTED_PEOPLE = (
+  596  # with at least two photographs here and a video in YouTube Faces (Best-Rowden et al. 2014)
+)
 
 _NUMBERED = re.compile(r'.*_\d{4}\.\w+')
 
-_FACE_PLACE = 0.5  # of the side: photographs were cut around the face, which is in their middle half
+_FACE_PLACE = (
+  0.5  # of the side: photographs were cut around the face, which is in their middle half
+)
 _CENTER_CROP = 224 / 250  # of the side (Savchenko 2021: the central 224x224 of 250x250)
 
 
@@ -45,7 +49,11 @@ class LfwConfig(base.FaceConfig):
 
 def _config(name: str, form: base.FaceConfig, **kwargs: Any) -> LfwConfig:
   what = 'the central 224 of 250 pixels' if kwargs.get('center') else "MTCNN's box, without margin"
-  who = f', of the {kwargs["people"]} people with at least {kwargs["least"]} photographs' if 'least' in kwargs else ''
+  who = (
+    f', of the {kwargs["people"]} people with at least {kwargs["least"]} photographs'
+    if 'least' in kwargs
+    else ''
+  )
   return LfwConfig(
     name=name,
     description=f'{form.description}: {what}{who}',
@@ -89,8 +97,10 @@ class Builder(base.FaceBuilder):
     _config('rgb224_158', base.rgb224(), people=158, least=10),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'download lfw-deepfunneled.tgz (or lfw.tgz) from http://vis-www.cs.umass.edu/lfw/, unpack it, and give the folder that'
-    f' holds the folders of people; {LIST_FILE} in it, a line a name, marks the people of YouTube Faces; pass that folder'
+    'download lfw-deepfunneled.tgz (or lfw.tgz) from http://vis-www.cs.umass.edu/lfw/, unpack it, '
+    'and give the folder that'
+    f' holds the folders of people; {LIST_FILE} in it, a line a name, marks the people of YouTube '
+    'Faces; pass that folder'
   )
   HAS_SUBJECT = True
   HAS_LANDMARKS = True
@@ -106,16 +116,24 @@ class Builder(base.FaceBuilder):
       f'this copy does not hold {PEOPLE:,} people, so that their numbers are not known: masked',
     )
     about = detected.notes_with('the middle half of the photograph', 'the one in the middle')
-    return (() if self.builder_config.least > 1 else (unknown,)) + (() if self.builder_config.center else about)
+    return (() if self.builder_config.least > 1 else (unknown,)) + (
+      () if self.builder_config.center else about
+    )
 
   def attributes(self) -> dict[str, Any]:
-    """Photographs of this person; whether the person is listed; what the detector said, in pixels of the photograph."""
+    """Photographs of this person; whether the person is listed; what the detector said, in pixels
+    of the photograph.
+    """
     about = {'images': tfds.features.Scalar(np.int32), 'ytf': tfds.features.Scalar(np.bool_)}
     return about | detected.features()
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
-    """Returns the folder of folders of people: `manual_dir` or a folder in it, as the archive unpacks."""
-    return self.find_in(manual_dir, 'NAME/NAME_0001.jpg', lambda folder: any(map(_photos_of, folders.folders(folder))))
+    """Returns the folder of folders of people: `manual_dir` or a folder in it, as the archive
+    unpacks.
+    """
+    return self.find_in(
+      manual_dir, 'NAME/NAME_0001.jpg', lambda folder: any(map(_photos_of, folders.folders(folder)))
+    )
 
   def items(self, source: Any) -> dict[str, Sequence[Photo]]:
     """Returns the photographs as one split; for recognition LFW has no division of its own."""
@@ -124,31 +142,42 @@ class Builder(base.FaceBuilder):
   def converter(self) -> Callable[[Photo], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that cuts out and resizes the face of one photograph."""
     config = self.builder_config
-    return functools.partial(convert, size=config.size, channels=config.channels, center=config.center)
+    return functools.partial(
+      convert, size=config.size, channels=config.channels, center=config.center
+    )
 
 
 def photos(folder: pathlib.Path, people: int = PEOPLE, least: int = 1) -> list[Photo]:
   """Returns the photographs of all people who have at least `least`.
 
-  An identity is the person's place among these people, in the order of the names' code points. In a set of another number
-  than `people` it is not known, which is an error for a subset: the subset is there for its label space.
+  An identity is the person's place among these people, in the order of the names' code points. In a
+  set of another number than `people` it is not known, which is an error for a subset: the subset is
+  there for its label space.
 
   Raises:
-    UserError: a subset does not have `people` people, two files have one id, or the list is not in order.
+    UserError: a subset does not have `people` people, two files have one id, or the list is not in
+      order.
   """
-  found = folders.by_id((path.stem, path) for person in folders.folders(folder) for path in _photos_of(person))
+  found = folders.by_id(
+    (path.stem, path) for person in folders.folders(folder) for path in _photos_of(person)
+  )
   paths = list(found.values())
   counts = collections.Counter(_name(path) for path in paths)
   names = sorted(name for name, count in counts.items() if count >= least)
   if least > 1 and len(names) != people:
     raise errors.UserError(
-      f'{folder}: {len(names)} people have at least {least} photographs; expected {people}, as in the whole set, for their'
-      ' numbers are the labels: unpack the archive again, or build a config without a number, such as lfw/rgb64'
+      f'{folder}: {len(names)} people have at least {least} photographs; expected {people}, as in '
+      'the whole set, for their'
+      ' numbers are the labels: unpack the archive again, or build a config without a number, such '
+      'as lfw/rgb64'
     )
   numbers = {name: i for i, name in enumerate(names)} if len(names) == people else {}
   listed = {name for name in read_list(folder) if counts[name] >= 2}
   if listed and len(listed) != LISTED_PEOPLE:
-    warn(f'{LIST_FILE}: {len(listed)} of its people have at least two photographs here; published: {LISTED_PEOPLE}')
+    warn(
+      f'{LIST_FILE}: {len(listed)} of its people have at least two photographs here; published: '
+      f'{LISTED_PEOPLE}'
+    )
   return [
     Photo(path, name, counts[name], numbers.get(name, -1), name in listed)
     for path in paths
@@ -166,12 +195,16 @@ def _name(path: pathlib.Path) -> str:
 
 
 def read_list(folder: pathlib.Path) -> set[str]:
-  """Returns the names of ytf_subjects.txt in `folder` or above it, with underscores for spaces; none without the file.
+  """Returns the names of ytf_subjects.txt in `folder` or above it, with underscores for spaces;
+  none without the file.
 
   Raises:
-    UserError: it names nobody who is in `folder`, or is no Unicode and has a name with an accent that nobody there has.
+    UserError: it names nobody who is in `folder`, or is no Unicode and has a name with an accent
+      that nobody there has.
   """
-  path = next((f / LIST_FILE for f in (folder, folder.parent) if folders.is_file_there(f / LIST_FILE)), None)
+  path = next(
+    (f / LIST_FILE for f in (folder, folder.parent) if folders.is_file_there(f / LIST_FILE)), None
+  )
   if path is None:
     return set()
   texts = (line.partition('#')[0].strip() for _, line in lists.lines(path))
@@ -179,26 +212,34 @@ def read_list(folder: pathlib.Path) -> set[str]:
   here = {folders.composed(person.name) for person in folders.folders(folder)}
   if not names & here:
     raise errors.UserError(
-      f'{path}: none of its {len(names)} lines is the name of a folder in {folder}; expected one name a line, such as'
+      f'{path}: none of its {len(names)} lines is the name of a folder in {folder}; expected one '
+      'name a line, such as'
       ' Aaron_Eckhart'
     )
   strange = sorted(name for name in names - here if not name.isascii())
   if strange and lists.encoding_of(path) == lists.OTHER:
     raise errors.UserError(
-      f'{path}: the encoding is no Unicode, and read as Windows-1252 it has {strange[0]!r}, of whom there is no folder;'
+      f'{path}: the encoding is no Unicode, and read as Windows-1252 it has {strange[0]!r}, of '
+      'whom there is no folder;'
       ' save it again as UTF-8'
     )
   return names
 
 
-def convert(photo: Photo, *, size: int, channels: int, center: bool) -> list[base.Face | base.LeftOut]:
+def convert(
+  photo: Photo, *, size: int, channels: int, center: bool
+) -> list[base.Face | base.LeftOut]:
   """Turns one photograph into a face."""
   try:
     image = crop.read_image(photo.path)
   except errors.UserError as error:
     return [base.LeftOut(photo.path.stem, 'damaged image', str(error))]
   place = crop.central_square(*image.shape[:2], _CENTER_CROP if center else _FACE_PLACE)
-  cut = functools.partial(detected.cut_at, box=place) if center else functools.partial(detected.cut_out, place=place)
+  cut = (
+    functools.partial(detected.cut_at, box=place)
+    if center
+    else functools.partial(detected.cut_out, place=place)
+  )
   face = cut(image, size=size, channels=channels)
   known = photo.identity >= 0
   return [

@@ -31,7 +31,9 @@ PEOPLE = {
 @pytest.fixture(scope='module')
 def raw(tmp_path_factory):
   folder = make_lfw(tmp_path_factory.mktemp('raw') / 'lfw-deepfunneled', PEOPLE)
-  (folder / 'ytf_subjects.txt').write_text('# of YouTube Faces\nAnn Ash\nZoe\nNot_Here\n\nBob_Baker\n', 'utf-8')
+  (folder / 'ytf_subjects.txt').write_text(
+    '# of YouTube Faces\nAnn Ash\nZoe\nNot_Here\n\nBob_Baker\n', 'utf-8'
+  )
   (folder / 'Bob_Baker' / 'Thumbs.jpg').write_bytes(b'not one of the photographs')
   return folder
 
@@ -49,7 +51,10 @@ def test_subjects_and_attributes(rgb64):
   images = {subjects[i]: int(record['attributes']['images']) for i, record in records.items()}
   assert images == {name: len(of_person) for name, of_person in PEOPLE.items()}
   # Zoe is listed with one photograph, Émile is not listed.
-  assert {subjects[i] for i, record in records.items() if record['attributes']['ytf']} == {'Ann_Ash', 'Bob_Baker'}
+  assert {subjects[i] for i, record in records.items() if record['attributes']['ytf']} == {
+    'Ann_Ash',
+    'Bob_Baker',
+  }
 
 
 def test_a_part_of_the_people_has_no_numbers(rgb64):
@@ -71,7 +76,8 @@ def test_all_people_have_numbers_in_the_order_of_their_names(raw):
 
 def test_a_subset_states_its_label_space(raw, tmp_path, monkeypatch):
   with pytest.raises(
-    UserError, match=r'lfw-deepfunneled: 0 people have at least 10 photographs; expected 158.*lfw/rgb64'
+    UserError,
+    match=r'lfw-deepfunneled: 0 people have at least 10 photographs; expected 158.*lfw/rgb64',
   ):
     build_set('lfw/rgb64_158', raw, tmp_path)
   config = Builder.builder_configs['rgb64_158']
@@ -79,7 +85,9 @@ def test_a_subset_states_its_label_space(raw, tmp_path, monkeypatch):
   monkeypatch.setattr(config, 'people', 3)
   records = by_id(build_set('lfw/rgb64_158', raw, tmp_path))
   assert len(records) == 7
-  labels = {record['subject'].decode(): int(record['labels']['identity']) for record in records.values()}
+  labels = {
+    record['subject'].decode(): int(record['labels']['identity']) for record in records.values()
+  }
   assert labels == {'Ann_Ash': 0, 'Bob_Baker': 1, 'Émile_Noël': 2}
   assert all(record['mask']['identity'] for record in records.values())
 
@@ -101,7 +109,9 @@ def test_the_center_crop_is_the_central_224(raw, tmp_path):
   path = build_set('lfw/rgb224_center', raw, tmp_path)
   record = by_id(path)['Zoe_0001']
   assert record['attributes']['box'].tolist() == [13, 13, 237, 237]
-  np.testing.assert_allclose(record['image'], photo(scale=1.1)[13:237, 13:237], atol=25)  # JPEG, twice
+  np.testing.assert_allclose(
+    record['image'], photo(scale=1.1)[13:237, 13:237], atol=25
+  )  # JPEG, twice
   assert abs(record['image'].astype(float) - photo(scale=1.1)[13:237, 13:237]).mean() < 2
   assert np.isnan(record['landmarks']).all()
   assert set(read_summary(path)['notes']) == {'identity_unknown'}
@@ -111,7 +121,8 @@ def test_a_list_of_other_names(raw, tmp_path):
   folder = make_lfw(tmp_path / 'lfw', {'Zoe': [PLAIN]})
   (tmp_path / 'ytf_subjects.txt').write_text('zoe\n')
   with pytest.raises(
-    UserError, match=r'ytf_subjects.txt: none of its 1 lines is the name of a folder .* Aaron_Eckhart'
+    UserError,
+    match=r'ytf_subjects.txt: none of its 1 lines is the name of a folder .* Aaron_Eckhart',
   ):
     build_set('lfw', folder, tmp_path / 'data')
 
@@ -119,6 +130,11 @@ def test_a_list_of_other_names(raw, tmp_path):
 def test_a_damaged_photograph_and_a_wrong_folder(tmp_path):
   folder = make_lfw(tmp_path / 'lfw', {'Zoe': [PLAIN, PLAIN]})
   (folder / 'Zoe' / 'Zoe_0002.jpg').write_bytes(b'')
-  assert read_summary(build_set('lfw', folder, tmp_path))['left_out']['list'][0]['image_id'] == 'Zoe_0002'
-  with pytest.raises(UserError, match=r'found no NAME/NAME_0001.jpg.*http://vis-www.cs.umass.edu/lfw/.*--manual_dir'):
+  assert (
+    read_summary(build_set('lfw', folder, tmp_path))['left_out']['list'][0]['image_id']
+    == 'Zoe_0002'
+  )
+  with pytest.raises(
+    UserError, match=r'found no NAME/NAME_0001.jpg.*http://vis-www.cs.umass.edu/lfw/.*--manual_dir'
+  ):
     build_set('lfw', folder / 'Zoe', tmp_path / 'data')

@@ -1,7 +1,9 @@
-"""Where faces are painted: a grid in face units, windows into it, and the soft shapes that everything is made of.
+"""Where faces are painted: a grid in face units, windows into it, and the soft shapes that
+everything is made of.
 
-All arrays hold a batch of faces: coordinates are [1, 1, W] and [1, H, 1], parameters [N, 1, 1], layers [N, H, W], colour
-[N, 3, H, W]. Shapes have edges about one pixel wide, so nothing needs supersampling.
+All arrays hold a batch of faces: coordinates are [1, 1, W] and [1, H, 1], parameters [N, 1, 1],
+layers [N, H, W], colour [N, 3, H, W]. Shapes have edges about one pixel wide, so nothing needs
+supersampling.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ _TILE = 6.4  # face units after which the noise repeats
 
 
 def coverage(distance: np.ndarray, softness: float | np.ndarray) -> np.ndarray:
-  """1 where a signed distance is negative, 0 where it is positive, a ramp of width `softness` in between."""
+  """1 where a signed distance is negative, 0 where it is positive, a ramp of width `softness` in
+  between.
+  """
   alpha = distance * (-1.0 / softness)
   alpha += 0.5
   return np.clip(alpha, 0.0, 1.0, out=alpha)
@@ -33,14 +37,20 @@ def bump(squared: np.ndarray) -> np.ndarray:
   return hill
 
 
-def ellipse(x: np.ndarray, y: np.ndarray, rx: np.ndarray | float, ry: np.ndarray | float) -> np.ndarray:
+def ellipse(
+  x: np.ndarray, y: np.ndarray, rx: np.ndarray | float, ry: np.ndarray | float
+) -> np.ndarray:
   """Signed distance (exact on the edge to first order) to an ellipse around the origin."""
   radius = np.sqrt((x / rx) ** 2 + (y / ry) ** 2)
   return (radius - 1.0) * np.minimum(rx, ry)
 
 
 def rounded_box(
-  x: np.ndarray, y: np.ndarray, half_w: np.ndarray | float, half_h: np.ndarray | float, radius: np.ndarray | float
+  x: np.ndarray,
+  y: np.ndarray,
+  half_w: np.ndarray | float,
+  half_h: np.ndarray | float,
+  radius: np.ndarray | float,
 ) -> np.ndarray:
   """Signed distance to a box with rounded corners around the origin."""
   outside_x = np.abs(x) - (half_w - radius)
@@ -51,7 +61,9 @@ def rounded_box(
 
 @dataclasses.dataclass
 class Window:
-  """A rectangle of a canvas, or its mirror image; writing into the layers writes into the canvas."""
+  """A rectangle of a canvas, or its mirror image; writing into the layers
+  writes into the canvas.
+  """
 
   x: np.ndarray
   y: np.ndarray
@@ -66,8 +78,12 @@ class Window:
       layer = self.colour[:, channel]
       layer += alpha * (colour[:, channel] - layer)
 
-  def crease(self, distance: np.ndarray, width: float, strength: np.ndarray, dark: float = 0.52) -> None:
-    """Folds the skin along a line: `distance` to it, half the fold's `width`, `strength` [N, 1, 1] or a layer."""
+  def crease(
+    self, distance: np.ndarray, width: float, strength: np.ndarray, dark: float = 0.52
+  ) -> None:
+    """Folds the skin along a line: `distance` to it, half the fold's `width`, `strength` [N, 1, 1]
+    or a layer.
+    """
     width = max(width, 0.8 * self.soft)
     fold = 1.0 - np.abs(distance) * (1.0 / width)
     np.maximum(fold, 0.0, out=fold)
@@ -98,11 +114,15 @@ class Canvas:
     self.height = np.zeros((n, height, width), np.float32)
 
   def window(self, x0: float, x1: float, y0: float, y1: float, mirror: bool = False) -> Window:
-    """The part with x0 <= x < x1 and y0 <= y < y1; with `mirror` its mirror image, seen with the same coordinates."""
+    """The part with x0 <= x < x1 and y0 <= y < y1; with `mirror` its mirror image, seen with the
+    same coordinates.
+    """
     columns = slice(*(max(round((x - self.x[0, 0, 0]) * self.resolution), 0) for x in (x0, x1)))
     rows = slice(*(max(round((y - self.y[0, 0, 0]) * self.resolution), 0) for y in (y0, y1)))
     flip = slice(None, None, -1 if mirror else 1)
-    layers = [layer[..., flip][..., rows, columns] for layer in (self.colour, self.shade, self.height)]
+    layers = [
+      layer[..., flip][..., rows, columns] for layer in (self.colour, self.shade, self.height)
+    ]
     return Window(self.x[..., columns], self.y[:, rows], self.soft, *layers)
 
   @property
@@ -113,7 +133,9 @@ class Canvas:
 
 @functools.lru_cache(maxsize=16)
 def _tile(resolution: float, cells_x: int, cells_y: int, shape: tuple[int, int]) -> np.ndarray:
-  """Every window [H, W] of a periodic noise field of about unit variance, as a view [Y, X, H, W]."""
+  """Every window [H, W] of a periodic noise field of about unit variance, as a
+  view [Y, X, H, W].
+  """
   key = np.array([cells_x * 1009 + cells_y], np.uint64)
   lattice = draws.pixel_noise(key, (round(_TILE * cells_y), round(_TILE * cells_x)))[0]
   side = round(_TILE * resolution)
@@ -122,8 +144,11 @@ def _tile(resolution: float, cells_x: int, cells_y: int, shape: tuple[int, int])
   return np.lib.stride_tricks.sliding_window_view(field / field.std(), shape)
 
 
-def noise(keys: np.ndarray, salt: int, resolution: float, cells: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-  """A smooth random field a face, [N, *shape]: `cells` (x, y) grains a face unit; the place depends on the key alone.
+def noise(
+  keys: np.ndarray, salt: int, resolution: float, cells: tuple[int, int], shape: tuple[int, int]
+) -> np.ndarray:
+  """A smooth random field a face, [N, *shape]: `cells` (x, y) grains a face unit; the place depends
+  on the key alone.
 
   The same key and salt give the same field at every resolution, but for sampling.
   """

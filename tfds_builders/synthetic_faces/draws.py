@@ -1,8 +1,9 @@
 """Random numbers that depend on (seed, source, split, index, name) alone.
 
-Face i is the same whatever the number of faces, the batch it is drawn in, or the parameters added around it.
-The generator is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), which is
-counter-based: output i of a stream is `mix64(key + (i + 1) * GAMMA)`. Every name has a stream of its own.
+Face i is the same whatever the number of faces, the batch it is drawn in, or the parameters added
+around it. The generator is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom
+number generators"), which is counter-based: output i of a stream is `mix64(key + (i + 1) * GAMMA)`.
+Every name has a stream of its own.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Draws:
     return len(self.counters)
 
   def bits(self, name: str) -> np.ndarray:
-    """uint64 [N]: output `index` of the SplitMix64 stream whose seed is the SHA-256 of (seed, source, split, name)."""
+    """uint64 [N]: output `index` of the SplitMix64 stream whose seed is the SHA-256 of (seed,
+    source, split, name).
+    """
     return mix64(_key(f'{self.stream}/{name}') + self.counters)
 
   def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
@@ -57,16 +60,20 @@ class Draws:
     return self.uniform(name) < probability
 
   def choice(self, name: str, weights: Sequence[float] | np.ndarray) -> np.ndarray:
-    """int64 [N]: an index into `weights` ([K], or [N, K] for weights that differ by face), in proportion to them."""
+    """int64 [N]: an index into `weights` ([K], or [N, K] for weights that differ by face), in
+    proportion to them.
+    """
     edges = np.cumsum(np.atleast_2d(np.asarray(weights, np.float64)), axis=1)
     point = self.uniform(name) * edges[:, -1]
     return np.minimum((point[:, None] > edges).sum(axis=1), edges.shape[1] - 1)
 
 
 def pixel_noise(keys: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-  """Near-normal noise of unit variance, float32 [N, *shape]; row n depends on `keys[n]` (uint64 [N]) alone.
+  """Near-normal noise of unit variance, float32 [N, *shape]; row n depends on `keys[n]` (uint64
+  [N]) alone.
 
-  A value is the sum of the four 16-bit quarters of one 64-bit number: as close to normal as sensor noise is.
+  A value is the sum of the four 16-bit quarters of one 64-bit number: as close to normal as sensor
+  noise is.
   """
   counters = np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint64) * GAMMA
   bits = mix64(keys[:, None] + counters)
@@ -74,4 +81,6 @@ def pixel_noise(keys: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
   for quarter in range(4):
     total += (bits >> np.uint64(16 * quarter)) & np.uint64(0xFFFF)
   mean, std = 4 * 65535 / 2, np.sqrt(4 * (65536**2 - 1) / 12)
-  return ((total.astype(np.float32) - np.float32(mean)) / np.float32(std)).reshape(len(keys), *shape)
+  return ((total.astype(np.float32) - np.float32(mean)) / np.float32(std)).reshape(
+    len(keys), *shape
+  )

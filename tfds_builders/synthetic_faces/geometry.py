@@ -1,6 +1,7 @@
 """How action units move a face: from parameters to where brows, lids, nose and mouth are.
 
-Directions and rough sizes follow the descriptions in FACS (Ekman, Friesen & Hager 2002). y points down.
+Directions and rough sizes follow the descriptions in FACS (Ekman, Friesen & Hager 2002). y points
+down.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from types import SimpleNamespace
 
 import numpy as np
 
-# The ellipsoid that a face's surface is wrapped around, in face units (x and z; y), and how much of the head's
-# turning its features follow: a face is flatter than an ellipsoid, and it tilts about the neck.
+# The ellipsoid that a face's surface is wrapped around, in face units (x and z; y), and how much of
+# the head's turning its features follow: a face is flatter than an ellipsoid, and it tilts about
+# the neck.
 RADIUS_X, RADIUS_Y = 1.12, 1.6
 FOLLOW_YAW, FOLLOW_PITCH = 0.9, 0.6
 
 
 def arrange(p: dict[str, np.ndarray]) -> SimpleNamespace:
-  """Returns the parameters with the derived positions added, each [N, 1, 1] (colours [N, 3, 1, 1]), by attribute."""
+  """Returns the parameters with the derived positions added, each [N, 1, 1] (colours [N, 3, 1, 1]),
+  by attribute.
+  """
   g = SimpleNamespace(**{name: values.reshape(*values.shape, 1, 1) for name, values in p.items()})
   g.sin_yaw, g.cos_yaw = _sin_cos(g.yaw * FOLLOW_YAW)
   g.sin_pitch, g.cos_pitch = _sin_cos(g.pitch * FOLLOW_PITCH)
@@ -33,7 +37,9 @@ def _sin_cos(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _brows(g: SimpleNamespace) -> None:
-  """AU1 lifts the inner end, AU2 the outer one; AU4 lowers and joins them; AU9 pulls the inner end down."""
+  """AU1 lifts the inner end, AU2 the outer one; AU4 lowers and joins them; AU9 pulls the inner end
+  down.
+  """
   base = g.eye_y - g.brow_rise
   g.brow_in_x = g.eye_x - 0.235 - 0.075 * g.au4
   g.brow_out_x = g.eye_x + 0.275 - 0.02 * g.au4
@@ -52,7 +58,9 @@ def _eyes(g: SimpleNamespace) -> None:
 
 
 def _nose(g: SimpleNamespace) -> None:
-  """AU9 lifts the nostrils. What stands out from the face moves more than the face when the head turns."""
+  """AU9 lifts the nostrils. What stands out from the face moves more than the face when the head
+  turns.
+  """
   g.nose_y = g.eye_y + g.nose_len - 0.055 * g.au9
   g.nose_wide = g.nose_w * (1.0 + 0.12 * g.au12 + 0.08 * g.au9)
   g.nose_shift = 1.7 * g.nose_high * g.sin_yaw
@@ -60,11 +68,17 @@ def _nose(g: SimpleNamespace) -> None:
 
 
 def _mouth(g: SimpleNamespace) -> None:
-  """AU12 pulls the corners up and out, AU15 down, AU20 sideways; AU17 pushes the chin up; AU23 narrows; AU25/26 open."""
+  """AU12 pulls the corners up and out, AU15 down, AU20 sideways; AU17 pushes the chin up; AU23
+  narrows; AU25/26 open.
+  """
   g.mouth_y = g.eye_y + g.nose_len + g.mouth_drop - 0.015 * g.au12 - 0.02 * g.au17
-  wide = 0.115 * g.au12 + 0.10 * g.au20 - 0.04 * g.au23 - 0.04 * g.au26 * (1.0 - g.au20) - 0.015 * g.au17
+  wide = (
+    0.115 * g.au12 + 0.10 * g.au20 - 0.04 * g.au23 - 0.04 * g.au26 * (1.0 - g.au20) - 0.015 * g.au17
+  )
   g.mouth_half = g.mouth_w + wide
-  g.corner = g.mouth_curve - 0.155 * g.au12 + 0.13 * g.au15 + 0.035 * g.au20  # of the corners against the middle
+  g.corner = (
+    g.mouth_curve - 0.155 * g.au12 + 0.13 * g.au15 + 0.035 * g.au20
+  )  # of the corners against the middle
   g.arched = 0.05 * g.au17 + 0.02 * g.au15  # the middle of the line between the lips goes up
   g.gap = g.au25 * (0.045 + 0.075 * g.au12 + 0.07 * g.au20) + 0.26 * g.au26
   thin = 1.0 - 0.7 * g.au23 - 0.25 * g.au12 - 0.3 * g.au20
@@ -76,7 +90,9 @@ def _mouth(g: SimpleNamespace) -> None:
 
 
 def landmarks(g: SimpleNamespace) -> np.ndarray:
-  """Both eyes, the tip of the nose, both corners of the mouth, as painted on the unturned face: [N, 5, 2] (x, y)."""
+  """Both eyes, the tip of the nose, both corners of the mouth, as painted on the unturned face: [N,
+  5, 2] (x, y).
+  """
   zero = np.zeros_like(g.eye_x)
   tilt = g.asymmetry
   points = [
@@ -90,7 +106,9 @@ def landmarks(g: SimpleNamespace) -> np.ndarray:
 
 
 def unturn(x: np.ndarray, y: np.ndarray, g: SimpleNamespace) -> tuple[np.ndarray, np.ndarray]:
-  """Where a point of the picture (roll taken away) lies on the unturned face: the ellipsoid turned back."""
+  """Where a point of the picture (roll taken away) lies on the unturned face: the ellipsoid turned
+  back.
+  """
   across, along = x / RADIUS_X, y / RADIUS_Y
   depth = np.sqrt(np.maximum(1.0 - across**2 - along**2, 0.0))
   turned = across * g.cos_yaw - depth * g.sin_yaw
@@ -99,8 +117,12 @@ def unturn(x: np.ndarray, y: np.ndarray, g: SimpleNamespace) -> tuple[np.ndarray
 
 
 def turn(points: np.ndarray, g: SimpleNamespace) -> np.ndarray:
-  """Where points of the unturned face ([N, K, 2]) are seen: the inverse of `unturn`, for points on the near side."""
-  sin_yaw, cos_yaw, sin_pitch, cos_pitch = (a[:, 0] for a in (g.sin_yaw, g.cos_yaw, g.sin_pitch, g.cos_pitch))
+  """Where points of the unturned face ([N, K, 2]) are seen: the inverse of `unturn`, for points on
+  the near side.
+  """
+  sin_yaw, cos_yaw, sin_pitch, cos_pitch = (
+    a[:, 0] for a in (g.sin_yaw, g.cos_yaw, g.sin_pitch, g.cos_pitch)
+  )
   across, along = points[..., 0] / RADIUS_X, points[..., 1] / RADIUS_Y
   depth = np.sqrt(np.maximum(1.0 - across**2 - along**2, 0.0))
   back = depth * cos_pitch - along * sin_pitch

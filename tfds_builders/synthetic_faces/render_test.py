@@ -26,16 +26,27 @@ def people(indices, source='emotion', **changes):
 def plain(indices, **changes):
   """Faces that look at the camera, evenly lit and sharp, with nothing in front and a shut mouth."""
   still: dict[str, float] = {f'au{unit}': 0 for unit in population.ACTION_UNITS}
-  still |= dict.fromkeys(('yaw', 'pitch', 'roll', 'blur', 'noise', 'jpeg', 'occluder', 'glasses', 'sunglasses'), 0)
-  still |= {'beard': 0, 'fringe': 0, 'asymmetry': 0, 'shift_x': 0, 'shift_y': 0, 'ambient': 0.8, 'face_size': 0.4}
+  still |= dict.fromkeys(
+    ('yaw', 'pitch', 'roll', 'blur', 'noise', 'jpeg', 'occluder', 'glasses', 'sunglasses'), 0
+  )
+  still |= {
+    'beard': 0,
+    'fringe': 0,
+    'asymmetry': 0,
+    'shift_x': 0,
+    'shift_y': 0,
+    'ambient': 0.8,
+    'face_size': 0.4,
+  }
   return people(indices, **{**still, **changes})
 
 
-# --- Numbers ------------------------------------------------------------------------------------------------------------------------
+# --- Numbers --------------------------------------------------------------------------------------
 
 
 def test_the_generator_is_splitmix64():
-  # The first outputs for the seed 1234567, as published with many implementations (Rosetta Code, "Splitmix64").
+  # The first outputs for the seed 1234567, as published with many implementations (Rosetta Code,
+  # "Splitmix64").
   expected = [
     6457827717110365317,
     3203168211198807973,
@@ -62,7 +73,9 @@ def test_distributions():
   assert stats.kstest(d.uniform('a', 2, 5), stats.uniform(2, 3).cdf).pvalue > 1e-3
   assert stats.kstest(d.normal('b', 1, 3, clip=9), stats.norm(1, 3).cdf).pvalue > 1e-3
   assert abs(np.corrcoef(d.uniform('a'), d.uniform('b'))[0, 1]) < 0.03
-  assert np.bincount(d.choice('c', [1, 3, 0, 4])) / 20_000 == pytest.approx([1 / 8, 3 / 8, 0, 4 / 8], abs=0.015)
+  assert np.bincount(d.choice('c', [1, 3, 0, 4])) / 20_000 == pytest.approx(
+    [1 / 8, 3 / 8, 0, 4 / 8], abs=0.015
+  )
   assert set(d.choice('d', np.tile([[0, 1], [1, 0]], (10_000, 1)))[::2]) == {1}
 
 
@@ -70,11 +83,15 @@ def test_pixel_noise_is_normal_enough():
   noise = draws.pixel_noise(np.arange(4, dtype=np.uint64), (100, 100))
   assert noise.mean() == pytest.approx(0, abs=0.02)
   assert noise.std() == pytest.approx(1, abs=0.02)
-  assert stats.kurtosis(noise.ravel()) == pytest.approx(-1.2 / 4, abs=0.05)  # of a sum of four uniform numbers
-  np.testing.assert_array_equal(noise[2], draws.pixel_noise(np.array([2], np.uint64), (100, 100))[0])
+  assert stats.kurtosis(noise.ravel()) == pytest.approx(
+    -1.2 / 4, abs=0.05
+  )  # of a sum of four uniform numbers
+  np.testing.assert_array_equal(
+    noise[2], draws.pixel_noise(np.array([2], np.uint64), (100, 100))[0]
+  )
 
 
-# --- Who is in the pictures ----------------------------------------------------------------------------------------------------------
+# --- Who is in the pictures -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('source', SOURCES)
@@ -87,7 +104,9 @@ def test_a_face_does_not_depend_on_the_others(source):
 
 def test_seeds_sources_and_splits_differ():
   ages = {
-    (seed, source, split): tuple(population.sample(Draws(seed, source, split, range(20)), source)['skin'].ravel())
+    (seed, source, split): tuple(
+      population.sample(Draws(seed, source, split, range(20)), source)['skin'].ravel()
+    )
     for seed in (0, 1)
     for source in SOURCES
     for split in ('train', 'test')
@@ -101,10 +120,14 @@ def test_labels_are_the_parameters():
   np.testing.assert_array_equal(labels['smile'], parameters['au12'] >= np.float32(0.3))
   np.testing.assert_array_equal(labels['age_years'], parameters['age'])
   # Rohani's groups: 0-15, 16-25, 26-35, 36-45, 46-60, 61 and more.
-  np.testing.assert_array_equal(labels['age_group'], np.digitize(parameters['age'], [16, 26, 36, 46, 61]))
+  np.testing.assert_array_equal(
+    labels['age_group'], np.digitize(parameters['age'], [16, 26, 36, 46, 61])
+  )
   names = tasks.get_task('action_units').classes
   assert labels['action_units'].shape == (400, len(names))
-  np.testing.assert_array_equal(labels['action_units'][:, names.index('AU9')], parameters['au9'] >= np.float32(0.2))
+  np.testing.assert_array_equal(
+    labels['action_units'][:, names.index('AU9')], parameters['au9'] >= np.float32(0.2)
+  )
   for name in ('smile', 'emotion7', 'gender', 'age_group'):
     assert set(labels[name]) == set(range(tasks.get_task(name).num_classes)), name
   assert 1 <= labels['age_years'].min() <= 5
@@ -114,13 +137,25 @@ def test_labels_are_the_parameters():
 def test_emotions_move_their_action_units():
   parameters = people(range(3000))
   emotion = np.array(population.EMOTIONS)[parameters['emotion']]
-  mean = {e: {u: parameters[f'au{u}'][emotion == e].mean() for u in population.ACTION_UNITS} for e in set(emotion)}
+  mean = {
+    e: {u: parameters[f'au{u}'][emotion == e].mean() for u in population.ACTION_UNITS}
+    for e in set(emotion)
+  }
   # EMFACS: what sets an emotion apart from all the others.
-  for unit, owners in ((12, {'happy'}), (9, {'disgust'}), (20, {'fear'}), (23, {'angry'}), (2, {'fear', 'surprise'})):
+  for unit, owners in (
+    (12, {'happy'}),
+    (9, {'disgust'}),
+    (20, {'fear'}),
+    (23, {'angry'}),
+    (2, {'fear', 'surprise'}),
+  ):
     own = min(mean[e][unit] for e in owners)
     assert own > 0.5 > 0.2 > max(mean[e][unit] for e in set(emotion) - owners), unit
   assert max(mean['neutral'].values()) < 0.2
-  assert all(parameters[f'au{u}'].min() >= 0 and parameters[f'au{u}'].max() <= 1 for u in population.ACTION_UNITS)
+  assert all(
+    parameters[f'au{u}'].min() >= 0 and parameters[f'au{u}'].max() <= 1
+    for u in population.ACTION_UNITS
+  )
 
 
 def test_no_cue_of_gender_is_decisive():
@@ -130,7 +165,9 @@ def test_no_cue_of_gender_is_decisive():
   labels = {'male', 'dimorphism'}
   for cue in {name for name, values in parameters.items() if values.ndim == 1} - labels:
     values = parameters[cue][adult].astype(float)
-    best = max(np.mean((values > cut) == male) for cut in np.quantile(values, np.linspace(0, 1, 41)))
+    best = max(
+      np.mean((values > cut) == male) for cut in np.quantile(values, np.linspace(0, 1, 41))
+    )
     assert max(best, 1 - best) < 0.88, cue
   for cue in ('jaw', 'brow_thick', 'hair_len', 'lip_l', 'beard', 'make_up', 'chin_y', 'brow_arch'):
     values = parameters[cue][adult]
@@ -145,7 +182,7 @@ def test_age_shows_but_never_for_certain():
   assert eyes < -0.3  # children's eyes lie lower in the head
 
 
-# --- Geometry -----------------------------------------------------------------------------------------------------------------------
+# --- Geometry -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -169,7 +206,9 @@ def test_age_shows_but_never_for_certain():
   ],
 )
 def test_action_units_move_what_facs_says(unit, place, sign):
-  rest, moved = (getattr(geometry.arrange(plain(range(5), **{f'au{unit}': v})), place) for v in (0.0, 1.0))
+  rest, moved = (
+    getattr(geometry.arrange(plain(range(5), **{f'au{unit}': v})), place) for v in (0.0, 1.0)
+  )
   assert np.all(sign * (moved - rest) > 0.01)
 
 
@@ -187,7 +226,7 @@ def test_turning_is_a_rotation_and_unturning_undoes_it():
   np.testing.assert_allclose(np.stack([x[0, 0], y[0, 0]], -1), points[0], atol=1e-5)
 
 
-# --- Pictures -----------------------------------------------------------------------------------------------------------------------
+# --- Pictures -------------------------------------------------------------------------------------
 
 
 def test_pictures_do_not_depend_on_the_batch():
@@ -241,7 +280,9 @@ def test_au12_pulls_the_corners_of_the_painted_mouth_up():
   parameters = plain(range(8), mouth_curve=0, make_up=0, male=0, light_slant=0.1)
   rises = []
   for unit12 in (0.0, 1.0):
-    images, landmarks = render.render({**parameters, 'au12': np.full(8, unit12, np.float32)}, 160, 1)
+    images, landmarks = render.render(
+      {**parameters, 'au12': np.full(8, unit12, np.float32)}, 160, 1
+    )
     for image, points in zip(images[..., 0].astype(int), landmarks, strict=True):
       left, right = points[3], points[4]
       middle, foot = (left[0] + right[0]) / 2, points[2][1] + 14
@@ -255,19 +296,23 @@ def test_au12_pulls_the_corners_of_the_painted_mouth_up():
 
 
 def test_landmarks_lie_on_the_painted_eyes():
-  images, landmarks = render.render(plain(range(10), gaze_x=0, gaze_y=0, blink=0, droop=0, roll=15.0, yaw=12.0), 160, 1)
+  images, landmarks = render.render(
+    plain(range(10), gaze_x=0, gaze_y=0, blink=0, droop=0, roll=15.0, yaw=12.0), 160, 1
+  )
   for image, points in zip(images[..., 0].astype(int), landmarks, strict=True):
     left, right = points[0], points[1]
     for x, y in (left, right):
       eye = image[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2].mean()
       white = image[round(y) - 12 : round(y) + 13, round(x) - 14 : round(x) + 15].max()
       assert eye < white - 25  # the pupil, with the white of the eye beside it
-    # Positive roll is clockwise: the eye at the right lies lower. Turning the head tilts the line a little.
+    # Positive roll is clockwise: the eye at the right lies lower. Turning the head tilts the line a
+    # little.
     assert np.degrees(np.arctan2(*(right - left)[::-1])) == pytest.approx(15, abs=1.5)
 
 
 @pytest.mark.parametrize(
-  'name', ['occluder', 'glasses', 'beard', 'hair_len', 'receding', 'forehead_lines', 'light_angle', 'yaw']
+  'name',
+  ['occluder', 'glasses', 'beard', 'hair_len', 'receding', 'forehead_lines', 'light_angle', 'yaw'],
 )
 def test_parameters_show(name):
   lit = {'ambient': 0.4, 'light_slant': 0.9, 'bald': 0, 'male': 1, 'age': 40}

@@ -1,6 +1,8 @@
-"""Synthetic faces: three partly labelled sources, drawn by the renderer in this folder. See README.md in this folder.
+"""Synthetic faces: three partly labelled sources, drawn by the renderer in this folder. See
+README.md in this folder.
 
-A number behind a config's name asks for as many faces, nine of ten of them for training: `people_rgb224_300000`.
+A number behind a config's name asks for as many faces, nine of ten of them for training:
+`people_rgb224_300000`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ SEED = 0  # of version 1.0.0; another seed is another set
 BLOCK = 32  # faces that a worker draws at a time
 _NUMBERED = re.compile(r'(?P<config>.+)_(?P<faces>\d+)')
 
-# What each source labels, and how many faces it has. The sizes are unequal on purpose: sources are, in this field.
+# What each source labels, and how many faces it has. The sizes are unequal on purpose: sources are,
+# in this field.
 SOURCES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
   'smile': (('smile',), {'train': 1500, 'test': 600}),
   'emotion': (('emotion7',), {'train': 6000, 'test': 1200}),
@@ -93,7 +96,9 @@ class Builder(base.FaceBuilder):
 
   @classmethod
   def unlisted_config(cls, name: str) -> SyntheticConfig | None:
-    """Returns the config of a name such as `people_rgb224_300000`, of as many faces; None if it is no such name."""
+    """Returns the config of a name such as `people_rgb224_300000`, of as many faces; None if it is
+    no such name.
+    """
     found = _NUMBERED.fullmatch(name)
     listed = cls.builder_configs.get(found['config']) if found else None
     if not found or listed is None:
@@ -123,21 +128,33 @@ class Builder(base.FaceBuilder):
   def converter(self) -> Callable[[tuple[str, int, int]], Iterable[base.Face]]:
     """Returns the function that draws the faces of a block."""
     config = self.builder_config
-    return functools.partial(draw_block, source=config.source, size=config.size, channels=config.channels)
+    return functools.partial(
+      draw_block, source=config.source, size=config.size, channels=config.channels
+    )
 
   def attributes(self) -> dict[str, Any]:
-    """Returns the features of the ground truth: every label, the action units' intensities, pose, light and the rest."""
+    """Returns the features of the ground truth: every label, the action units' intensities, pose,
+    light and the rest.
+    """
     features: dict[str, Any] = {name: tfds.features.Scalar(np.int64) for name in _TRUTHS}
     features |= {name: tfds.features.Scalar(np.float32) for name in _NUISANCES}
-    return features | {'au_intensities': tfds.features.Tensor(shape=(len(population.ACTION_UNITS),), dtype=np.float32)}
+    return features | {
+      'au_intensities': tfds.features.Tensor(
+        shape=(len(population.ACTION_UNITS),), dtype=np.float32
+      )
+    }
 
 
 def _blocks(split: str, total: int) -> list[tuple[str, int, int]]:
   return [(split, start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
 
 
-def draw_block(block: tuple[str, int, int], *, source: str, size: int, channels: int) -> list[base.Face]:
-  """Draws the faces `first` ... `stop - 1` of (split, first, stop) of a source, with its labels and the ground truth."""
+def draw_block(
+  block: tuple[str, int, int], *, source: str, size: int, channels: int
+) -> list[base.Face]:
+  """Draws the faces `first` ... `stop - 1` of (split, first, stop) of a source, with its labels and
+  the ground truth.
+  """
   split, first, stop = block
   draws = Draws(SEED, source, split, range(first, stop))
   parameters = population.sample(draws, source)

@@ -6,7 +6,11 @@ from mtface.data.build import find_builder
 from tests.prepared import by_id, read_summary
 from tfds_builders.synthetic_faces import population, render
 from tfds_builders.synthetic_faces.draws import Draws
-from tfds_builders.synthetic_faces.synthetic_faces_dataset_builder import SOURCES, Builder, draw_block
+from tfds_builders.synthetic_faces.synthetic_faces_dataset_builder import (
+  SOURCES,
+  Builder,
+  draw_block,
+)
 
 FEW = 5
 
@@ -28,7 +32,9 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize('source', list(SOURCES))
 def test_grey_records(source, folder):
   records = by_id(build_few(f'{source}_gray48', folder))
-  assert sorted(records) == sorted(f'{source}-{split}-{n:05d}' for split in ('train', 'test') for n in range(FEW))
+  assert sorted(records) == sorted(
+    f'{source}-{split}-{n:05d}' for split in ('train', 'test') for n in range(FEW)
+  )
   parameters = population.sample(Draws(0, source, 'test', range(FEW)), source)
   truth = population.labels(parameters)
   images, landmarks = render.render(parameters, 48, 1)
@@ -42,7 +48,9 @@ def test_grey_records(source, folder):
     for task in ('smile', 'emotion7', 'gender', 'age_years', 'age_group'):
       assert record['attributes'][task] == truth[task][n]
       assert task not in labelled or record['labels'][task] == truth[task][n]
-    assert record['attributes']['au_intensities'][7] == parameters['au12'][n]  # 1, 2, 4, 5, 6, 7, 9, 12
+    assert (
+      record['attributes']['au_intensities'][7] == parameters['au12'][n]
+    )  # 1, 2, 4, 5, 6, 7, 9, 12
     assert record['attributes']['yaw'] == parameters['yaw'][n]
 
 
@@ -66,7 +74,9 @@ def test_whole_sets_are_of_unequal_sizes():
   for config in Builder.BUILDER_CONFIGS:
     builder_class, name = find_builder(f'synthetic_faces/{config.name}')
     builder = builder_class(config=name, data_dir='/nowhere')
-    sizes[name] = {split: sum(map(builder.images_in, blocks)) for split, blocks in builder.items(None).items()}
+    sizes[name] = {
+      split: sum(map(builder.images_in, blocks)) for split, blocks in builder.items(None).items()
+    }
   assert sizes['smile_gray48'] == sizes['smile_rgb224'] == {'train': 1500, 'test': 600}
   assert sizes['emotion_gray48'] == sizes['emotion_rgb224'] == {'train': 6000, 'test': 1200}
   assert sizes['people_gray48'] == sizes['people_rgb224'] == {'train': 3500, 'test': 800}
@@ -75,7 +85,9 @@ def test_whole_sets_are_of_unequal_sizes():
 def test_blocks_do_not_change_the_faces():
   whole = draw_block(('train', 0, 6), source='people', size=24, channels=1)
   parts = [
-    face for k in (0, 4) for face in draw_block(('train', k, min(k + 4, 6)), source='people', size=24, channels=1)
+    face
+    for k in (0, 4)
+    for face in draw_block(('train', k, min(k + 4, 6)), source='people', size=24, channels=1)
   ]
   assert [face.image_id for face in parts] == [face.image_id for face in whole]
   for a, b in zip(parts, whole, strict=True):

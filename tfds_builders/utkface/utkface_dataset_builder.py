@@ -1,4 +1,6 @@
-"""UTKFace: 23,708 aligned faces with age, gender and ethnicity in their file names. See README.md in this folder."""
+"""UTKFace: 23,708 aligned faces with age, gender and ethnicity in their file names. See README.md
+in this folder.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from mtface import errors, tasks
 from mtface.faces import crop, folders
 from tfds_builders import base, detected
 
-_ENDING = '.chip.jpg'  # nearly all end in .jpg.chip.jpg, but not 55_0_0_20170116232725357jpg.chip.jpg
+_ENDING = (
+  '.chip.jpg'  # nearly all end in .jpg.chip.jpg, but not 55_0_0_20170116232725357jpg.chip.jpg
+)
 _ETHNICITIES = tasks.get_task('ethnicity5').num_classes
 
 
@@ -26,7 +30,9 @@ class ChipConfig(base.FaceConfig):
 
 
 class Builder(base.FaceBuilder):
-  """Stores the aligned chips as they are distributed, resized; `rgb64_mtcnn` and `rgb224_mtcnn` what MTCNN finds in them."""
+  """Stores the aligned chips as they are distributed, resized; `rgb64_mtcnn` and `rgb224_mtcnn`
+  what MTCNN finds in them.
+  """
 
   VERSION = tfds.core.Version('1.0.0')
   BUILDER_CONFIGS = (
@@ -34,17 +40,29 @@ class Builder(base.FaceBuilder):
     base.rgb64('64x64 colour: the whole chip'),
     base.rgb96('96x96 colour: the whole chip'),
     base.rgb224('224x224 colour: the whole chip'),
-    ChipConfig(name='rgb64_mtcnn', description="64x64 colour: MTCNN's box", size=64, channels=3, detect=True),
     ChipConfig(
-      name='rgb224_mtcnn', description="224x224 colour: MTCNN's box", size=224, channels=3, encoded=True, detect=True
+      name='rgb64_mtcnn', description="64x64 colour: MTCNN's box", size=64, channels=3, detect=True
+    ),
+    ChipConfig(
+      name='rgb224_mtcnn',
+      description="224x224 colour: MTCNN's box",
+      size=224,
+      channels=3,
+      encoded=True,
+      detect=True,
     ),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'download "Aligned&Cropped Faces" (UTKFace.tar.gz) from https://susanqq.github.io/UTKFace/, unpack it, and give the'
+    'download "Aligned&Cropped Faces" (UTKFace.tar.gz) from https://susanqq.github.io/UTKFace/, '
+    'unpack it, and give the'
     ' folder that holds the *.chip.jpg files'
   )
   OTHER_LAYOUTS = (
-    ('[0-9]*_*.jpg', 'UTKFace, but not its aligned chips ("In-the-wild Faces", or chips that were given other names)'),
+    (
+      '[0-9]*_*.jpg',
+      'UTKFace, but not its aligned chips ("In-the-wild Faces", or chips that were given other '
+      'names)',
+    ),
   )
   TASKS = ('age_years', 'age_group', 'gender', 'ethnicity5')
   NOTES = (('label_missing_in_file_name', 'what the file name does not give is masked'),)
@@ -73,7 +91,9 @@ class Builder(base.FaceBuilder):
   def converter(self) -> Callable[[pathlib.Path], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that reads the labels and resizes the chip of one file."""
     config = self.builder_config
-    return functools.partial(convert, size=config.size, channels=config.channels, detect=self._detects())
+    return functools.partial(
+      convert, size=config.size, channels=config.channels, detect=self._detects()
+    )
 
 
 def _chips(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -84,7 +104,9 @@ def _image_id(path: pathlib.Path) -> str:
   return path.name[: -len(_ENDING)]
 
 
-def convert(path: pathlib.Path, *, size: int, channels: int, detect: bool = False) -> list[base.Face | base.LeftOut]:
+def convert(
+  path: pathlib.Path, *, size: int, channels: int, detect: bool = False
+) -> list[base.Face | base.LeftOut]:
   """Turns one chip into a face. Its id is the file name, less the ending that all have."""
   image_id = _image_id(path)
   try:
@@ -108,15 +130,19 @@ def convert(path: pathlib.Path, *, size: int, channels: int, detect: bool = Fals
 
 
 def parse_name(name: str) -> dict[str, int]:
-  """Returns the labels in a file name AGE_GENDER_ETHNICITY_DATE.jpg.chip.jpg; what is missing or impossible is left out.
+  """Returns the labels in a file name AGE_GENDER_ETHNICITY_DATE.jpg.chip.jpg; what is missing or
+  impossible is left out.
 
-  Gender is 0 male and 1 female in the names, and 0 female and 1 male in mtface. A name of three parts
-  (39_1_20170116174525125) does not say whether its second part is the gender or the ethnicity: the set has had
-  61_3_20170109150557335, where it can only be the ethnicity. So both are left out, and the age is kept.
+  Gender is 0 male and 1 female in the names, and 0 female and 1 male in mtface. A name of three
+  parts (39_1_20170116174525125) does not say whether its second part is the gender or the
+  ethnicity: the set has had 61_3_20170109150557335, where it can only be the ethnicity. So both are
+  left out, and the age is kept.
   """
   parts = name.split('_')
   age = _number(parts[0], tasks.MAX_AGE + 1)
-  gender, ethnicity = (_number(parts[1], 2), _number(parts[2], _ETHNICITIES)) if len(parts) == 4 else (None, None)
+  gender, ethnicity = (
+    (_number(parts[1], 2), _number(parts[2], _ETHNICITIES)) if len(parts) == 4 else (None, None)
+  )
   labels = {
     'age_years': age,
     'age_group': None if age is None else tasks.age_to_group(age),

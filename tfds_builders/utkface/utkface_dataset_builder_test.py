@@ -28,7 +28,8 @@ def gray48(raw, tmp_path_factory):
   return build_set('utkface/gray48', raw.parent, tmp_path_factory.mktemp('data'))
 
 
-# The names' own coding: gender 0 male, 1 female; ethnicity 0 White, 1 Black, 2 Asian, 3 Indian, 4 others.
+# The names' own coding: gender 0 male, 1 female; ethnicity 0 White, 1 Black, 2 Asian, 3 Indian, 4
+# others.
 @pytest.mark.parametrize(
   ('name', 'expected'),
   [
@@ -39,7 +40,10 @@ def gray48(raw, tmp_path_factory):
     (NAMES[4], {'age_years': 39, 'age_group': 3}),
     ('61_3_20170109150557335.jpg.chip.jpg', {'age_years': 61, 'age_group': 5}),
     ('53__0_20170116184028385.jpg.chip.jpg', {'age_years': 53, 'age_group': 4, 'ethnicity5': 0}),
-    ('24_0_1_20170116220224657 .jpg.chip.jpg', {'age_years': 24, 'age_group': 1, 'gender': 1, 'ethnicity5': 1}),
+    (
+      '24_0_1_20170116220224657 .jpg.chip.jpg',
+      {'age_years': 24, 'age_group': 1, 'gender': 1, 'ethnicity5': 1},
+    ),
     ('30_2_5_20170116220224657.jpg.chip.jpg', {'age_years': 30, 'age_group': 2}),
     ('117_1_0_20170116220224657.jpg.chip.jpg', {'gender': 0, 'ethnicity5': 0}),
     ('holiday.jpg.chip.jpg', {}),
@@ -77,9 +81,16 @@ def test_the_whole_chip_is_stored(raw, gray48):
 def test_summary(gray48):
   summary = read_summary(gray48)
   assert summary['records'] == {'train': 6}
-  assert summary['labelled']['train'] == {'age_years': 6, 'age_group': 6, 'gender': 5, 'ethnicity5': 5}
+  assert summary['labelled']['train'] == {
+    'age_years': 6,
+    'age_group': 6,
+    'gender': 5,
+    'ethnicity5': 5,
+  }
   assert summary['labels']['train']['gender'] == {'female': 2, 'male': 3}
-  assert summary['notes']['label_missing_in_file_name']['image_ids'] == ['39_1_20170116174525125.jpg']
+  assert summary['notes']['label_missing_in_file_name']['image_ids'] == [
+    '39_1_20170116174525125.jpg'
+  ]
   assert summary['labels']['train']['age_years']['116'] == 1
 
 
@@ -101,7 +112,9 @@ def test_mtcnn_crops(tmp_path):
   left, _, right, _ = found['attributes']['box']
   assert 40 < left < 80 < 120 < right < 160  # 1.3 times 62 wide, around 100
   assert found['image'].shape == (64, 64, 3)
-  np.testing.assert_allclose(found['image'][36, 12], (224, 180, 150), atol=30)  # the drawn skin, at the cheek
+  np.testing.assert_allclose(
+    found['image'][36, 12], (224, 180, 150), atol=30
+  )  # the drawn skin, at the cheek
   assert found['image'].std() > 20
   np.testing.assert_array_equal(none['attributes']['box'], [0, 0, 200, 200])
   assert notes['face_not_found']['image_ids'] == [NAMES[1].removesuffix('.chip.jpg')]
@@ -111,7 +124,9 @@ def test_mtcnn_crops(tmp_path):
 
 
 def test_the_published_parts_as_sources(tmp_path):
-  """As docs/datasets.md names them, at a hundredth: 12 for training, 6 for testing, and the ages from 21 to 60."""
+  """As docs/datasets.md names them, at a hundredth: 12 for training, 6 for testing, and the ages
+  from 21 to 60.
+  """
   names = [f'{age}_{age % 2}_{age % 5}_201701161{age:08d}.jpg.chip.jpg' for age in range(15, 69, 3)]
   names.append('39_1_20170116174525125.jpg.chip.jpg')  # has no ethnicity, so no draw takes it
   build_set('utkface/gray48', make_utkface(tmp_path / 'UTKFace', names), tmp_path)

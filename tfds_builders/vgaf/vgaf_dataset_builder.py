@@ -20,10 +20,15 @@ class Builder(clips.ClipsBuilder):
   """Stores all faces of every fifth frame."""
 
   VERSION = tfds.core.Version('1.0.0')
-  BUILDER_CONFIGS = (clips.video_config(base.rgb224(), every=5), clips.video_config(base.rgb64(), every=5))
+  BUILDER_CONFIGS = (
+    clips.video_config(base.rgb224(), every=5),
+    clips.video_config(base.rgb64(), every=5),
+  )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'ask for VGAF (EmotiW challenge, group-level emotion) at https://sites.google.com/view/emotiw2020 (a signed agreement is'
-    ' needed), unpack it, and give the folder that holds Train/, Val/, Train_labels.txt and Val_labels.txt'
+    'ask for VGAF (EmotiW challenge, group-level emotion) at '
+    'https://sites.google.com/view/emotiw2020 (a signed agreement is'
+    ' needed), unpack it, and give the folder that holds Train/, Val/, Train_labels.txt and '
+    'Val_labels.txt'
   )
   TASKS = ('group_emotion',)
   ALL_FACES = True
@@ -42,23 +47,30 @@ class Builder(clips.ClipsBuilder):
 
 
 def clips_of(folder: pathlib.Path, split: str) -> list[clips.Clip]:
-  """Returns the clips that the list of a split names, and those of its folder that it does not (their label is -1).
+  """Returns the clips that the list of a split names, and those of its folder that it does not
+  (their label is -1).
 
   Raises:
-    UserError: the list or the folder is missing, the list is not in order, or two files would be one clip.
+    UserError: the list or the folder is missing, the list is not in order, or two files would be
+      one clip.
   """
   name = SPLITS[split]
   for path in (folder / f'{name}_labels.txt', folder / name):
     if not path.exists():
-      raise errors.UserError(f'{path}: it is missing; expected both splits of VGAF: unpack the archive of this one too')
+      raise errors.UserError(
+        f'{path}: it is missing; expected both splits of VGAF: unpack the archive of this one too'
+      )
   labels = read_labels(folder / f'{name}_labels.txt')
   files = folders.by_id((path.stem, path) for path in folders.files(folder / name, folders.VIDEOS))
   paths = {clip: folder / name / f'{clip}.mp4' for clip in labels} | files
-  return [clips.Clip(f'{split}/{clip}', paths[clip], labels.get(clip, -1)) for clip in sorted(paths)]
+  return [
+    clips.Clip(f'{split}/{clip}', paths[clip], labels.get(clip, -1)) for clip in sorted(paths)
+  ]
 
 
 def read_labels(path: pathlib.Path) -> dict[str, int]:
-  """Returns the class of each clip from lines such as `12_3 1` (1 positive, 2 neutral, 3 negative), perhaps after a header.
+  """Returns the class of each clip from lines such as `12_3 1` (1 positive, 2 neutral, 3 negative),
+  perhaps after a header.
 
   Raises:
     UserError: a line has not two words, its label is none of the three, or a clip is named twice.

@@ -54,10 +54,14 @@ class Photo(NamedTuple):
 
 
 class Photos(Sequence[Photo]):
-  """Columns, of which a photograph is made up when it is asked for; a slice is as small when pickled."""
+  """Columns, of which a photograph is made up when it is asked for; a slice is as small when
+  pickled.
+  """
 
   def __init__(self, columns: Mapping[str, np.ndarray]):
-    """`columns`: image_id and ending bytes [N], partition, identity, gender int [N], box int32 [N, 4] (no width: none)."""
+    """`columns`: image_id and ending bytes [N], partition, identity, gender int [N], box int32 [N,
+    4] (no width: none).
+    """
     self._columns = columns
 
   def __len__(self) -> int:
@@ -74,7 +78,8 @@ class Photos(Sequence[Photo]):
 
 
 def read_people(path: pathlib.Path) -> dict[str, Person]:
-  """Returns the people of identity_meta.csv by folder; the identity is the folder's place in their sorted order.
+  """Returns the people of identity_meta.csv by folder; the identity is the folder's place in their
+  sorted order.
 
   Raises:
     UserError: the header or the number of people is another one, or a row is no person.
@@ -86,11 +91,14 @@ def read_people(path: pathlib.Path) -> dict[str, Person]:
     for row in filter(None, rows):
       name, gender = _person(path, rows.line_num, [field.strip() for field in row])
       if name in genders:
-        raise errors.UserError(f'{path}: line {rows.line_num} names {name} again; expected each person once')
+        raise errors.UserError(
+          f'{path}: line {rows.line_num} names {name} again; expected each person once'
+        )
       genders[name] = gender
   if len(genders) != PEOPLE:
     raise errors.UserError(
-      f'{path}: {len(genders):,} people; expected {PEOPLE:,}, for their numbers are the labels: download it again'
+      f'{path}: {len(genders):,} people; expected {PEOPLE:,}, for their numbers are the labels: '
+      'download it again'
     )
   return {name: Person(i, genders[name]) for i, name in enumerate(sorted(genders))}
 
@@ -98,20 +106,24 @@ def read_people(path: pathlib.Path) -> dict[str, Person]:
 def _check_header(path: pathlib.Path, row: Sequence[str], expected: Sequence[str]) -> None:
   header = [name.strip().removeprefix(lists.MARK) for name in row]
   if header != list(expected):
-    raise errors.UserError(f'{path}: the header is {lists.shown(",".join(header))}; expected {", ".join(expected)}')
+    raise errors.UserError(
+      f'{path}: the header is {lists.shown(",".join(header))}; expected {", ".join(expected)}'
+    )
 
 
 def _person(path: pathlib.Path, line: int, row: Sequence[str]) -> tuple[str, int]:
   """Folder and gender; a name may have commas, so the fields after it are counted from the end."""
   if len(row) < len(_META) or not (row[-3].isdecimal() and row[-2].isdecimal()):
     raise errors.UserError(
-      f'{path}: line {line} is {lists.shown(", ".join(row))}; expected {", ".join(_META)}, such as n000002, "Name", 424, 0, f'
+      f'{path}: line {line} is {lists.shown(", ".join(row))}; expected {", ".join(_META)}, such as '
+      'n000002, "Name", 424, 0, f'
     )
   return row[0], _GENDERS.get(row[-1], -1)
 
 
 def list_photos(folder: pathlib.Path, people: Mapping[str, Person]) -> Photos:
-  """Returns all photographs of train/ and test/ in the order of their ids; people without any come as one entry each.
+  """Returns all photographs of train/ and test/ in the order of their ids; people without any come
+  as one entry each.
 
   Raises:
     UserError: a folder's name is nobody's in identity_meta.csv, or two files would have one id.
@@ -121,7 +133,8 @@ def list_photos(folder: pathlib.Path, people: Mapping[str, Person]) -> Photos:
   for name, partition, files in _folders(folder):
     if name not in people:
       raise errors.UserError(
-        f'{folder / PARTITIONS[partition] / name}: identity_meta.csv names nobody of this folder; expected n000001 to'
+        f'{folder / PARTITIONS[partition] / name}: identity_meta.csv names nobody of this folder; '
+        'expected n000001 to'
         ' n009294: is this the file of this set?'
       )
     there.add(name)
@@ -132,7 +145,13 @@ def list_photos(folder: pathlib.Path, people: Mapping[str, Person]) -> Photos:
   longest = max((len(image_id) for image_id, *_ in found), default=1)
   columns = np.array(
     found,
-    [('image_id', f'S{longest}'), ('ending', 'S5'), ('partition', 'i1'), ('identity', 'i4'), ('gender', 'i1')],
+    [
+      ('image_id', f'S{longest}'),
+      ('ending', 'S5'),
+      ('partition', 'i1'),
+      ('identity', 'i4'),
+      ('gender', 'i1'),
+    ],
   )
   columns = columns[np.argsort(columns['image_id'], kind='stable')]
   _check_ids(folder, columns)
@@ -145,23 +164,29 @@ def _check_ids(folder: pathlib.Path, columns: np.ndarray) -> None:
   again = np.flatnonzero(columns['image_id'][1:] == columns['image_id'][:-1])
   if len(again):
     files = [
-      folder / PARTITIONS[of['partition']] / (of['image_id'] + of['ending']).decode() for of in columns[again[0] :][:2]
+      folder / PARTITIONS[of['partition']] / (of['image_id'] + of['ending']).decode()
+      for of in columns[again[0] :][:2]
     ]
     raise folders.one_id(columns['image_id'][again[0]].decode(), *files)
 
 
 def _folders(folder: pathlib.Path) -> Iterator[tuple[str, int, list[str]]]:
-  """Yields the people's folders: name, partition, sorted files; those without a photograph are as good as missing."""
+  """Yields the people's folders: name, partition, sorted files; those without a photograph are as
+  good as missing.
+  """
   for partition, of in enumerate(PARTITIONS):
     if not (folder / of).is_dir():
       continue
     for person in folders.folders(folder / of):
-      if files := sorted(name for name in os.listdir(person) if folders.has_ending(name, folders.IMAGES)):
+      if files := sorted(
+        name for name in os.listdir(person) if folders.has_ending(name, folders.IMAGES)
+      ):
         yield person.name, partition, files
 
 
 def boxes_of(image_ids: np.ndarray, folder: pathlib.Path) -> np.ndarray:
-  """int32 [N, 4]: left, top, right, bottom from loose_bb_train.csv and loose_bb_test.csv; zeros where they say nothing.
+  """int32 [N, 4]: left, top, right, bottom from loose_bb_train.csv and loose_bb_test.csv; zeros
+  where they say nothing.
 
   Raises:
     UserError: a row is not an image and four numbers.
@@ -171,7 +196,8 @@ def boxes_of(image_ids: np.ndarray, folder: pathlib.Path) -> np.ndarray:
     if not folders.is_file_there(path):
       continue
     table = np.fromiter(
-      _box_rows(path), [('id', f'S{_LONGEST_LISTED}'), ('x', 'i4'), ('y', 'i4'), ('w', 'i4'), ('h', 'i4')]
+      _box_rows(path),
+      [('id', f'S{_LONGEST_LISTED}'), ('x', 'i4'), ('y', 'i4'), ('w', 'i4'), ('h', 'i4')],
     )
     place = np.searchsorted(image_ids, table['id'])
     listed = np.flatnonzero(
@@ -194,18 +220,22 @@ def _box_rows(path: pathlib.Path) -> Iterator[tuple[bytes, int, int, int, int]]:
         yield name.encode(), int(x), int(y), int(w), int(h)
       except ValueError:
         raise errors.UserError(
-          f'{path}: line {line} is {lists.shown(",".join(row))}; expected an image and four whole numbers, such as'
+          f'{path}: line {line} is {lists.shown(",".join(row))}; expected an image and four whole '
+          'numbers, such as'
           ' "n000002/0001_01",161,140,224,324'
         ) from None
 
 
 def in_test(image_ids: Iterable[bytes]) -> np.ndarray:
-  """bool [N]: the photographs that are drawn for the test set, by a hash of seed and id, whoever they are of.
+  """bool [N]: the photographs that are drawn for the test set, by a hash of seed and id, whoever
+  they are of.
 
-  Of the whole set 243,722 of 3,311,286, as many as Savchenko 2021 has; of a part, the same share. Which ones they drew is not
-  published.
+  Of the whole set 243,722 of 3,311,286, as many as Savchenko 2021 has; of a part, the same share.
+  Which ones they drew is not published.
   """
-  keys = [hashlib.blake2b(b'%d:%b' % (DRAW_SEED, name), digest_size=8).digest() for name in image_ids]
+  keys = [
+    hashlib.blake2b(b'%d:%b' % (DRAW_SEED, name), digest_size=8).digest() for name in image_ids
+  ]
   order = np.argsort(np.frombuffer(b''.join(keys), '>u8'), kind='stable')
   drawn = np.zeros(len(keys), bool)
   drawn[order[: round(len(keys) * TEST_PHOTOS / (TRAIN_PHOTOS + TEST_PHOTOS))]] = True

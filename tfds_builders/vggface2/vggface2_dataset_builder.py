@@ -28,8 +28,10 @@ class Builder(base.FaceBuilder):
     base.rgb96("96x96 colour: the detector's box, without margin"),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'get vggface2_train.tar.gz, vggface2_test.tar.gz and meta.tar.gz of VGGFace2 (https://github.com/ox-vgg/vgg_face2; 40 GB),'
-    ' unpack them, and give the folder that holds train/, test/ and identity_meta.csv (or meta/identity_meta.csv); bb_landmark/'
+    'get vggface2_train.tar.gz, vggface2_test.tar.gz and meta.tar.gz of VGGFace2 '
+    '(https://github.com/ox-vgg/vgg_face2; 40 GB),'
+    ' unpack them, and give the folder that holds train/, test/ and identity_meta.csv (or '
+    'meta/identity_meta.csv); bb_landmark/'
     ' there is used if it is there; pass that folder'
   )
   TASKS = (f'identity:{photos_lib.PEOPLE}', 'gender')
@@ -38,12 +40,16 @@ class Builder(base.FaceBuilder):
   HAS_LANDMARKS = True
   RESUMABLE = True
   NOTES = (
-    *detected.notes_with('the annotated box, or else the central square,', 'the one in the annotated box'),
+    *detected.notes_with(
+      'the annotated box, or else the central square,', 'the one in the annotated box'
+    ),
     ('gender_missing', 'the gender is masked'),
   )
 
   def attributes(self) -> dict[str, Any]:
-    """Whether the set's own test partition has the person; what the detector said, in pixels of the photograph."""
+    """Whether the set's own test partition has the person; what the detector said, in pixels of the
+    photograph.
+    """
     return {'official_test': tfds.features.Scalar(np.bool_)} | detected.features()
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
@@ -55,7 +61,9 @@ class Builder(base.FaceBuilder):
     )
 
   def items(self, source: Any) -> dict[str, Sequence[photos_lib.Photo]]:
-    """Returns the photographs of all people by split; a seeded draw makes the splits, photograph by photograph."""
+    """Returns the photographs of all people by split; a seeded draw makes the splits, photograph by
+    photograph.
+    """
     self._folder = source
     meta = _meta(source)
     assert meta is not None  # `locate` has seen it
@@ -64,7 +72,9 @@ class Builder(base.FaceBuilder):
   def converter(self) -> Callable[[photos_lib.Photo], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that finds, cuts out and resizes the face of one photograph."""
     config = self.builder_config
-    return functools.partial(convert, folder=self._folder, size=config.size, channels=config.channels)
+    return functools.partial(
+      convert, folder=self._folder, size=config.size, channels=config.channels
+    )
 
 
 def _meta(folder: pathlib.Path) -> pathlib.Path | None:
@@ -75,7 +85,9 @@ def _meta(folder: pathlib.Path) -> pathlib.Path | None:
 def convert(
   photo: photos_lib.Photo, *, folder: pathlib.Path, size: int, channels: int
 ) -> list[base.Face | base.LeftOut]:
-  """Turns one photograph into a face; where none is found, into the annotated box or the central square."""
+  """Turns one photograph into a face; where none is found, into the annotated box or the central
+  square.
+  """
   subject, _, name = photo.image_id.partition('/')
   if not name:
     return [base.LeftOut(photo.image_id, 'a person without photographs', damaged=False)]
@@ -83,7 +95,9 @@ def convert(
   try:
     image = crop.read_image(path)
   except errors.UserError as error:
-    return [base.LeftOut(photo.image_id, 'damaged image' if path.exists() else 'missing file', str(error))]
+    return [
+      base.LeftOut(photo.image_id, 'damaged image' if path.exists() else 'missing file', str(error))
+    ]
   if min(image.shape[:2]) < SMALLEST:
     return [base.LeftOut(photo.image_id, f'smaller than {SMALLEST} pixels', damaged=False)]
   face = detected.cut_out(image, size=size, channels=channels, place=_place(photo, image))

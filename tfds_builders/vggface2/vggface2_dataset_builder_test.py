@@ -14,11 +14,15 @@ TWO = np.hstack([cartoon(scale=0.75), cartoon(scale=1.25)])
 
 
 def write_meta(path, people=9131, genders=None):
-  """The published form: a blank after each comma, names in quotes, with commas in some. Numbers have gaps."""
+  """The published form: a blank after each comma, names in quotes, with commas in some. Numbers
+  have gaps.
+  """
   genders = genders or {}
   lines = ['Class_ID, Name, Sample_Num, Flag, Gender']
   for i in reversed(range(people)):  # the order of the lines does not matter
-    lines.append(f'n{i + 1 + (i >= 5) * 100:06d}, "Some_Body,_{i}", 300, {int(i > 0)}, {genders.get(i, "m")}')
+    lines.append(
+      f'n{i + 1 + (i >= 5) * 100:06d}, "Some_Body,_{i}", 300, {int(i > 0)}, {genders.get(i, "m")}'
+    )
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
@@ -36,7 +40,11 @@ def raw(tmp_path_factory):
   (folder / 'train/n000003').mkdir()
   boxes = folder / 'bb_landmark' / 'loose_bb_train.csv'
   boxes.parent.mkdir()
-  rows = ['"n000002/0001_01",70,65,60,80', '"n000002/0002_02",10,20,40,50', '"n009000/0001_01",1,1,9,9']
+  rows = [
+    '"n000002/0001_01",70,65,60,80',
+    '"n000002/0002_02",10,20,40,50',
+    '"n009000/0001_01",1,1,9,9',
+  ]
   boxes.write_text('\n'.join(['NAME_ID,X,Y,W,H', *rows]) + '\n')
   return folder
 
@@ -58,7 +66,12 @@ def half_is_tested():
 def test_identities_are_places_in_the_whole_list(rgb64):
   records = by_id(rgb64)
   labels = {i: int(record['labels']['identity']) for i, record in records.items()}
-  assert labels == {'n000001/0001_01': 0, 'n000002/0001_01': 1, 'n000002/0002_02': 1, 'n000106/0007_01': 5}
+  assert labels == {
+    'n000001/0001_01': 0,
+    'n000002/0001_01': 1,
+    'n000002/0002_02': 1,
+    'n000106/0007_01': 5,
+  }
   assert {i: r['subject'].decode() for i, r in records.items()} == {i: i[:7] for i in records}
   assert {i for i, r in records.items() if r['attributes']['official_test']} == {'n000001/0001_01'}
   genders = {i: int(r['labels']['gender']) for i, r in records.items() if r['mask']['gender']}
@@ -68,7 +81,9 @@ def test_identities_are_places_in_the_whole_list(rgb64):
 
 def test_what_is_left_out(rgb64):
   left_out = read_summary(rgb64)['left_out']
-  assert [(image['image_id'], image['reason']) for image in left_out['list']] == [('n000106/0008_01', 'damaged image')]
+  assert [(image['image_id'], image['reason']) for image in left_out['list']] == [
+    ('n000106/0008_01', 'damaged image')
+  ]
   by_rule = left_out['by_rule']
   assert by_rule['smaller than 20 pixels'] == ['n000106/0009_01']
   assert len(by_rule['a person without photographs']) == 9131 - 3
@@ -104,15 +119,25 @@ def test_the_draw_is_by_photograph_and_does_not_depend_on_the_order():
 def test_the_published_numbers(monkeypatch):
   monkeypatch.setattr(photos_lib, 'TRAIN_PHOTOS', 3_067_564)
   monkeypatch.setattr(photos_lib, 'TEST_PHOTOS', 243_722)
-  assert photos_lib.in_test(b'%d' % i for i in range(10_000)).sum() == 736  # 243,722 / 3,311,286 = 7.3603%
-  assert round(3_311_286 * photos_lib.TEST_PHOTOS / (photos_lib.TRAIN_PHOTOS + photos_lib.TEST_PHOTOS)) == 243_722
+  assert (
+    photos_lib.in_test(b'%d' % i for i in range(10_000)).sum() == 736
+  )  # 243,722 / 3,311,286 = 7.3603%
+  assert (
+    round(3_311_286 * photos_lib.TEST_PHOTOS / (photos_lib.TRAIN_PHOTOS + photos_lib.TEST_PHOTOS))
+    == 243_722
+  )
 
 
 def test_photographs_are_made_up_as_they_are_asked_for(raw):
   splits = Builder(config='rgb64').items(raw)
   for of_split in splits.values():
-    assert list(pickle.loads(pickle.dumps(of_split[:4]))) == [of_split[i] for i in range(min(4, len(of_split)))]
-  ids = {split: {photo.image_id for photo in of_split if '/' in photo.image_id} for split, of_split in splits.items()}
+    assert list(pickle.loads(pickle.dumps(of_split[:4]))) == [
+      of_split[i] for i in range(min(4, len(of_split)))
+    ]
+  ids = {
+    split: {photo.image_id for photo in of_split if '/' in photo.image_id}
+    for split, of_split in splits.items()
+  }
   assert not ids['train'] & ids['test']
   assert (len(ids['train']), len(ids['test'])) == (3, 3)
 
@@ -146,10 +171,16 @@ def test_a_build_that_was_stopped_goes_on(raw, tmp_path, monkeypatch, capsys):
       lambda folder: (folder / 'meta/identity_meta.csv').write_text('Class_ID;Name\n'),
       r"the header is 'Class_ID;Name'; expected Class_ID, Name, Sample_Num, Flag, Gender",
     ),
-    (lambda folder: save(folder / 'train/somebody/1.jpg', PLAIN), r'train/somebody: identity_meta.csv names nobody'),
     (
-      lambda folder: (folder / 'bb_landmark/loose_bb_test.csv').write_text('NAME_ID,X,Y,W,H\nn000001/0001_01,1,2,3\n'),
-      r"loose_bb_test.csv: line 2 is 'n000001/0001_01,1,2,3'; expected an image and four whole numbers",
+      lambda folder: save(folder / 'train/somebody/1.jpg', PLAIN),
+      r'train/somebody: identity_meta.csv names nobody',
+    ),
+    (
+      lambda folder: (folder / 'bb_landmark/loose_bb_test.csv').write_text(
+        'NAME_ID,X,Y,W,H\nn000001/0001_01,1,2,3\n'
+      ),
+      r"loose_bb_test.csv: line 2 is 'n000001/0001_01,1,2,3'; expected an image and "
+      r'four whole numbers',
     ),
   ],
 )
@@ -164,6 +195,9 @@ def test_lists_that_are_not_in_order(tmp_path, spoil, message):
 
 def test_a_wrong_folder(tmp_path):
   (tmp_path / 'train').mkdir()
-  message = r'found no train/, and identity_meta.csv here or in meta/.*github.com/ox-vgg/vgg_face2.*--manual_dir'
+  message = (
+    r'found no train/, and identity_meta.csv here or in '
+    r'meta/.*github.com/ox-vgg/vgg_face2.*--manual_dir'
+  )
   with pytest.raises(UserError, match=message):
     build_set('vggface2', tmp_path, tmp_path / 'data')

@@ -1,4 +1,6 @@
-"""WIKI: 62,328 photographs of people from Wikipedia, with age and gender. See README.md in this folder."""
+"""WIKI: 62,328 photographs of people from Wikipedia, with age and gender. See README.md in this
+folder.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,14 @@ class Builder(imdb_wiki.CropsBuilder):
     base.rgb224("224x224 colour: the detector's box in the crop, without margin"),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'download wiki_crop.tar ("faces only", 1 GB) from https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/, unpack it, and'
+    'download wiki_crop.tar ("faces only", 1 GB) from '
+    'https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/, unpack it, and'
     ' give the folder that holds wiki.mat and the folders 00 ... 99'
   )
   FIELDS = (*imdb_wiki.FIELDS, 'name')
 
   def subjects(self, fields: Mapping[str, np.ndarray]) -> Sequence[str]:
-    """Returns the names in lower case, for wiki.mat has no celeb_id; two people of one name are one subject."""
+    """Returns the names in lower case, for wiki.mat has no celeb_id; two people of one name are one
+    subject.
+    """
     return [name.strip().lower() for name in fields['name'].tolist()]
