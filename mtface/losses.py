@@ -11,7 +11,6 @@ Terms are computed in float32, or in float64 when the scores are; bfloat16 score
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -94,19 +93,6 @@ def sigmoid_cross_entropy(
   weights = None if class_weights is None else _checked_weights(class_weights, scores.shape[-1])
   num_labelled = jnp.sum(mask, axis=-1, dtype=terms.dtype)
   return jnp.sum(_masked(terms, mask, weights), axis=-1) / jnp.maximum(num_labelled, 1)
-
-
-TERMS: dict[str, Callable[..., jax.Array]] = {
-  'softmax_cross_entropy': softmax_cross_entropy,
-  'multiclass_squared_hinge': multiclass_squared_hinge,
-  'sigmoid_cross_entropy': sigmoid_cross_entropy,
-}
-MARGINS = (
-  'multiclass_squared_hinge',
-)  # terms whose scores are margins: no softmax makes probabilities of them
-MULTI_LABEL = (
-  'sigmoid_cross_entropy',
-)  # terms of a yes or no for each class; the others are of one class of several
 
 
 def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Array:

@@ -182,6 +182,21 @@ _ALL = (
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 
+def register(task: Task) -> Task:
+  """Adds a task of your own to TASKS, and returns it; a module of `config.imports` calls it.
+
+  Raises:
+    UserError: its name is not one of letters, digits and _, or is taken by another task.
+  """
+  if not task.name.isidentifier() or task.name == 'identity':
+    raise errors.UserError(
+      f'task {task.name!r}: a name is of letters, digits and _, and not identity'
+    )
+  if TASKS.setdefault(task.name, task) != task:
+    raise errors.UserError(f'task {task.name!r} is registered already, with other classes')
+  return task
+
+
 def identity_task(num_subjects: int) -> Task:
   """Returns the single-label task identity:N of telling `num_subjects` people apart; its classes
   are '0', '1', ...

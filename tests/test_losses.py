@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mtface import losses
+from mtface.config.tables import LOSSES
 
 # --- the independent computation: one sample at a time, straight from the equations ---------------
 
@@ -74,7 +75,7 @@ def random_batch(seed=0, *, multi_label=False):
 @functools.partial(jax.jit, static_argnums=0)
 def _terms_and_gradient(name, scores, labels, mask, weights, cotangents):
   terms, pullback = jax.vjp(
-    lambda s: losses.TERMS[name](s, labels, mask, class_weights=weights), scores
+    lambda s: LOSSES[name].load()(s, labels, mask, class_weights=weights), scores
   )
   return terms, pullback(cotangents.astype(terms.dtype))[0]
 
@@ -166,7 +167,7 @@ def test_sigmoid_keeps_the_digits_of_a_confident_answer():
 
 
 @pytest.mark.parametrize('bad_score', [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize('name', losses.TERMS)
+@pytest.mark.parametrize('name', LOSSES)
 def test_a_masked_sample_gives_nothing_whatever_it_holds(name, bad_score):
   multi_label = name == 'sigmoid_cross_entropy'
   scores, labels, mask, weights = random_batch(3, multi_label=multi_label)
@@ -181,13 +182,13 @@ def test_a_masked_sample_gives_nothing_whatever_it_holds(name, bad_score):
 
 
 @pytest.mark.parametrize('over', ['all', 'labelled'])
-@pytest.mark.parametrize('name', losses.TERMS)
+@pytest.mark.parametrize('name', LOSSES)
 def test_a_fully_masked_batch_is_zero_with_zero_gradient(name, over):
   scores, labels, mask, _ = random_batch(4, multi_label=name == 'sigmoid_cross_entropy')
   mask = np.zeros_like(mask)
 
   def loss(s):
-    return losses.reduce_terms(losses.TERMS[name](s, labels, mask), mask, over)
+    return losses.reduce_terms(LOSSES[name].load()(s, labels, mask), mask, over)
 
   value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.full(scores.shape, jnp.nan))
   assert value == 0
@@ -248,7 +249,7 @@ def test_balanced_class_weights():
 )
 def test_shapes_that_would_broadcast_silently_are_refused(name, scores, labels, mask):
   with pytest.raises(ValueError, match='fit'):
-    losses.TERMS[name](jnp.zeros(scores), jnp.zeros(labels, int), jnp.ones(mask, bool))
+    LOSSES[name].load()(jnp.zeros(scores), jnp.zeros(labels, int), jnp.ones(mask, bool))
 
 
 def test_class_weights_of_another_task_are_refused():

@@ -20,8 +20,10 @@ def build(args: Args, names: Sequence[str]) -> None:
   """Prepares data sets: raw download -> array_record.   mtface build genki4k/gray48
   --manual_dir=...
   """
+  from mtface.config.imports import load_imports
   from mtface.data.build import build as build_set
 
+  load_imports(args.imports, '--imports')
   if not names:
     raise UserError(
       'build: name a set, e.g. `mtface build synthetic_faces/smile_gray48`; docs/datasets.md lists '
@@ -275,7 +277,7 @@ _PLACE = ('distributed', 'coordinator', 'processes', 'process')
 _RUN = ('workdir', 'data_dir', 'checkpoint', 'stage')
 COMMANDS: dict[str, Command] = {
   'build': Command(
-    build, ('data_dir', 'manual_dir', 'overwrite', 'beam_options'), takes_names=True
+    build, ('data_dir', 'manual_dir', 'imports', 'overwrite', 'beam_options'), takes_names=True
   ),
   'describe': Command(describe, ('config', 'data_dir')),
   'params': Command(params, ('config',)),

@@ -54,6 +54,9 @@ FLAGS: dict[str, Flag] = {
   'manual_dir': Flag(
     'text', None, "the folder of the raw download, in its owner's layout (docs/datasets.md)"
   ),
+  'imports': Flag(
+    'list', [], 'modules of your own with builders to import, as config.imports (docs/extending.md)'
+  ),
   'overwrite': Flag('switch', False, 'build again what is already built'),
   'beam_options': Flag(
     'list',

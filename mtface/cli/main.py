@@ -80,10 +80,11 @@ def _parse(
   # Not absl's global one, which holds the flags of every library, and can be parsed only once.
   args = flags.FlagValues()
   define_flags(args, COMMANDS[command].flags)
+  if config is not None:  # its overrides, --config.FIELD=VALUE
+    rest = config_files.choose(config, rest)
   argv = ['mtface', *rest]
   with config_files.flag_errors(f'`mtface {command} --help`'):
-    if config is not None:  # its overrides, --config.FIELD=VALUE
-      config_files.check_overrides(config, rest)
+    if config is not None:
       config_flags.DEFINE_config_dict('config', config, flag_values=args, sys_argv=argv)
     return args, args(argv)[1:]
 

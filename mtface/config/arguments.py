@@ -20,8 +20,9 @@ def use_fast_recipe(config: ConfigDict) -> None:
   2.5e-4, losses divided by the labelled samples. Figures in docs/results.md.
   """
   config.batch_size = 64
-  config.model.init = 'he'
-  config.model.dropout = 0.25
+  for option, value in (('init', 'he'), ('dropout', 0.25)):
+    if option in config.model:
+      config.model[option] = value
   config.loss.over = 'labelled'
   config.loss.l2 = 2.5e-4
   config.optimizer.schedule = 'one_cycle'
@@ -36,7 +37,8 @@ def use_size(config: ConfigDict, size: str) -> None:
   """`full`: as published; `small`: a quarter of the channels; `smoke`: an eighth of them and 20
   steps, to see that everything runs.
   """
-  config.model.width *= SIZES[size]
+  if 'width' in config.model:
+    config.model.width *= SIZES[size]
   if size == 'smoke':
     config.duration, config.checkpoint.every, config.log_every = '20 steps', '2 steps', '2 steps'
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtface.config import tables
 from mtface.config.schema import check_fields, check_shareable, fields_of, flat, tasks_of
 from mtface.config.stages import naming_stage, stages_of
 from mtface.errors import UserError
@@ -39,6 +40,10 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'optimizer.decay': ('more than 0 and at most 1', lambda x: 0 < x <= 1),
   'optimizer.decay_steps': ('at least 1', lambda x: x >= 1),
   'optimizer.warmup': ('more than 0 and less than 1', lambda x: 0 < x < 1),
+  'optimizer.end': ('at least 0 and at most 1', lambda x: 0 <= x <= 1),
+  'optimizer.weight_decay': ('at least 0', lambda x: 0 <= x < math.inf),
+  'optimizer.accumulate': ('at least 1', lambda x: x >= 1),
+  'evaluation.patience': ('at least 0', lambda x: x >= 0),
   'mesh.fsdp': ('at least 1', lambda x: x >= 1),
   'mesh.shard_from': ('at least 1', lambda x: x >= 1),
   'distributed.start_timeout': ('at least 1', lambda x: x >= 1),
@@ -71,11 +76,13 @@ def check(config: ConfigDict, devices: int) -> None:
     )
     _check_choice(f'tasks.{name}.class_weights', values, CLASS_WEIGHTS)
   for field, (words, holds) in _NUMBERS.items():
-    _check_number(field, values, words, holds)
+    if field in values:  # an option of what the config names
+      _check_number(field, values, words, holds)
   if len(config.image_shape) != 3 or min(config.image_shape) < 1:
     raise UserError(
       f'config.image_shape: {config.image_shape}; it must be (height, width, channels)'
     )
+  tables.MIXTURES.entry(config.mixture, 'config.mixture')
   _check_choice('loss.over', values, LOSS_OVER)
   _check_choice('freeze.norms', values, FROZEN_NORMS)
   for field in ('batch_size', 'evaluation.batch_size'):
@@ -99,13 +106,11 @@ def _check_types(config: ConfigDict, values: dict[str, Any]) -> None:
       raise UserError(f'config.{field}: there is no such field; the fields here are: {there}')
     default = defaults[field]
     if isinstance(default, list):
-      kind = int if field in _OF_NUMBERS else str
+      kind = type(default[0]) if default else int if field in _OF_NUMBERS else str
       good = isinstance(value, list) and all(isinstance(item, kind) for item in value)
-      words = (
-        'numbers in brackets, such as (48, 48, 1)'
-        if kind is int
-        else "text in brackets, such as ('trunk',)"
-      )
+      words = "text in brackets, such as ('trunk',)"
+      if kind is not str:
+        words = 'numbers in brackets, such as (48, 48, 1)'
     else:
       kinds: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
       good = isinstance(value, kinds) and (isinstance(default, bool) or not isinstance(value, bool))
@@ -140,6 +145,11 @@ def _check_evaluation(config: ConfigDict) -> None:
   if missing:
     raise UserError(
       f'config.evaluation.best_on: {", ".join(missing)} must be in during_training too'
+    )
+  if config.evaluation.patience and not config.evaluation.best_on:
+    raise UserError(
+      'config.evaluation.patience: needs a set in config.evaluation.best_on, whose score says '
+      'whether the run gets better'
     )
   if 'best' in config.evaluation.checkpoints and not config.evaluation.best_on:
     raise UserError(

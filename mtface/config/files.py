@@ -16,7 +16,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mtface.config.schema import check_fields
+from mtface.config.imports import load_imports, parse_imports
+from mtface.config.schema import check_fields, complete, switched
 from mtface.errors import UserError
 from mtface.files import local_path
 
@@ -121,6 +122,12 @@ def _call_get_config(module: ModuleType, path: pathlib.Path, argument: str | Non
       f'{path}: get_config returned {type(config).__name__}; expected what '
       'mtface.config.schema.experiment() returns, changed'
     )
+  load_imports(config.get('imports', ()), f'{path}: config.imports')
+  if lost := complete(config):
+    raise UserError(
+      f'{path}: config.{lost[0]} is set, and what the config names there has no such option; '
+      'remove it, or name another'
+    )
   check_fields(config, str(path))
   return config
 
@@ -146,8 +153,7 @@ def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
   """
   if incomplete := next((item for item in overrides if '=' not in item), None):
     raise UserError(f'{incomplete}: expected {incomplete}=VALUE')
-  check_overrides(config, overrides)
-  values, argv = flags.FlagValues(), ['mtface', *overrides]
+  values, argv = flags.FlagValues(), ['mtface', *choose(config, overrides)]
   with flag_errors():
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
     values(argv)
@@ -164,8 +170,36 @@ def flag_errors(where: str = '--help') -> Iterator[None]:
     raise UserError(f'{message} ({where} lists the flags)') from error
 
 
-def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
-  """Raises a `UserError` for a --config.FIELD among the arguments that the config has not.
+def choose(config: ConfigDict, arguments: Sequence[str]) -> list[str]:
+  """Prepares a config for the --config.FIELD=VALUE among the arguments, whatever their order:
+  modules are imported, and where a field names another network, optimiser, schedule, augmentation
+  or loss, its options become the fields.
+
+  Returns:
+    The arguments, in which imports are written as Python writes a tuple.
+
+  Raises:
+    UserError: there is no such field; a module cannot be imported.
+  """
+  rest = list(arguments)
+  given = []  # (field, value)
+  for i, item in enumerate(rest):
+    flag, equals, value = item.partition('=')
+    if flag.startswith('--config.'):
+      value = value if equals else ''.join(rest[i + 1 : i + 2])
+      if flag == '--config.imports':
+        names = parse_imports(value)
+        load_imports(names)
+        rest[i : i + 1 if equals else i + 2] = [f'{flag}={names!r}']
+      given.append((flag.removeprefix('--config.'), value))
+  for field, value in given:
+    switched(config, field, value)
+  _check_overrides(config, rest)
+  return rest
+
+
+def _check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
+  """Raises a `UserError` for a --config.FIELD among the arguments that the config does not have.
 
   ml_collections' own message names neither the flag nor the fields that there are.
   """

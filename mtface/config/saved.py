@@ -13,40 +13,33 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtface.config.schema import check_fields, experiment, flat
+from mtface.config.imports import load_imports
+from mtface.config.schema import check_fields, complete, fields_of, flat
 from mtface.errors import UserError, first_line
 from mtface.files import local_path
 
 CONFIG_FILE = 'config.json'
 _PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
-# Fields that came after the first runs were made.
-_LATER = (
-  'evaluation.checkpoints',
-  'store',
-  'stages',
-  'stage',
-  'start.weights',
-  'start.fresh',
-  'freeze.params',
-  'freeze.norms',
-  'optimizer.name',
-  'optimizer.beta2',
-  'optimizer.clip',
-  'optimizer.factors',
-  'optimizer.sam',
-  'mesh.fsdp',
-  'mesh.shard_from',
-  'distributed.start_timeout',
-  'distributed.heartbeat',
-)
+# What every run has had since the first. Where one is missing, the file is damaged.
+_ALWAYS = ('tasks', 'sources', 'image_shape', 'batch_size', 'duration', 'seed', 'model.name')
 
 
 def read_config(workdir: str | os.PathLike) -> ConfigDict:
-  """The configuration of the run in `workdir`."""
+  """The configuration of the run in `workdir`; its modules (`config.imports`) are imported.
+
+  Raises:
+    UserError: there is none, it is damaged, or a module cannot be imported.
+  """
   path = local_path(workdir) / CONFIG_FILE
   try:
-    config = with_defaults(ConfigDict(read_content(path)['config']))
+    config = ConfigDict(read_content(path)['config'])
+    have = flat(config.to_dict())
+    for field in _ALWAYS:
+      if field not in have and not any(name.startswith(f'{field}.') for name in have):
+        raise KeyError(f'the field {field} is missing')
+    load_imports(config.get('imports', ()), f'{path}: imports')
+    config = with_defaults(config)
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise _damaged(path, error) from error
   check_fields(config, f'{path}: is damaged, or of another version of mtface')
@@ -57,19 +50,16 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
   """The config of an older run: fields that came later get their defaults, which leave things as
   they were.
   """
-  have, defaults = flat(config.to_dict()), flat(experiment().to_dict())
-  for name in _LATER:
-    if name not in have and name not in config:  # config.stage is there, and has names below it
-      *groups, last = name.split('.')
-      group = config
-      for part in groups:
-        group[part] = group.get(part) or ConfigDict()
-        group = group[part]
-      group[last] = tuple(defaults[name]) if isinstance(defaults[name], list) else defaults[name]
-  if 'arguments' not in config:
-    config.arguments = {}
-  for entry in config.tasks.values():
-    entry.top = entry.get('top', 1)
+  complete(config)
+  for name, default in fields_of(config).items():
+    *groups, last = name.split('.')
+    group = config
+    for part in groups:
+      if not isinstance(group.get(part), ConfigDict):
+        group[part] = ConfigDict()
+      group = group[part]
+    if last not in group:
+      group[last] = tuple(default) if isinstance(default, list) else default
   return config
 
 

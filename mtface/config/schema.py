@@ -1,5 +1,4 @@
-"""Experiments as `ml_collections.ConfigDict`: the fields, their defaults and units, and the
-arguments of config files.
+"""Experiments as `ml_collections.ConfigDict`: the fields, their defaults and units.
 
 Every file in configs/ starts from `experiment()` and changes what its paper says. Any field can be
 overridden on the command line, as in `--config.batch_size=256` or `--config.model.width=0.5`.
@@ -7,58 +6,43 @@ overridden on the command line, as in `--config.batch_size=256` or `--config.mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtface.config import tables
+from mtface.config.imports import load_imports
 from mtface.errors import UserError
 from mtface.tasks import Task, get_task
 
-MODELS: dict[
-  str, dict[str, Any]
-] = {  # the fields of each network; their defaults are the published network
-  'bknet': {
-    'width': 1.0,  # factor on all channel counts
-    'join': False,  # MBKNet's join of the first and the last block
-    'dropout': 0.5,
-    'init': 'gaussian',  # gaussian (std 0.01, as published) | he
-  },
-  'mobilenet': {
-    'width': 1.0,
-    'dropout': 0.0,  # before each last layer
-    'age_hidden': (),  # widths of layers before the last one of tasks with years
-    # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation | caffe: BGR less means
-    # (mobile.rescaled)
-    'input': 'half',
-  },
-  'efficientnet': {  # mtface/models/efficientnet.py has the widths and depths of B0 to B7
-    'width': 1.0,
-    'depth': 1.0,  # factor on the blocks of each stage
-    'dropout': 0.2,
-    'drop_path': 0.2,  # greatest rate of stochastic depth
-    'age_hidden': (),
-    'input': 'half',
-  },
-  'rexnet': {
-    'width': 1.5,  # RexNet-150
-    'dropout': 0.2,
-    'drop_path': 0.0,
-    'age_hidden': (),
-    'input': 'half',
-  },
-}
+# Groups whose entry is chosen by a field: (group, field that names it, table). The entry's options
+# are fields of the group.
+_CHOICES = (
+  ('model', 'name', tables.NETWORKS),
+  ('augment', 'name', tables.AUGMENTATIONS),
+  ('optimizer', 'name', tables.OPTIMIZERS),
+  ('optimizer', 'schedule', tables.SCHEDULES),
+  ('tasks.*', 'loss', tables.LOSSES),
+)
 
 
-def experiment() -> ConfigDict:
+def experiment(imports: Sequence[str] = ()) -> ConfigDict:
   """All fields of an experiment with their defaults. A duration is text: '10 epochs', '2000 steps'
   or '300000 examples'.
+
+  Args:
+    imports: modules of the user's own, which are imported now, so that what they register can be
+      named in the config file; commands import them too.
   """
+  load_imports(imports)
   return ConfigDict(
     {
       'name': '',
       # those of the config file, by name; `mtface table` finds a paper's rows by them
       'arguments': {},
+      'imports': tuple(imports),  # modules of the user's own (mtface/config/imports.py)
       'seed': 0,  # of weights, order, augmentation and dropout
       # names of stages, in the order of training (mtface/config/stages.py); none: the config is the
       # only one
@@ -80,7 +64,7 @@ def experiment() -> ConfigDict:
       },
       'tasks': {},  # task name -> see `task()`
       'sources': {},  # name of ours -> see `source()`; what is trained on
-      'mixture': 'equal',  # equal | proportional | alternate (mtface/data/mixing.py)
+      'mixture': 'equal',  # a name in `tables.MIXTURES` (mtface/data/mixing.py)
       # where images are: memory | stream | auto, by their size and free memory
       # (mtface/data/store.py)
       'store': 'auto',
@@ -88,34 +72,14 @@ def experiment() -> ConfigDict:
       'batch_size': 128,  # global, over all devices
       'duration': '10 epochs',
       'model': model('bknet'),
-      'augment': {
-        'pad': 4,  # pixels: random crop after padding this much on each side
-        'flip': True,
-        'rotate': 15.0,  # degrees, uniform in [-rotate, rotate]
-      },
+      'augment': augmentation(),
       'loss': {
         # divide a task's loss by all samples of the batch (the papers' N), or by the 'labelled'
         # ones
         'over': 'all',
         'l2': 0.0,  # lambda of lambda * ||W||^2
       },
-      'optimizer': {
-        'name': 'sgd',  # sgd | adam
-        'momentum': 0.9,  # of SGD; of Adam, beta1
-        'beta2': 0.999,  # of Adam
-        'nesterov': False,
-        'clip': 0.0,  # greatest norm of the gradient over all parameters; 0: no limit
-        # exponential: rate * decay^(step / decay_steps) | one_cycle: up to rate and down to zero
-        'schedule': 'exponential',
-        'rate': 0.01,
-        'decay': 0.8,
-        'decay_steps': 10000,
-        'warmup': 0.25,  # one_cycle: share of the duration in which the rate rises
-        # 'PATTERN=FACTOR' of the learning rate; the first pattern that a parameter's path begins
-        # with counts
-        'factors': (),
-        'sam': 0.0,  # sharpness-aware minimisation: its radius rho; 0: off
-      },
+      'optimizer': optimizer(),
       'evaluation': {
         # selections that are measured unless others are asked for (mtface/training/selection.py)
         'checkpoints': ('last',),
@@ -123,6 +87,8 @@ def experiment() -> ConfigDict:
         'during_training': (),  # which of them each checkpoint is measured on
         # the best checkpoint has the highest mean accuracy over these; keep test sets out of it
         'best_on': (),
+        # checkpoints in a row that are not better than the best one before training stops; 0: never
+        'patience': 0,
         'batch_size': 512,
       },
       'checkpoint': {
@@ -143,10 +109,38 @@ def experiment() -> ConfigDict:
 
 
 def model(name: str, **changes: Any) -> ConfigDict:
-  """The fields of a network of `MODELS`, and `dtype`, that of the computation:
+  """A network of `tables.NETWORKS`: its options, and `dtype`, that of the computation:
   float32 | bfloat16.
   """
-  return ConfigDict({'name': name} | MODELS[name] | {'dtype': 'float32'} | changes)
+  options = tables.NETWORKS.entry(name, 'config.model.name').options
+  return _made({'name': name, **options, 'dtype': 'float32'}, changes, f'network {name}')
+
+
+def augmentation(name: str = 'crop_flip_rotate', **changes: Any) -> ConfigDict:
+  """An augmentation of `tables.AUGMENTATIONS` with its options."""
+  options = tables.AUGMENTATIONS.entry(name, 'config.augment.name').options
+  return _made({'name': name, **options}, changes, f'augmentation {name}')
+
+
+def optimizer(name: str = 'sgd', schedule: str = 'exponential', **changes: Any) -> ConfigDict:
+  """An optimiser of `tables.OPTIMIZERS` and a schedule of `tables.SCHEDULES` with their options,
+  and what does not depend on them.
+  """
+  common = {
+    'name': name,
+    'rate': 0.01,
+    'schedule': schedule,
+    'clip': 0.0,  # greatest norm of the gradient over all parameters; 0: no limit
+    'accumulate': 1,  # batches whose gradients are averaged for one update
+    # 'PATTERN=FACTOR' of the learning rate; the first pattern that a parameter's path begins with
+    # counts
+    'factors': (),
+    'sam': 0.0,  # sharpness-aware minimisation: its radius rho; 0: off
+  }
+  options = tables.OPTIMIZERS.entry(name, 'config.optimizer.name').options
+  of_schedule = tables.SCHEDULES.entry(schedule, 'config.optimizer.schedule').options
+  what = f'optimiser {name} with the schedule {schedule}'
+  return _made({**common, **options, **of_schedule}, changes, what)
 
 
 def task(
@@ -154,18 +148,27 @@ def task(
   weight: float = 1.0,
   class_weights: str = 'none',
   top: int = 1,
+  **options: Any,
 ) -> ConfigDict:
   """What is asked of one task.
 
   Args:
-    loss: a name in `losses.TERMS`.
+    loss: a name in `tables.LOSSES`.
     weight: mu_t of the total loss.
     class_weights: none, or balanced (Savchenko 2021, eq. 2: from the counts of the training
       sources).
     top: of ages: the prediction is the mean of so many of the most probable years (Savchenko 2021,
       eq. 1); 1 is the most probable.
+    **options: of the loss.
   """
-  return ConfigDict({'loss': loss, 'weight': weight, 'class_weights': class_weights, 'top': top})
+  common = {'loss': loss, 'weight': weight, 'class_weights': class_weights, 'top': top}
+  return _made({**common, **tables.LOSSES.entry(loss, 'loss').options}, options, f'loss {loss}')
+
+
+def _made(fields: dict[str, Any], changes: dict[str, Any], what: str) -> ConfigDict:
+  if unknown := [name for name in changes if name not in fields]:
+    raise UserError(f'{what}: there is no option {unknown[0]!r}; there are {", ".join(fields)}')
+  return ConfigDict(fields | changes)
 
 
 def tasks_of(config: ConfigDict) -> dict[str, Task]:
@@ -180,14 +183,82 @@ def source(name: str, *tasks: str) -> ConfigDict:
   return ConfigDict({'name': name, 'tasks': tasks})
 
 
+def complete(config: ConfigDict) -> list[str]:
+  """Gives the groups of `_CHOICES` the options of the entries that they name, where they are
+  missing, and takes those of other entries away.
+
+  Returns:
+    Fields that were taken away although somebody had set them: their values are not the defaults.
+  """
+  lost = []
+  for group, chosen in _groups(config):
+    choices = [(name, table) for of, name, table in _CHOICES if of == chosen]
+    options: dict[str, Any] = {}
+    for name, table in choices:
+      if group.get(name) in table:
+        options |= table[group[name]].options
+    for key in [key for key in group if key not in options]:
+      others = [
+        of.options[key] for _, table in choices for of in table.values() if key in of.options
+      ]
+      if others and key not in _common(chosen):
+        lost += [f'{chosen}.{key}'] if group[key] not in others else []
+        del group[key]
+    for key, value in options.items():
+      if key not in group:
+        group[key] = value
+  return lost
+
+
+def options_of(group: ConfigDict, entry: tables.Entry) -> dict[str, Any]:
+  """The values in a group of the options of an entry that it names."""
+  return {name: group[name] for name in entry.options}
+
+
+def switched(config: ConfigDict, field: str, name: str) -> bool:
+  """Names another entry in a field, as `model.name`, with the defaults of its options.
+
+  Returns:
+    Whether the field names an entry of a table, and the entry is there.
+  """
+  *path, last = field.split('.')
+  for of, key, table in _CHOICES:
+    if key == last and re.fullmatch(of.replace('*', '[^.]+'), '.'.join(path)) and name in table:
+      group: Any = config
+      for part in path:
+        group = group.get(part) if isinstance(group, ConfigDict) else None
+      if not isinstance(group, ConfigDict) or key not in group:
+        return False
+      if group[key] != name:
+        for option in table[group[key]].options if group[key] in table else ():
+          if option in group:
+            del group[option]
+        group[key] = name
+        complete(config)
+      return True
+  return False
+
+
+def _groups(config: ConfigDict) -> Iterator[tuple[ConfigDict, str]]:
+  """The groups of `_CHOICES` that a config has, each with its name there."""
+  for of in dict.fromkeys(of for of, _, _ in _CHOICES):
+    found = config.get('tasks', {}).values() if of == 'tasks.*' else [config.get(of)]
+    yield from ((group, of) for group in found if isinstance(group, ConfigDict))
+
+
+def _common(group: str) -> set[str]:
+  """The fields of a group that all of its entries have."""
+  made = {'model': model('bknet'), 'augment': augmentation(), 'optimizer': optimizer()}
+  default = made.get(group) or task()
+  chosen = [(name, table) for of, name, table in _CHOICES if of == group]
+  return set(default) - {key for name, table in chosen for key in table[default[name]].options}
+
+
 def check_fields(config: ConfigDict, where: str) -> None:
   """Raises a `UserError` that begins with `where` for a field of `experiment()`, `task()` or
   `source()` that is missing.
   """
   have = flat(config.to_dict())
-  network = have.get('model.name', 'bknet')
-  if network not in MODELS:
-    raise UserError(f'{where}.model.name {network!r} is unknown; there are {", ".join(MODELS)}')
   missing = [
     name for name in fields_of(config) if name not in have and name not in ('arguments', 'stage')
   ]
@@ -199,23 +270,32 @@ def check_fields(config: ConfigDict, where: str) -> None:
 
 
 def fields_of(config: ConfigDict) -> dict[str, Any]:
-  """{name with dots: default} of the fields that a config must have: those of its network, of each
-  of its tasks and sources too.
+  """{name with dots: default} of the fields that a config must have: those of its network,
+  optimiser, and of each of its tasks and sources too.
+
+  Raises:
+    UserError: a network, optimiser, schedule, augmentation or loss is not in its table.
   """
   have, default = flat(config.to_dict()), experiment()
   default.model = model(have.get('model.name', 'bknet'))
+  default.augment = augmentation(have.get('augment.name', 'crop_flip_rotate'))
+  default.optimizer = optimizer(
+    have.get('optimizer.name', 'sgd'), have.get('optimizer.schedule', 'exponential')
+  )
   fields = flat(default.to_dict())
-  for group, entry in (('tasks', task()), ('sources', source('')), ('evaluation.sets', source(''))):
+  for group in ('tasks', 'sources', 'evaluation.sets'):
     names = dict.fromkeys(
       name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.')
     )
     if names:
       del fields[group]
-    fields |= {
-      f'{group}.{name}.{key}': value
-      for name in names
-      for key, value in flat(entry.to_dict()).items()
-    }
+    for name in names:
+      entry = source('')
+      if group == 'tasks':
+        loss = have.get(f'tasks.{name}.loss', 'softmax_cross_entropy')
+        tables.LOSSES.entry(loss, f'config.tasks.{name}.loss')
+        entry = task(loss)
+      fields |= {f'{group}.{name}.{key}': value for key, value in flat(entry.to_dict()).items()}
   return fields
 
 

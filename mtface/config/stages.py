@@ -17,6 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtface.config.schema import flat, switched
 from mtface.errors import UserError
 from mtface.files import split_selection
 
@@ -24,7 +25,7 @@ MAIN = 'main'
 EARLIER = 'stage:'  # in `start.weights`
 _WHOLE = ('tasks', 'sources', 'evaluation.sets')  # a stage that names any has only those
 _NAME = re.compile(r'^[\w\-]+$')  # folders are called so
-_SHARED = ('name', 'arguments', 'seed', 'stages', 'stage', 'mesh', 'distributed')
+_SHARED = ('name', 'arguments', 'imports', 'seed', 'stages', 'stage', 'mesh', 'distributed')
 
 
 def stage(changes: Mapping[str, Any]) -> ConfigDict:
@@ -100,6 +101,8 @@ def _merged(config: ConfigDict, name: str) -> ConfigDict:
   for field in _SHARED:
     if field in changes:
       raise UserError(f'config.stage.{name}.{field}: belongs to the experiment; set config.{field}')
+  for field, value in flat(changes.to_dict()).items():
+    switched(merged, field, str(value))
   _replace(merged, changes, f'config.stage.{name}', '')
   return merged
 

@@ -11,10 +11,16 @@ lands on and a restart change nothing.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mtface.config.schema import options_of
+from mtface.config.tables import AUGMENTATIONS
 
 
 class Parameters(NamedTuple):
@@ -30,6 +36,12 @@ class Parameters(NamedTuple):
   shift: jax.Array
   flip: jax.Array
   angle: jax.Array
+
+
+def make_augment(config: ConfigDict) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+  """The augmentation that `config.augment` names: (images, positions, key) -> images."""
+  entry = AUGMENTATIONS.entry(config.name, 'config.augment.name')
+  return functools.partial(entry.load(), **options_of(config, entry))
 
 
 def augment(

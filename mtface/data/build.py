@@ -23,6 +23,7 @@ from typing import Any
 
 import tfds_builders
 from mtface import errors
+from mtface.config.tables import BUILDERS
 from mtface.data import index
 from mtface.files import local_path
 
@@ -91,7 +92,7 @@ def build(
 
 def available() -> dict[str, list[str]]:
   """Returns the configs of every set that has a builder."""
-  return {name: list(_builder_class(name).builder_configs) for name in _set_names()}
+  return {name: list(_builder_class(name).builder_configs) for name in _all_sets()}
 
 
 def find_builder(name: str) -> tuple[Any, Any]:
@@ -102,7 +103,7 @@ def find_builder(name: str) -> tuple[Any, Any]:
     UserError: there is no such set or config; the message lists those that there are.
   """
   set_name, _, config = name.partition('/')
-  if set_name not in _set_names():
+  if set_name not in _all_sets():
     raise errors.UserError(
       f'{name}: there is no builder for a set {set_name!r}; there are: {_all_names()}'
     )
@@ -115,6 +116,11 @@ def find_builder(name: str) -> tuple[Any, Any]:
       f'{name}: {set_name} has no config {config!r}; it has: {", ".join(configs)}'
     )
   return builder_class, config or configs[0]
+
+
+def _all_sets() -> list[str]:
+  """Those of tfds_builders/, and those of the user's own modules."""
+  return [*_set_names(), *(name for name in BUILDERS if name not in _set_names())]
 
 
 def _set_names() -> list[str]:
@@ -135,6 +141,8 @@ def _module(set_name: str) -> str:
 
 
 def _builder_class(set_name: str) -> Any:
+  if set_name in BUILDERS:
+    return BUILDERS[set_name].load()
   return importlib.import_module(_module(set_name)).Builder
 
 

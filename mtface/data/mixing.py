@@ -31,10 +31,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mtface.config.tables import MIXTURES
 from mtface.data.sources import Source
 from mtface.errors import UserError
-
-MIXTURES = ('equal', 'proportional', 'alternate')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,22 +113,28 @@ def make_mixture(kind: str, sources: Sequence[Source], *, seed: int, batch_size:
   """Builds a mixture.
 
   Args:
-    kind: `equal`: equal labelled samples a task; `proportional`: every sample once an epoch;
-      `alternate`: batch k comes from source k mod S alone (Pons 2018's classical multi-task
-      training), each source at its own pace; an epoch is as long as the largest needs.
+    kind: a name in `tables.MIXTURES`.
     sources: what is mixed.
     seed: orders and rotations depend on it.
-    batch_size: of the global batch; only `alternate` depends on it.
+    batch_size: of the global batch.
   """
-  if kind == 'alternate':
-    return _alternate(sources, seed, batch_size)
+  make = MIXTURES.entry(kind, 'config.mixture').load()
+  return make(sources, seed=seed, batch_size=batch_size)
+
+
+def equal(sources: Sequence[Source], *, seed: int, batch_size: int) -> Mixture:
+  """Equal labelled samples a task, see the module's docstring."""
+  del batch_size
   patterns = find_patterns(sources)
-  if kind == 'proportional':
-    return _mixed(sources, patterns, [len(p.rows) for p in patterns], None, seed)
-  if kind == 'equal':
-    target, draws = _solve(patterns)
-    return _mixed(sources, patterns, draws, target, seed)
-  raise UserError(f'mixture {kind!r} is unknown; there are {", ".join(MIXTURES)}')
+  target, draws = _solve(patterns)
+  return _mixed(sources, patterns, draws, target, seed)
+
+
+def proportional(sources: Sequence[Source], *, seed: int, batch_size: int) -> Mixture:
+  """Every sample once an epoch."""
+  del batch_size
+  patterns = find_patterns(sources)
+  return _mixed(sources, patterns, [len(p.rows) for p in patterns], None, seed)
 
 
 def find_patterns(sources: Sequence[Source]) -> list[Pattern]:
@@ -222,9 +227,11 @@ def _rotating(order: np.ndarray, count: int, epoch: int) -> np.ndarray:
   return order[(epoch * count + np.arange(count)) % len(order)]
 
 
-def _alternate(sources: Sequence[Source], seed: int, batch_size: int) -> Mixture:
-  """Batch k from source k mod S. Each source is walked through in its own order, which is
-  reshuffled at each pass.
+def alternate(sources: Sequence[Source], *, seed: int, batch_size: int) -> Mixture:
+  """Batch k comes from source k mod S alone (Pons 2018's classical multi-task training).
+
+  Each source is walked through at its own pace and in its own order, which is reshuffled at each
+  pass; an epoch is as long as the largest needs.
   """
   usable = [np.flatnonzero(np.any([s.labelled(t) for t in s.labels], axis=0)) for s in sources]
   for source, rows in zip(sources, usable, strict=True):

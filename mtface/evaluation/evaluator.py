@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mtface import losses, process
+from mtface import process
 from mtface.config.saved import read_config
 from mtface.config.schema import check_shareable, tasks_of
 from mtface.config.stages import MAIN, stage_of
-from mtface.data.augment import augment
-from mtface.data.inputs import scale_images
+from mtface.config.tables import LOSSES
+from mtface.data.augment import make_augment
+from mtface.data.inputs import check_images, scale_images
 from mtface.data.loader import BatchSource, load_batches
 from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
@@ -63,7 +64,9 @@ class Evaluator:
     self.scorer = Scorer(self.network, self.mesh, self.config.evaluation.batch_size)
     self.extractor = FeatureExtractor(self.network, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
-    self._margins = [task for task in self.heads if self.config.tasks[task].loss in losses.MARGINS]
+    self._margins = [
+      task for task in self.heads if LOSSES[self.config.tasks[task].loss].traits['margins']
+    ]
 
   @functools.cached_property
   def run(self) -> Run:
@@ -84,6 +87,7 @@ class Evaluator:
           f'{", ".join(self.tasks)}; '
           'name a set with one of these'
         )
+      check_images(self._sets[name], self.config.image_shape)
     return self._sets[name]
 
   def networks(self, selection: Selection, *, re_estimate: bool = True) -> Networks:
@@ -146,7 +150,7 @@ class Evaluator:
     """
     config, run = self.config, self.run
     check_shareable(config.batch_size, self.mesh.size, 'batch_size')
-    key = jax.random.key(config.seed)
+    key, augment = jax.random.key(config.seed), make_augment(config.augment)
 
     def for_each(
       function: Callable[[jax.Array, bool], Any], tree: Stats
@@ -159,7 +163,7 @@ class Evaluator:
     start = for_each(lambda x, still: x if still else np.zeros_like(x), stats)
 
     def batch_statistics(params: Params, start: Stats, batch: dict[str, Any]) -> Stats:
-      images = scale_images(augment(batch['image'], batch['position'], key, **config.augment))
+      images = scale_images(augment(batch['image'], batch['position'], key))
       _, new = run.network.train_scores(params, start, images, key)
       return for_each(lambda x, still: x if still else x / (1 - MOMENTUM), new)
 

@@ -24,7 +24,7 @@ def comparable(tasks: Mapping[str, Task], scores: Scores, margins: Sequence[str]
   scores as they are.
 
   Probabilities are a softmax over the classes, or a sigmoid for each class of a multi-label task. A
-  squared hinge (`losses.MARGINS`) asks the label's score to lead by a margin of 1, so its scores
+  squared hinge (the trait `margins`) asks the label's score to lead by a margin of 1, so its scores
   are on one scale, and a softmax of them would be no probability.
   """
   found = {}

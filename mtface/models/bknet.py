@@ -115,11 +115,11 @@ class BKNet(nnx.Module):
     image_shape: tuple[int, int, int],
     *,
     rngs: nnx.Rngs,
-    width: float = 1.0,
-    join: bool = False,
-    dropout: float = 0.5,
-    init: str = 'gaussian',
-    dtype: jnp.dtype | None = None,
+    width: float,
+    join: bool,
+    dropout: float,
+    init: str,
+    dtype: jnp.dtype | None,
   ):
     height, breadth, channels = image_shape
     if min(height, breadth) < _POOLING:

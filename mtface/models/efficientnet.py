@@ -104,13 +104,13 @@ class EfficientNet(MobileModel):
     image_shape: tuple[int, int, int],
     *,
     rngs: nnx.Rngs,
-    width: float = 1.0,
-    depth: float = 1.0,
-    dropout: float = 0.2,
-    drop_path: float = 0.2,
-    age_hidden: Sequence[int] = (),
-    input: str = 'half',
-    dtype: jnp.dtype | None = None,
+    width: float,
+    depth: float,
+    dropout: float,
+    drop_path: float,
+    age_hidden: Sequence[int],
+    input: str,
+    dtype: jnp.dtype | None,
   ):
     numbers = {'width': width, 'depth': depth, 'dropout': dropout, 'drop_path': drop_path}
     check_fields('efficientnet', image_shape, age_hidden=age_hidden, input=input, **numbers)

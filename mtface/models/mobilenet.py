@@ -86,11 +86,11 @@ class MobileNet(MobileModel):
     image_shape: tuple[int, int, int],
     *,
     rngs: nnx.Rngs,
-    width: float = 1.0,
-    dropout: float = 0.0,
-    age_hidden: Sequence[int] = (),
-    input: str = 'half',
-    dtype: jnp.dtype | None = None,
+    width: float,
+    dropout: float,
+    age_hidden: Sequence[int],
+    input: str,
+    dtype: jnp.dtype | None,
   ):
     check_fields(
       'mobilenet', image_shape, age_hidden=age_hidden, input=input, width=width, dropout=dropout

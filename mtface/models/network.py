@@ -15,15 +15,11 @@ import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
+from mtface.config.tables import NETWORKS
 from mtface.errors import UserError
-from mtface.models.bknet import BKNet
-from mtface.models.efficientnet import EfficientNet
-from mtface.models.mobilenet import MobileNet
 from mtface.models.paths import Params, Stats, matches
-from mtface.models.rexnet import RexNet
 from mtface.tasks import Task
 
-MODELS = {'bknet': BKNet, 'mobilenet': MobileNet, 'efficientnet': EfficientNet, 'rexnet': RexNet}
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 
 
@@ -87,8 +83,17 @@ def abstract_network(
   def made() -> nnx.Module:
     model = _make(config, tasks, image_shape, 0)
     for path, module in nnx.iter_modules(model):
-      if hasattr(module, 'frozen') and matches(frozen, '/'.join(map(str, path))):
+      name = '/'.join(map(str, path))
+      if not matches(frozen, name):
+        continue
+      if hasattr(module, 'frozen'):
         module.frozen = True
+      elif any(isinstance(value, nnx.BatchStat) for value in vars(module).values()):
+        raise UserError(
+          f'config.freeze.params: the running statistics of {name} ({type(module).__name__}) would '
+          'move although it is frozen; give the module an attribute `frozen` that keeps them (see '
+          'mtface.models.layers.BatchNorm), or take config.freeze.norms=batch'
+        )
     return model
 
   graph, params, stats = _split(nnx.eval_shape(made))
@@ -100,15 +105,13 @@ def _make(
 ) -> nnx.Module:
   settings = dict(config)
   name, dtype = settings.pop('name'), settings.pop('dtype')
-  if name not in MODELS:
-    raise UserError(f'config.model.name {name!r} is unknown; there are {", ".join(MODELS)}')
+  entry = NETWORKS.entry(name, 'config.model.name')
   if dtype not in DTYPES:
     raise UserError(f'config.model.dtype {dtype!r} is unknown; there are {", ".join(DTYPES)}')
   height, width, channels = image_shape
+  make, rngs = entry.load(), nnx.Rngs(params=seed)
   try:
-    return MODELS[name](
-      tasks, (height, width, channels), dtype=DTYPES[dtype], rngs=nnx.Rngs(params=seed), **settings
-    )
+    return make(tasks, (height, width, channels), dtype=DTYPES[dtype], rngs=rngs, **settings)
   except TypeError as error:
     raise UserError(f'model {name}: {error}; check the fields of config.model') from error
 

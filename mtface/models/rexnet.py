@@ -98,12 +98,12 @@ class RexNet(MobileModel):
     image_shape: tuple[int, int, int],
     *,
     rngs: nnx.Rngs,
-    width: float = 1.5,
-    dropout: float = 0.2,
-    drop_path: float = 0.0,
-    age_hidden: Sequence[int] = (),
-    input: str = 'half',
-    dtype: jnp.dtype | None = None,
+    width: float,
+    dropout: float,
+    drop_path: float,
+    age_hidden: Sequence[int],
+    input: str,
+    dtype: jnp.dtype | None,
   ):
     numbers = {'width': width, 'dropout': dropout, 'drop_path': drop_path}
     check_fields('rexnet', image_shape, age_hidden=age_hidden, input=input, **numbers)

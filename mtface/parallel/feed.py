@@ -14,13 +14,13 @@ from mtface.parallel.sharding import shared
 
 
 def to_devices(
-  batches: Iterator[Batch], mesh: Mesh, *, stop: Callable[[], bool] = lambda: False, ahead: int = 2
+  batches: Iterator[Batch], mesh: Mesh, *, stop: Callable[[], int] = lambda: 0, ahead: int = 2
 ) -> Iterator[Batch]:
   """Makes global arrays of all processes' shares, sharded over the mesh, and keeps `ahead` of them
   in flight to the devices.
 
-  To each batch comes `stop` int32 [B]: 1 in the share of a process for which `stop()` holds, which
-  the step passes on to all.
+  To each batch comes `stop` int32 [B]: what `stop()` says in the process whose share it is; the
+  step passes the largest on to all.
   """
   sharding = shared(mesh)
   queue: collections.deque[Batch] = collections.deque()

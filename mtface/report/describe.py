@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+import jax
 from ml_collections import ConfigDict
 
 from mtface.config.schema import tasks_of
@@ -12,7 +13,7 @@ from mtface.config.stages import MAIN, stages_of
 from mtface.models.network import abstract_network
 from mtface.models.paths import HEADS, Params, is_batch_norm, matches, parameter_table
 from mtface.training.checks import check_experiment
-from mtface.training.optim import factor_of, rate_factors
+from mtface.training.optim import factor_of, make_optimizer, rate_factors
 from mtface.training.run import Run
 
 
@@ -74,10 +75,8 @@ def _describe(run: Run) -> str:
   lines += [
     f'epoch: {epoch:,} samples, {epoch / config.batch_size:,.1f} steps of {config.batch_size}'
   ]
-  lines += [
-    f'run: {config.duration} = {run.steps:,} steps, {run.steps * config.batch_size / epoch:.1f} '
-    'epochs'
-  ]
+  length = f' = {run.steps:,} steps, {run.steps * config.batch_size / epoch:.1f} epochs'
+  lines += [f'run: {config.duration}{"" if run.seconds else length}']
   lines += _training_lines(config, run.params)
   lines += [
     f'images: {line}' for line in dict.fromkeys(str(source.images) for source in run.sources)
@@ -123,12 +122,10 @@ def _rate(path: str, config: ConfigDict) -> str:
 
 
 def _device_bytes(config: ConfigDict, params: Params) -> int:
-  """Parameters in float32, and the optimiser's one or two numbers for each that is trained."""
-  kept = {'sgd': 1, 'adam': 2}[config.optimizer.name]
-  return sum(
-    4 * n * (1 if matches(config.freeze.params, path) else 1 + kept)
-    for path, _, n in parameter_table(params)
-  )
+  """Parameters, and what the optimiser keeps of those that are trained."""
+  optimizer = make_optimizer(config.optimizer, 1, config.freeze.params)
+  kept = jax.eval_shape(optimizer.init, params)
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, kept)))
 
 
 def _source_lines(run: Run) -> list[str]:

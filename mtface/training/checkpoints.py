@@ -150,6 +150,10 @@ class Checkpoints:
       )
     return best[1]
 
+  def metrics(self, step: int) -> dict[str, float]:
+    """What was kept with a step's checkpoint; empty where that cannot be read."""
+    return dict(self._scores(step))
+
   def checksum(self, step: int) -> float | None:
     """What tells a step's checkpoint from one that was written by another run of it; None where it
     was not kept.

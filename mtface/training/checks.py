@@ -10,28 +10,38 @@ from __future__ import annotations
 
 import os
 import pathlib
+import traceback
 from collections.abc import Mapping
+from typing import Any
 
 import jax
+import numpy as np
+import optax
 from ml_collections import ConfigDict
 
-from mtface import losses
 from mtface.config.checks import check_stages
+from mtface.config.durations import to_seconds
 from mtface.config.schema import tasks_of
 from mtface.config.stages import naming_stage
+from mtface.config.tables import LOSSES, SCHEDULES
 from mtface.data.index import prepared_dir
 from mtface.data.inputs import check_images
 from mtface.data.names import SourceName
 from mtface.data.sources import load_source
-from mtface.errors import UserError
+from mtface.errors import UserError, first_line
 from mtface.files import local_path
 from mtface.models.paths import by_path, check_patterns, matches
 from mtface.outputs import with_views
 from mtface.parallel.sharding import make_mesh
 from mtface.training.checkpoints import steps_of
+from mtface.training.objective import class_weights
 from mtface.training.optim import make_optimizer, rate_factors
 from mtface.training.run import Run, plan
+from mtface.training.selection import Selection
 from mtface.training.start import check_start
+from mtface.training.state import new_state
+from mtface.training.step import make_step
+from mtface.training.tally import new_tally
 
 
 def check_experiment(
@@ -64,7 +74,7 @@ def check_experiment(
       trained = steps_of(workdir, name) if workdir else []
       if not trained:
         check_start(run, runs)
-      elif trained[-1] > run.steps:
+      elif trained[-1] > run.steps:  # never of a run whose length is a time
         raise UserError(
           f'config.duration: {run.config.duration!r} is {run.steps:,} steps, and {workdir} holds '
           f'step {trained[-1]:,} already; '
@@ -78,17 +88,14 @@ def _check_losses(config: ConfigDict) -> None:
   """Each task's loss is one of its form, one class of several or a yes or no for each."""
   for name, task in tasks_of(config).items():
     loss = config.tasks[name].loss
-    if loss not in losses.TERMS:
-      raise UserError(
-        f'config.tasks.{name}.loss {loss!r} is unknown; there are {", ".join(losses.TERMS)}'
-      )
     forms = {True: 'multi-label', False: 'single-label'}
-    if (loss in losses.MULTI_LABEL) != task.multi_label:
-      fitting = [term for term in losses.TERMS if (term in losses.MULTI_LABEL) == task.multi_label]
+    fits = {term: of.traits['multi_label'] == task.multi_label for term, of in LOSSES.items()}
+    LOSSES.entry(loss, f'config.tasks.{name}.loss')
+    if not fits[loss]:
+      fitting = ' or '.join(term for term, good in fits.items() if good)
       raise UserError(
         f'config.tasks.{name}.loss: {loss} is for {forms[not task.multi_label]} tasks; {name} is '
-        f'{forms[task.multi_label]}: '
-        f'{" or ".join(fitting)}'
+        f'{forms[task.multi_label]}: {fitting}'
       )
     if config.tasks[name].class_weights == 'balanced' and task.multi_label:
       raise UserError(
@@ -98,8 +105,6 @@ def _check_losses(config: ConfigDict) -> None:
 
 
 def _check_selections(config: ConfigDict) -> None:
-  from mtface.training.selection import Selection  # which imports what trains, which imports this
-
   for text in config.evaluation.checkpoints:
     try:
       Selection.parse(text)
@@ -130,7 +135,64 @@ def _check_training(run: Run) -> None:
     raise UserError('config.freeze.params: nothing is left to train')
   for field in ('duration', 'log_every', 'checkpoint.every'):
     run.duration(field)
-  make_optimizer(config.optimizer, run.steps, config.freeze.params)
+  for field, text in (
+    ('log_every', config.log_every),
+    ('checkpoint.every', config.checkpoint.every),
+  ):
+    if to_seconds(text, field) is not None:
+      raise UserError(f'config.{field}: {text!r}: expected steps, epochs or examples')
+  schedule = config.optimizer.schedule
+  if run.seconds and SCHEDULES[schedule].traits['follows_length']:
+    others = [name for name, of in SCHEDULES.items() if not of.traits['follows_length']]
+    raise UserError(
+      f'config.duration: {config.duration!r} is not a number of steps, from which the schedule '
+      f'{schedule} follows; give steps, epochs or examples, or take '
+      f'config.optimizer.schedule={" or ".join(others)}'
+    )
+  optimizer = make_optimizer(config.optimizer, run.steps, config.freeze.params)
+  if config.imports:
+    _check_traces(run, optimizer)
+
+
+def _check_traces(run: Run, optimizer: optax.GradientTransformation) -> None:
+  """Traces a step by shapes: what modules of the user's own register may not fit together."""
+  config, step = (
+    run.config,
+    make_step(run.network, optimizer, run.tasks, run.config, class_weights(run)),
+  )
+  size = config.batch_size
+
+  def of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((size, *shape), dtype)
+
+  labels = {name: of(task.label_shape, np.int32) for name, task in run.tasks.items()}
+  batch = {
+    'image': of(tuple(config.image_shape), np.uint8),
+    'labels': labels,
+    'mask': {name: of(x.shape[1:], bool) for name, x in labels.items()},
+    'source': of((), np.int32),
+    'position': of((), np.uint32),
+    'stop': of((), np.int32),
+  }
+  try:
+    state = jax.eval_shape(lambda p, s: new_state(p, s, optimizer), run.params, run.stats)
+    after, _ = jax.eval_shape(step, state, jax.eval_shape(lambda: new_tally(run.tasks)), batch)
+  except UserError:
+    raise
+  except Exception as error:  # the functions are the user's: anything may come out of them
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    raise UserError(
+      f'config.imports: a training step fails: {type(error).__name__}: {first_line(error)} '
+      f'({where.filename}:{where.lineno}); correct what {", ".join(config.imports)} registers'
+    ) from error
+  if changed := [
+    name
+    for name, x in by_path(after.params).items()
+    if (x.shape, x.dtype) != (by_path(run.params)[name].shape, by_path(run.params)[name].dtype)
+  ]:
+    raise UserError(
+      f'config.optimizer.name: {config.optimizer.name} changes the shape or type of {changed[0]}'
+    )
 
 
 def _check_measuring(run: Run, data_dir: str | os.PathLike) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pathlib
 import socket
 import sys
@@ -155,21 +156,21 @@ def open_log(workdir: pathlib.Path, start: int) -> Any:
   return MetricsLog(workdir, start) if process.is_first() else Silent()
 
 
-def open_progress(start: int, steps: int, batch_size: int) -> Any:
+def open_progress(start: int, steps: int, batch_size: int, seconds: float = math.inf) -> Any:
   """The progress display of a run; silent in all processes but the first."""
-  return TrainProgress(start, steps, batch_size) if process.is_first() else Silent()
+  return TrainProgress(start, steps, batch_size, seconds) if process.is_first() else Silent()
 
 
 class TrainProgress:
   """Steps done, images/s and time left: a bar on a terminal, a line at each log line elsewhere."""
 
-  def __init__(self, start: int, steps: int, batch_size: int):
+  def __init__(self, start: int, steps: int, batch_size: int, seconds: float = math.inf):
+    """`seconds` are those that the run still has, where its length is a time."""
     self._steps, self._batch_size = steps, batch_size
-    self._step = start
-    self._busy, self._counted = (
-      0.0,
-      0,
-    )  # seconds and steps of training; the first step, which compiles, is left out
+    self._step, self._ends = start, time.monotonic() + seconds
+    self._of = f'/{steps:,}' if seconds == math.inf else ''
+    # seconds and steps of training; the first step, which compiles, is left out
+    self._busy, self._counted = 0.0, 0
     self._since: float | None = None
     self._bar: Any = None
     self._shown = ''
@@ -180,7 +181,7 @@ class TrainProgress:
       columns = (
         'training',
         rich_progress.BarColumn(),
-        '{task.completed:,}/{task.total:,} steps',
+        '{task.completed:,}' + ('/{task.total:,} steps' if self._of else ' steps'),
         '{task.fields[text]}',
       )
       self._bar = rich_progress.Progress(*columns, console=Console(stderr=True))
@@ -220,7 +221,7 @@ class TrainProgress:
     self._shown = '  '.join(loss + accuracies)
     if self._bar is None:
       print(
-        f'step {step:,}/{self._steps:,}  {self._rate_text()}  {self._shown}',
+        f'step {step:,}{self._of}  {self._rate_text()}  {self._shown}',
         file=sys.stderr,
         flush=True,
       )
@@ -230,6 +231,7 @@ class TrainProgress:
     if not rate:
       return ''
     left = (self._steps - self._step) * self._batch_size / rate
+    left = max(0.0, min(left, self._ends - time.monotonic()))
     return f'{rate:,.0f} images/s, {left // 60:.0f} min {left % 60:02.0f} s left'
 
   def __enter__(self) -> TrainProgress:

@@ -4,7 +4,6 @@ is named.
 
 from __future__ import annotations
 
-import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mtface import losses, metrics, process
+from mtface import metrics, process
 from mtface.config.stages import naming_stage, stage_folder
 from mtface.data.loader import BatchSource, load_batches
 from mtface.data.sources import load_source
@@ -31,11 +30,13 @@ from mtface.parallel.feed import to_devices
 from mtface.parallel.sharding import everywhere, make_mesh, place, shared, state_shardings
 from mtface.training.checkpoints import Checkpoints, steps_of
 from mtface.training.checks import check_experiment
+from mtface.training.ending import STOP_ASKED, STOP_TIME, Ending
 from mtface.training.health import Health
 from mtface.training.lock import Lock
 from mtface.training.logs import MetricsLog, TrainProgress, open_log, open_progress
+from mtface.training.objective import Objective, class_weights
 from mtface.training.optim import make_optimizer
-from mtface.training.run import Run, class_weights, with_weights
+from mtface.training.run import Run, with_weights
 from mtface.training.start import start_weights
 from mtface.training.state import TrainState, new_state
 from mtface.training.step import StepFunction, make_step
@@ -76,14 +77,14 @@ def train(
 
 
 def train_stage(
-  whole: ConfigDict,
+  experiment: ConfigDict,
   name: str,
   run: Run,
   workdir: pathlib.Path,
   data_dir: str | os.PathLike,
   data: Data,
 ) -> TrainState:
-  """The loop: trains one stage of the experiment `whole`, or continues it. `run` is planned; `data`
+  """The loop: trains one stage of an experiment, or continues it. `run` is planned; `data`
   are what the stages read.
   """
   config, mesh = run.config, make_mesh(run.config.mesh.fsdp)
@@ -102,25 +103,31 @@ def train_stage(
   )
 
   # Bad input has shown itself by now: from here on the workdir is this run's.
-  write_config(whole, workdir, data)
+  write_config(experiment, workdir, data)
   with (
     StopRequest() as stop,
     Checkpoints(workdir, name, keep_last=config.checkpoint.keep_last) as checkpoints,
   ):
     state = place(state, shardings)
     start, state = checkpoints.restore_latest(state) or (0, state)
-    if start >= run.steps:
-      process.say(f'{workdir}: already trained to step {start:,}')
+    ending = Ending(run, checkpoints.metrics(start) if start else {})
+    if start >= run.steps or ending.over:
+      why = f': {ending.why}' if ending.over else ''
+      process.say(f'{workdir}: already trained to step {start:,}{why}')
       return state
 
     for line in open_all(run.sources):
       process.say(line)
     source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
-    batches = to_devices(load_batches(source, start, run.steps), mesh, stop=stop)
+    batches = to_devices(
+      load_batches(source, start, run.steps),
+      mesh,
+      stop=lambda: STOP_TIME if ending.out_of_time else STOP_ASKED if stop() else 0,
+    )
     health = Health()
     with (
       open_log(stage_folder(workdir, name), start) as log,
-      open_progress(start, run.steps, config.batch_size) as bar,
+      open_progress(start, run.steps, config.batch_size, ending.seconds_left) as bar,
     ):
       empty = place(new_tally(run.tasks), everywhere(mesh))
       tally = after = empty
@@ -131,34 +138,43 @@ def train_stage(
         tally = after
         # one step runs, one waits: enough to keep the device busy, and memory bounded
         before.steps.block_until_ready()
-        stopping = bool(before.stop) and step < run.steps
+        asked = int(before.stop)
+        last = step == run.steps or asked == STOP_TIME
+        stopping = asked == STOP_ASKED and not last
         bar.advance(step)
         if unread is not None:  # sums up to the step before, read now that this one is under way
           _log_line(log, bar, step - 1, read_tally(run, step - 1, unread) | health.read())
           unread = None
         # A line is of log_every steps, whatever else there is between: that of an interval in which
         # the run was stopped is left out.
-        ends, whole = step % log_every == 0, step - log_every >= start
-        if step % save_every == 0 or step == run.steps:
+        ends, complete = step % log_every == 0, step - log_every >= start
+        if step % save_every == 0 or last:
           check_loss(step, tally)
           check_finite(step, state)  # a diverged run is not saved
-          values = read_tally(run, step, tally) | health.read() if ends and whole else {}
+          values = read_tally(run, step, tally) | health.read() if ends and complete else {}
           health.pause()
           scores, best = evaluate(state)
+          ending.measured(best)
+          last = last or ending.stale
           _log_line(log, bar, step, values | scores)
-          checkpoints.save(step, state, scores, best)
+          checkpoints.save(step, state, scores | ending.notes(), best)
           bar.pause()
         elif stopping:
           check_loss(step, tally)
           check_finite(step, state)
-          checkpoints.save(step, state, extra=True)
-        elif ends and whole:
+          checkpoints.save(step, state, ending.notes(), extra=True)
+        elif ends and complete:
           unread = tally
         if ends:
           tally = empty
+        if last:
+          break
         if stopping:
           checkpoints.wait()
-          raise Preempted(f'{workdir}: stopped at step {step:,} of {run.steps:,}, which is saved')
+          of = '' if run.seconds else f' of {run.steps:,}'
+          raise Preempted(f'{workdir}: stopped at step {step:,}{of}, which is saved')
+    if step < run.steps:
+      process.say(f'{workdir}: ends at step {step:,}: {ending.why}')
   return state
 
 
@@ -166,7 +182,7 @@ def jit_step(
   run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any
 ) -> StepFunction:
   """The run's training step on a mesh, see `jit_state_step`."""
-  step = make_step(run.network, optimizer, run.tasks, run.config, class_weights(run.config, run))
+  step = make_step(run.network, optimizer, run.tasks, run.config, class_weights(run))
   return jit_state_step(step, mesh, shardings)
 
 
@@ -195,10 +211,7 @@ def _evaluation(
     entry = config.evaluation.sets[name]
     sets[name] = load_source(entry.name, data_dir, entry.tasks or None, config.store)
   scorer = Scorer(run.network, mesh, config.evaluation.batch_size)
-  terms = {
-    name: functools.partial(losses.TERMS[config.tasks[name].loss], class_weights=weights)
-    for name, weights in (dict.fromkeys(run.tasks) | class_weights(config, run)).items()
-  }
+  terms = Objective(config, class_weights(run)).terms
 
   def evaluate(state: TrainState) -> tuple[dict[str, float], float | None]:
     found: dict[str, float] = {}

@@ -10,63 +10,99 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from mtface.config.schema import options_of
+from mtface.config.tables import OPTIMIZERS, SCHEDULES
 from mtface.errors import UserError
 from mtface.models.paths import matches, path_name
 
-SCHEDULES = ('exponential', 'one_cycle')
-
 
 def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
-  """Learning rate of each step.
-
-  `exponential`: rate * decay^(step / decay_steps), continuous in the step (Sang 2017, eq. 4; Rohani
-    2023, eq. 4).
-  `one_cycle`: a cosine up from rate/25 during `warmup` of the steps and a cosine down to nearly
-    zero in the rest (Smith & Topin 2018).
+  """The learning rate of each update, see `tables.SCHEDULES`.
 
   Args:
     config: `config.optimizer`.
-    steps: the length of the run; only `one_cycle` depends on it.
+    steps: the length of the run, in batches; `config.accumulate` of them make an update.
   """
-  if config.schedule == 'exponential':
-    return optax.exponential_decay(
-      config.rate, transition_steps=config.decay_steps, decay_rate=config.decay
-    )
-  if config.schedule == 'one_cycle':
-    return optax.cosine_onecycle_schedule(steps, config.rate, pct_start=config.warmup)
-  raise UserError(
-    f'config.optimizer.schedule {config.schedule!r} is unknown; there are {", ".join(SCHEDULES)}'
-  )
+  entry = SCHEDULES.entry(config.schedule, 'config.optimizer.schedule')
+  updates = -(-steps // config.accumulate)
+  return entry.load()(config.rate, updates, **options_of(config, entry))
+
+
+def exponential(rate: float, steps: int, *, decay: float, decay_steps: int) -> optax.Schedule:
+  """rate * decay^(step / decay_steps), continuous in the step (Sang 2017, eq. 4; Rohani 2023,
+  eq. 4).
+  """
+  del steps
+  return optax.exponential_decay(rate, transition_steps=decay_steps, decay_rate=decay)
+
+
+def one_cycle(rate: float, steps: int, *, warmup: float) -> optax.Schedule:
+  """A cosine up from rate/25 during `warmup` of the steps and a cosine down to nearly zero in the
+  rest (Smith & Topin 2018).
+  """
+  return optax.cosine_onecycle_schedule(steps, rate, pct_start=warmup)
+
+
+def cosine(rate: float, steps: int, *, warmup: float, end: float) -> optax.Schedule:
+  """A line up from 0 during `warmup` of the steps, and a cosine down to `end` of the rate in the
+  rest (Loshchilov & Hutter 2017, without restarts).
+  """
+  rise = round(warmup * steps)
+  # optax refuses a decay of no step.
+  return optax.warmup_cosine_decay_schedule(0.0, rate, rise, max(steps, rise + 1), end * rate)
 
 
 def make_optimizer(
   config: ConfigDict, steps: int, freeze: Sequence[str] = ()
 ) -> optax.GradientTransformation:
-  """SGD with momentum, or Adam (Kingma & Ba 2015); weight decay is part of the loss
-  (`config.loss.l2`), as the papers write it.
+  """An optimiser of `tables.OPTIMIZERS`.
+
+  The weight decay of the papers is part of the loss (`config.loss.l2`).
 
   Args:
     config: `config.optimizer`. Where `clip` is not 0, the gradient's norm over all trained
-      parameters is cut to it first.
+      parameters is cut to it first. Where `accumulate` is k > 1, parameters move every k-th step,
+      by the mean of k gradients.
     steps: the length of the run, see `make_schedule`.
-    freeze: patterns of parameters that stay as they are (`network.matches`); nothing is kept of
-      them.
+    freeze: patterns of parameters that stay as they are (`paths.matches`); nothing is kept of them.
   """
-  rate = make_schedule(config, steps)
-  if config.name == 'sgd':
-    steps_of = optax.sgd(rate, momentum=config.momentum, nesterov=config.nesterov)
-  elif config.name == 'adam':
-    steps_of = optax.adam(rate, b1=config.momentum, b2=config.beta2, nesterov=config.nesterov)
-  else:
-    raise UserError(f'config.optimizer.name {config.name!r} is unknown; there are sgd, adam')
+  entry = OPTIMIZERS.entry(config.name, 'config.optimizer.name')
+  steps_of = entry.load()(make_schedule(config, steps), **options_of(config, entry))
   parts = [optax.clip_by_global_norm(config.clip)] if config.clip else []
   parts += [steps_of, *([_scaled_by(rate_factors(config.factors))] if config.factors else [])]
   optimizer = optax.chain(*parts) if len(parts) > 1 else steps_of
+  if config.accumulate > 1:
+    optimizer = optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
   if not freeze:
     return optimizer
   return optax.partition(
     {'trained': optimizer, 'frozen': optax.set_to_zero()}, lambda params: _labels(params, freeze)
   )
+
+
+def sgd(rate: optax.Schedule, *, momentum: float, nesterov: bool) -> optax.GradientTransformation:
+  """Stochastic gradient descent with momentum."""
+  return optax.sgd(rate, momentum=momentum, nesterov=nesterov)
+
+
+def adam(
+  rate: optax.Schedule, *, momentum: float, beta2: float, nesterov: bool
+) -> optax.GradientTransformation:
+  """Adam (Kingma & Ba 2015); `momentum` is its beta1."""
+  return optax.adam(rate, b1=momentum, b2=beta2, nesterov=nesterov)
+
+
+def adamw(
+  rate: optax.Schedule, *, momentum: float, beta2: float, weight_decay: float
+) -> optax.GradientTransformation:
+  """Adam with decoupled weight decay (Loshchilov & Hutter 2019), of kernels only, as in
+  `losses.l2_penalty`.
+  """
+
+  def kernels(params: Any) -> Any:
+    return jax.tree.map(lambda x: x.ndim >= 2, params)
+
+  return optax.adamw(rate, b1=momentum, b2=beta2, weight_decay=weight_decay, mask=kernels)
 
 
 def rate_factors(factors: Sequence[str]) -> list[tuple[str, float]]:

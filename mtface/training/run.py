@@ -8,11 +8,9 @@ import dataclasses
 import os
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from mtface import losses
-from mtface.config.durations import to_steps
+from mtface.config.durations import to_seconds, to_steps
 from mtface.config.schema import tasks_of
 from mtface.data.inputs import check_images
 from mtface.data.mixing import Mixture, make_mixture
@@ -48,6 +46,11 @@ class Run:
   def steps(self) -> int:
     """Length of the run."""
     return self.duration('duration')
+
+  @property
+  def seconds(self) -> float | None:
+    """Length of the run where that is a time; None where it is a number of steps."""
+    return to_seconds(self.config.duration, 'duration')
 
   def duration(self, field: str) -> int:
     """A duration of the config in steps."""
@@ -110,19 +113,3 @@ def still_parts(config: ConfigDict) -> tuple[str, ...]:
   training too.
   """
   return tuple(config.freeze.params) if config.freeze.norms == 'running' else ()
-
-
-def class_weights(config: ConfigDict, run: Run) -> dict[str, np.ndarray]:
-  """{task: [C]} for the tasks whose `class_weights` is 'balanced', from the counts of the training
-  sources.
-  """
-  weights = {}
-  for name, task in run.tasks.items():
-    if config.tasks[name].class_weights == 'balanced':
-      labels = np.concatenate(
-        [s.labels[name][s.mask[name]] for s in run.sources if name in s.labels]
-      )
-      weights[name] = np.asarray(
-        losses.balanced_class_weights(np.bincount(labels, minlength=task.num_classes))
-      )
-  return weights

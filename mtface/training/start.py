@@ -92,7 +92,7 @@ def _check_will_be_saved(run: Run, step: str, what: str) -> None:
       f'config.start.weights={what}: that stage marks no checkpoint best; set its '
       'config.evaluation.best_on, or use @last'
     )
-  if step.isdigit():
+  if step.isdigit() and not run.seconds and not run.config.evaluation.patience:
     every, keep = run.duration('checkpoint.every'), run.config.checkpoint.keep_last
     saved = sorted({*range(every, run.steps + 1, every)[-keep:], run.steps})[-keep:]
     if int(step) not in saved:

@@ -11,14 +11,14 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from mtface import losses, metrics
-from mtface.data.augment import augment
+from mtface import metrics
+from mtface.data.augment import make_augment
 from mtface.data.inputs import scale_images
 from mtface.data.loader import Batch
-from mtface.errors import UserError
 from mtface.models.network import Network
 from mtface.models.paths import Params, matches, path_name
 from mtface.tasks import Task
+from mtface.training.objective import Objective
 from mtface.training.state import TrainState
 from mtface.training.tally import NEVER, Tally
 
@@ -35,11 +35,9 @@ def make_step(
   config: ConfigDict,
   class_weights: Mapping[str, np.ndarray],
 ) -> StepFunction:
-  """The training step: (state, tally, batch) -> (state, tally). Pure; `train` jits it.
+  """The training step: (state, tally, batch) -> (state, tally). Pure; `loop.jit_step` compiles it.
 
-  Total loss (Sang 2017, eq. 3): sum_t mu_t L_t + lambda ||W||^2, with L_t from
-  `config.tasks[t].loss`, mu_t from its `weight`, lambda from `config.loss.l2` (over the kernels
-  only, see `losses.l2_penalty`). With `config.optimizer.sam` = rho the gradient is that at w + rho
+  The loss is that of `Objective`. With `config.optimizer.sam` = rho the gradient is that at w + rho
   g / ||g||, g being the gradient at w (Foret 2021, eq. 2 and 3); what is reported, and batch norm's
   statistics, are of w.
   """
@@ -47,23 +45,16 @@ def make_step(
   augment_key, dropout_key = (
     jax.random.fold_in(root, stream) for stream in (_AUGMENT_STREAM, _DROPOUT_STREAM)
   )
-  terms = {name: _term(config.tasks[name].loss, name) for name in tasks}
+  objective, augment = Objective(config, class_weights), make_augment(config.augment)
 
   def total_loss(
     params: Params, state: TrainState, batch: Batch
   ) -> tuple[jax.Array, tuple[Any, ...]]:
     params = _hold(params, config.freeze.params)
-    images = scale_images(augment(batch['image'], batch['position'], augment_key, **config.augment))
+    images = scale_images(augment(batch['image'], batch['position'], augment_key))
     key = jax.random.fold_in(dropout_key, state.step)
     scores, stats = network.train_scores(params, state.stats, images, key)
-    total, sums = jnp.zeros(()), {}
-    for name, term in terms.items():
-      mask = batch['mask'][name]
-      values = term(scores[name], batch['labels'][name], mask, class_weights.get(name))
-      total += config.tasks[name].weight * losses.reduce_terms(values, mask, over=config.loss.over)
-      sums[name] = jnp.sum(values)
-    if config.loss.l2:
-      total += config.loss.l2 * losses.l2_penalty(params)
+    total, sums = objective(params, scores, batch['labels'], batch['mask'])
     return total, (scores, stats, sums)
 
   def step(state: TrainState, tally: Tally, batch: Batch) -> tuple[TrainState, Tally]:
@@ -107,11 +98,3 @@ def _hold(params: Params, frozen: Sequence[str]) -> Params:
 def _uphill(params: Params, grads: Params, radius: float) -> Params:
   scale = radius / jnp.maximum(optax.global_norm(grads), 1e-12)  # a gradient of 0 stays where it is
   return jax.tree.map(lambda w, g: w + scale * g, params, grads)
-
-
-def _term(name: str, task: str) -> Callable[..., jax.Array]:
-  if name not in losses.TERMS:
-    raise UserError(
-      f'config.tasks.{task}.loss {name!r} is unknown; there are {", ".join(losses.TERMS)}'
-    )
-  return losses.TERMS[name]

@@ -33,7 +33,9 @@ class Tally(NamedTuple):
   first_bad_step: (
     jax.Array
   )  # int32 [], the first step, counted from 1, whose loss was not finite, or NEVER
-  stop: jax.Array  # int32 [], 1 where a process has been asked to stop: all see it in the same step
+  stop: (
+    jax.Array
+  )  # int32 [], the largest that a process's batches say (ending.py): all see it in the same step
 
 
 def new_tally(tasks: Mapping[str, Task]) -> Tally:

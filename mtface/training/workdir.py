@@ -23,6 +23,7 @@ from mtface import process
 from mtface.config.saved import CONFIG_FILE, read_config, read_content, versions
 from mtface.config.schema import flat
 from mtface.config.stages import stage_folder, stages_of
+from mtface.config.tables import SCHEDULES
 from mtface.data import sources
 from mtface.data.names import SourceName
 from mtface.errors import UserError
@@ -38,6 +39,7 @@ FREE = (
   'name',
   'log_every',
   'store',
+  'evaluation.patience',
   'mesh.fsdp',
   'mesh.shard_from',
   'distributed.start_timeout',
@@ -167,12 +169,17 @@ def _check_same_run(config: ConfigDict, workdir: pathlib.Path, begun: Sequence[s
       field for field in sorted(old.keys() | new.keys()) if old.get(field) != new.get(field)
     ]
     goes_on = not any(later in begun for later in list(now)[list(now).index(name) + 1 :])
-    if changed == ['duration'] and goes_on and now[name].optimizer.schedule != 'one_cycle':
+    if changed == ['duration'] and goes_on and not _follows_length(now[name]):
       continue  # `check_experiment` sees to it that it is not shorter than what is trained
     if changed:
       raise UserError(
         f'{path}: {_says(name, changed, old, new)}; {_remedy(changed, workdir, name, goes_on)}'
       )
+
+
+def _follows_length(config: ConfigDict) -> bool:
+  """Whether the learning rate follows from the length of the run."""
+  return SCHEDULES[config.optimizer.schedule].traits['follows_length']
 
 
 def _values(config: ConfigDict) -> dict[str, Any]:
@@ -195,7 +202,7 @@ def _says(
 def _remedy(changed: Sequence[str], workdir: pathlib.Path, stage: str, goes_on: bool) -> str:
   if changed == ['duration']:
     why = (
-      'its one-cycle learning rate follows from its length'
+      'its learning rate follows from its length'
       if goes_on
       else 'later stages have begun from its end'
     )

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from mtface.config.checks import check, check_stages
-from mtface.config.schema import experiment, flat, model, task
+from mtface.config.schema import experiment, flat, model, switched, task
 from mtface.config.stages import stage
 from mtface.errors import UserError
 from tests.tiny import get_config
@@ -98,8 +98,8 @@ def test_a_whole_number_is_a_number():
     (
       'optimizer',
       'ratio',
-      'config.optimizer.ratio: there is no such field; the fields here are: beta2, clip, decay, '
-      'decay_steps, f',
+      'config.optimizer.ratio: there is no such field; the fields here are: accumulate, clip, '
+      'decay, decay_steps, f',
     ),
     (
       'model',
@@ -161,6 +161,10 @@ BOUNDS = {
   'optimizer.decay': (TINIEST, 1, 0, 1 + 2**-52),
   'optimizer.decay_steps': (1, None, 0, None),
   'optimizer.warmup': (TINIEST, 1 - 2**-53, 0, 1),
+  'optimizer.end': (0, 1, -TINIEST, 1 + 2**-52),
+  'optimizer.weight_decay': (0, 1e300, -TINIEST, math.inf),
+  'optimizer.accumulate': (1, None, 0, None),
+  'evaluation.patience': (0, None, -1, None),
   'mesh.fsdp': (1, None, 0, None),
   'mesh.shard_from': (1, None, 0, None),
   'distributed.start_timeout': (1, None, 0, None),
@@ -172,9 +176,21 @@ BOUNDS = {
 }
 
 
+# Options of others than the tiny config names.
+NAMED = {
+  'beta2': ('optimizer.name', 'adam'),
+  'weight_decay': ('optimizer.name', 'adamw'),
+  'warmup': ('optimizer.schedule', 'one_cycle'),
+  'end': ('optimizer.schedule', 'cosine'),
+}
+
+
 def with_value(field, value):
   config = get_config()
   config.tasks.age_years = task()
+  config.evaluation.during_training = config.evaluation.best_on = ('people',)
+  if named := NAMED.get(field.partition('.')[2]):
+    assert switched(config, *named)
   *groups, last = field.split('.')
   group = config
   for name in groups:
@@ -206,7 +222,8 @@ def test_every_number_of_an_experiment_has_bounds():
     for field, value in flat(get_config().to_dict()).items()
     if type(value) in (int, float) and 'tasks.' not in field
   }
-  assert numbers == {field for field in BOUNDS if 'tasks.' not in field}
+  named = {field for field in BOUNDS if field.partition('.')[2] in NAMED}
+  assert numbers == {field for field in BOUNDS if 'tasks.' not in field} - named
 
 
 def test_the_best_is_chosen_by_what_is_measured():

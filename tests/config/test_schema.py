@@ -2,9 +2,18 @@ import pytest
 from ml_collections import ConfigDict
 
 from mtface.config.arguments import Option, parse_arg, use_fast_recipe, use_size
-from mtface.config.durations import to_steps
+from mtface.config.durations import to_seconds, to_steps
 from mtface.config.saved import with_defaults
-from mtface.config.schema import check_fields, check_shareable, experiment, flat, source, task
+from mtface.config.schema import (
+  check_fields,
+  check_shareable,
+  complete,
+  experiment,
+  flat,
+  source,
+  switched,
+  task,
+)
 from mtface.errors import UserError
 from tests.tiny import get_config
 
@@ -79,6 +88,8 @@ def test_durations(text, steps):
     'ten epochs',
     '-1 steps',
     '10 days',
+    '1 hours or so',
+    '0 hours',
     'inf steps',
     'nan epochs',
     '1e3 steps',
@@ -97,30 +108,24 @@ def test_the_longest_run_fits_the_step_counter():
     to_steps(f'{2**31 - 1} steps', 1, 1, 'duration')
 
 
-# The fields of the first release's runs.
+# The fields of the first release's runs: all options stood side by side, whatever was named.
 # fmt: off
 FIRST = (
   'name', 'seed', 'tasks', 'sources', 'image_shape', 'batch_size', 'duration', 'mixture',
-  'model.name',
-  'model.width', 'model.join', 'model.dropout', 'model.init', 'model.dtype', 'augment.pad',
-  'augment.flip',
-  'augment.rotate', 'loss.over', 'loss.l2', 'optimizer.momentum', 'optimizer.nesterov',
-  'optimizer.schedule',
-  'optimizer.rate', 'optimizer.decay', 'optimizer.decay_steps', 'optimizer.warmup',
-  'evaluation.sets',
-  'evaluation.during_training', 'evaluation.best_on', 'evaluation.batch_size', 'checkpoint.every',
-  'checkpoint.keep_last', 'log_every',
+  'model.name', 'model.width', 'model.join', 'model.dropout', 'model.init', 'model.dtype',
+  'augment.pad', 'augment.flip', 'augment.rotate', 'loss.over', 'loss.l2', 'optimizer.momentum',
+  'optimizer.nesterov', 'optimizer.schedule', 'optimizer.rate', 'optimizer.decay',
+  'optimizer.decay_steps', 'evaluation.sets', 'evaluation.during_training', 'evaluation.best_on',
+  'evaluation.batch_size', 'checkpoint.every', 'checkpoint.keep_last', 'log_every',
 )
 # fmt: on
 
 
 def test_a_run_of_the_first_release_is_read_as_it_was():
-  old = ConfigDict()
+  old = ConfigDict({'optimizer': {'warmup': 0.3, 'beta2': 0.9}})  # of other entries than are named
   for field, value in flat(get_config().to_dict()).items():
-    entry = field.startswith(('tasks.', 'sources.', 'evaluation.sets.')) and not field.endswith(
-      '.top'
-    )
-    if entry or field in FIRST:
+    entry = field.startswith(('tasks.', 'sources.', 'evaluation.sets.'))
+    if (entry and not field.endswith('.top')) or field in FIRST:
       *groups, last = field.split('.')
       group = old
       for name in groups:
@@ -185,7 +190,12 @@ def test_runs_of_before_a_field_came_get_its_default():
 def test_every_field_must_be_there():
   check_fields(get_config(), 'x')
   for field in flat(experiment().to_dict()):
-    if field in ('arguments', 'stage', 'tasks', 'sources', 'evaluation.sets'):
+    # What a field names says which others there are.
+    if (
+      field.endswith('.name')
+      or field == 'optimizer.schedule'
+      or field in ('arguments', 'stage', 'tasks', 'sources', 'evaluation.sets')
+    ):
       continue
     config = get_config()
     *group, name = field.split('.')
@@ -231,3 +241,51 @@ def test_sharing():
 
 def test_flat_names():
   assert flat({'a': {'b': {'c': 1}, 'd': (2, 3)}, 'e': {}}) == {'a.b.c': 1, 'a.d': [2, 3], 'e': {}}
+
+
+def test_a_time_is_not_a_number_of_steps():
+  assert to_seconds('2 hours', 'duration') == 7200
+  assert to_seconds('90 minutes', 'duration') == 5400
+  assert to_seconds('2 epochs', 'duration') is None
+  assert to_steps('1 hour', 100, 1000, 'duration') == 2**31 - 2
+
+
+# --- What a field names says which options there are ----------------------------------------------
+
+
+def options(group):
+  return set(group) - {'name', 'rate', 'schedule', 'clip', 'accumulate', 'factors', 'sam', 'dtype'}
+
+
+def test_naming_another_entry_takes_its_options():
+  config = experiment()
+  config.model.name = 'mobilenet'
+  config.optimizer.name, config.optimizer.schedule = 'adamw', 'one_cycle'
+  assert complete(config) == []
+  assert options(config.model) == {'width', 'dropout', 'age_hidden', 'input'}
+  assert options(config.optimizer) == {'momentum', 'beta2', 'weight_decay', 'warmup'}
+  # Those of the same name are kept, since a config file may have set them.
+  assert config.model.dropout == 0.5
+  complete(config)
+  check_fields(config, 'x')
+
+
+def test_an_option_of_an_entry_that_is_not_named_is_told():
+  config = experiment()
+  config.optimizer.beta2 = 0.9
+  assert complete(config) == ['optimizer.beta2']
+  assert 'beta2' not in config.optimizer
+
+
+def test_switching_takes_the_defaults_of_the_new_entry():
+  config = get_config()
+  config.model.dropout = 0.3
+  assert switched(config, 'model.name', 'rexnet')
+  assert (config.model.name, config.model.width, config.model.dropout) == ('rexnet', 1.5, 0.2)
+  assert switched(config, 'tasks.smile.loss', 'multiclass_squared_hinge')
+  assert config.tasks.smile.loss == 'multiclass_squared_hinge'
+  for field, name in (('model.name', 'alexnet'), ('tasks.smile.weight', 'rexnet'), ('seed', 'sgd')):
+    assert not switched(config, field, name)
+  before = flat(config.to_dict())
+  assert switched(config, 'model.name', 'rexnet')  # named already: nothing changes
+  assert flat(config.to_dict()) == before

@@ -95,7 +95,7 @@ def test_stages_that_make_no_order(changes, words):
     ),
     (
       {'optimizer.rhythm': 0.1},
-      'config.stage.both.optimizer.rhythm: an experiment has no such field; there are beta2, ',
+      'config.stage.both.optimizer.rhythm: an experiment has no such field; there are accumulate, ',
     ),
     ({'seed': 1}, 'config.stage.both.seed: belongs to the experiment; set config.seed'),
   ],

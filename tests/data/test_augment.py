@@ -14,6 +14,7 @@ import pytest
 import scipy.ndimage
 
 from mtface.data import augment
+from mtface.data.inputs import scale_images
 
 KEY = jax.random.key(3)
 
@@ -155,7 +156,7 @@ def test_depends_on_key_and_position_not_on_the_place_in_the_batch():
 
 
 def test_scale_images():
-  scaled = augment.scale_images(jnp.array([[0, 51, 255]], jnp.uint8))
+  scaled = scale_images(jnp.array([[0, 51, 255]], jnp.uint8))
   assert scaled.dtype == jnp.float32
   np.testing.assert_allclose(scaled, [[-1.0, -0.6, 1.0]], atol=1e-7)
 

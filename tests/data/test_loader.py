@@ -3,8 +3,9 @@ import collections
 import numpy as np
 import pytest
 
+from mtface.config.tables import MIXTURES
 from mtface.data.loader import BatchSource, load_batches
-from mtface.data.mixing import MIXTURES, make_mixture
+from mtface.data.mixing import make_mixture
 from mtface.errors import UserError
 from mtface.parallel.feed import to_devices
 from mtface.parallel.sharding import make_mesh

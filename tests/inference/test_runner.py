@@ -7,7 +7,7 @@ import scipy.special
 from mtface.inference.meter import Meter, measure
 from mtface.inference.readout import comparable
 from mtface.inference.runner import batches_of
-from mtface.losses import TERMS
+from mtface.losses import softmax_cross_entropy
 from mtface.tasks import get_task
 from tests.fakes import fake_source
 
@@ -90,7 +90,7 @@ def test_losses_are_means_over_the_labelled(source, scores):
   meter = Meter(
     TASKS,
     source,
-    terms={'smile': TERMS['softmax_cross_entropy'], 'gender': TERMS['softmax_cross_entropy']},
+    terms={'smile': softmax_cross_entropy, 'gender': softmax_cross_entropy},
   )
   for rows in PARTS:
     meter.add({task: values[rows] for task, values in scores.items()}, rows)

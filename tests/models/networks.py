@@ -13,7 +13,7 @@ from mtface.tasks import get_task
 
 
 def random_network(name, tasks, shape, seed=0, **fields):
-  """(network, parameters, statistics) of a model of `config.MODELS`."""
+  """(network, parameters, statistics) of a model of `tables.NETWORKS`."""
   network, params, stats = abstract_network(
     model(name, **fields), [get_task(t) for t in tasks], shape
   )

@@ -2,15 +2,19 @@
 frozen parts of them.
 """
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mtface.config.schema import model
+from mtface.config.tables import NETWORKS, Entry
 from mtface.errors import UserError
 from mtface.models import efficientnet, mobilenet
-from mtface.models.network import MODELS, Network, abstract_network, make_network
+from mtface.models.network import Network, abstract_network, make_network
 from mtface.models.paths import by_path, check_patterns, head_of, matches
 from mtface.tasks import get_task
 from tests.models.networks import images, random_network
@@ -140,7 +144,31 @@ def test_the_type_of_the_computation():
     abstract_network(model('bknet', dtype='float16'), [get_task('smile')], (16, 16, 1))
 
 
-def test_every_network_of_the_config_is_there():
-  from mtface.config import schema as config
+@pytest.mark.parametrize('name', NETWORKS)
+def test_the_options_of_a_network_are_those_that_its_class_takes(name):
+  # One place has their defaults: the table.
+  parameters = inspect.signature(NETWORKS[name].load().__init__).parameters
+  options = {key for key, of in parameters.items() if of.kind is of.KEYWORD_ONLY}
+  assert options - {'rngs', 'dtype'} == set(NETWORKS[name].options)
+  assert all(parameters[key].default is inspect.Parameter.empty for key in NETWORKS[name].options)
 
-  assert MODELS.keys() == config.MODELS.keys()
+
+class Moving(nnx.Module):
+  """A network of the user's whose running mean knows nothing of frozen parts."""
+
+  def __init__(self, tasks, image_shape, *, rngs, dtype):
+    self.heads = nnx.Dict({task.name: nnx.Linear(1, task.num_classes, rngs=rngs) for task in tasks})
+    self.trunk = nnx.BatchNorm(1, rngs=rngs)
+
+  def __call__(self, images, train=False, rngs=None):
+    x = self.trunk(images.mean((1, 2, 3))[:, None], use_running_average=not train)
+    return {name: head(x) for name, head in self.heads.items()}
+
+
+def test_a_frozen_norm_that_would_move_is_refused(monkeypatch):
+  monkeypatch.setitem(NETWORKS._entries, 'moving', Entry(Moving, {}, {}))
+  made = model('moving'), [get_task('smile')], (16, 16, 1)
+  abstract_network(*made)
+  abstract_network(*made, ['heads'])
+  with pytest.raises(UserError, match=r'running statistics of trunk \(BatchNorm\) would move'):
+    abstract_network(*made, ['trunk'])

@@ -1,18 +1,19 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
-from mtface.config.schema import experiment
+from mtface.config.schema import optimizer
 from mtface.errors import UserError
 from mtface.training.optim import factor_of, make_optimizer, make_schedule, rate_factors
 
 
-def config(**fields):
-  found = experiment().optimizer
-  found.update(fields)
-  return found
+def config(*names, **fields):
+  return optimizer(*names, **fields)
 
 
 def test_the_papers_exponential_decay_by_hand():
@@ -45,9 +46,9 @@ def test_one_cycle_of_a_short_run_is_finite(steps):
 def test_an_unknown_schedule():
   with pytest.raises(
     UserError,
-    match=r"config.optimizer.schedule 'linear' is unknown; there are exponential, one_cycle",
+    match=r"config.optimizer.schedule 'linear' is unknown; there are exponential, one_cycle, ",
   ):
-    make_schedule(config(schedule='linear'), 10)
+    make_schedule(ConfigDict(config().to_dict() | {'schedule': 'linear'}), 10)
 
 
 def sgd(start, gradients, rates, momentum, nesterov):
@@ -214,4 +215,62 @@ def test_an_unknown_optimizer():
   with pytest.raises(
     UserError, match=r"config.optimizer.name 'lamb' is unknown; there are sgd, adam"
   ):
-    make_optimizer(config(name='lamb'), 5)
+    make_optimizer(ConfigDict(config().to_dict() | {'name': 'lamb'}), 5)
+
+
+def test_a_cosine_after_a_line():
+  rate = make_schedule(config(schedule='cosine', rate=0.1, warmup=0.2, end=0.1), steps=50)
+  found = [float(rate(step)) for step in (0, 5, 10, 30, 50)]
+  # From 0 to the rate in 10 steps, then half a cosine to a tenth of it in 40.
+  middle = 0.01 + (0.1 - 0.01) * 0.5 * (1 + math.cos(math.pi / 2))
+  np.testing.assert_allclose(found, [0, 0.05, 0.1, middle, 0.01], atol=1e-8)
+  for steps in (1, 2, 3):
+    rate = make_schedule(config(schedule='cosine'), steps)
+    assert np.isfinite([float(rate(step)) for step in range(steps)]).all()
+
+
+def test_adamw_against_the_paper():
+  # Loshchilov & Hutter 2019, algorithm 2; biases and scales, which have one axis, do not decay.
+  rate, decay, beta1, beta2 = 0.1, 0.3, 0.8, 0.9
+  settings = config('adamw', momentum=beta1, beta2=beta2, weight_decay=decay, rate=rate, decay=1.0)
+  adamw = make_optimizer(settings, 5)
+  params = {'kernel': jnp.array([[1.0, -2.0]]), 'bias': jnp.array([1.0])}
+  state = adamw.init(params)
+  expected = {name: np.asarray(x, np.float64) for name, x in params.items()}
+  m, v = ({name: np.zeros_like(x) for name, x in expected.items()} for _ in range(2))
+  for t in range(1, 5):
+    grads = {name: x * t - 0.5 for name, x in expected.items()}
+    updates, state = adamw.update(jax.tree.map(jnp.float32, grads), state, params)
+    params = optax.apply_updates(params, updates)
+    for name, g in grads.items():
+      m[name] = beta1 * m[name] + (1 - beta1) * g
+      v[name] = beta2 * v[name] + (1 - beta2) * g**2
+      step = m[name] / (1 - beta1**t) / (np.sqrt(v[name] / (1 - beta2**t)) + 1e-8)
+      expected[name] = expected[name] - rate * (
+        step + (decay * expected[name] if name == 'kernel' else 0)
+      )
+    for name, x in expected.items():
+      np.testing.assert_allclose(params[name], x, rtol=1e-4)
+
+
+def test_accumulated_gradients_move_the_weights_by_their_mean():
+  settings = config(momentum=0.0, rate=0.5, decay=0.5, decay_steps=1, accumulate=3)
+  optimizer = make_optimizer(settings, 6)
+  params = {'w': jnp.array([1.0])}
+  state, seen = optimizer.init(params), []
+  for gradient in (1.0, 2.0, 6.0, 1.0, 1.0, 1.0):
+    updates, state = optimizer.update({'w': jnp.array([gradient])}, state, params)
+    params = optax.apply_updates(params, updates)
+    seen.append(float(params['w'][0]))
+  # The first update is at the rate 0.5, the second at half of it: updates are counted, not batches.
+  np.testing.assert_allclose(seen, [1, 1, 1 - 0.5 * 3, -0.5, -0.5, -0.5 - 0.25 * 1], rtol=1e-6)
+  # A one-cycle rate is over when the batches are.
+  cycle = config(schedule='one_cycle', accumulate=10)
+  assert float(make_schedule(cycle, 400)(39)) == float(
+    make_schedule(config(schedule='one_cycle'), 40)(39)
+  )
+
+
+def test_options_that_an_optimizer_does_not_have():
+  with pytest.raises(UserError, match=r"^optimiser sgd .* there is no option 'beta2'; there are"):
+    optimizer(beta2=0.9)

@@ -5,7 +5,7 @@ import pytest
 from mtface.config.schema import source
 from mtface.data.inputs import check_images
 from mtface.errors import UserError
-from mtface.training.run import class_weights, plan, prepare, still_parts
+from mtface.training.run import plan, prepare, still_parts
 from tests.fakes import fake_source, write_prepared
 from tests.tiny import get_config
 
@@ -19,19 +19,6 @@ def test_a_plan_has_the_shapes_of_what_is_prepared(tiny_data):
       lambda s, x: np.testing.assert_equal((s.shape, s.dtype), (x.shape, x.dtype)), shapes, arrays
     )
   assert planned.steps == prepared.steps == 12
-
-
-def test_balanced_class_weights_are_of_the_labels_that_train(tiny_data):
-  config, run = get_config(), plan(get_config(), tiny_data)
-  config.tasks.gender.class_weights = 'balanced'
-  weights = class_weights(config, run)
-  people = run.sources[list(config.sources).index('people')]
-  labels = people.labels['gender'][people.mask['gender']]
-  counts = np.array([(labels == 0).sum(), (labels == 1).sum()])
-  assert list(weights) == ['gender']
-  np.testing.assert_allclose(
-    weights['gender'], counts.max() / counts, rtol=1e-6
-  )  # Savchenko 2021, eq. 2
 
 
 def test_every_task_needs_a_source_and_every_label_a_task(tiny_data):

@@ -1,0 +1,234 @@
+"""What a run can name, a table each: networks, losses, optimisers, schedules, augmentations,
+mixtures and builders of data sets. The entries of mtface stand here, with their options and
+defaults; modules of your own add theirs to the same tables (docs/extending.md).
+
+An entry of mtface names its function or class as text, so that a config can be read without JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mtface.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """An entry of a table.
+
+  Attributes:
+    target: the function or class, or 'module:name' of it.
+    options: its options with their defaults, which also give their types.
+    traits: what else must be known of it, see the table.
+  """
+
+  target: Any
+  options: Mapping[str, Any]
+  traits: Mapping[str, Any]
+
+  def load(self) -> Any:
+    """The function or class."""
+    if not isinstance(self.target, str):
+      return self.target
+    module, _, name = self.target.partition(':')
+    return getattr(importlib.import_module(module), name)
+
+
+class Table(Mapping[str, Entry]):
+  """Entries by name.
+
+  Attributes:
+    what: what an entry is, for errors.
+  """
+
+  def __init__(self, what: str, **traits: Any):
+    """`traits` are the defaults of what else must be known of an entry."""
+    self.what = what
+    self._traits = traits
+    self._entries: dict[str, Entry] = {}
+
+  def add(
+    self, name: str, target: Any, options: Mapping[str, Any] | None = None, **traits: Any
+  ) -> None:
+    """Adds an entry, see `Entry`.
+
+    Raises:
+      UserError: the name is taken by another function or class, or a trait is unknown.
+    """
+    if unknown := sorted(traits.keys() - self._traits.keys()):
+      known = ', '.join(self._traits) or 'none'
+      raise UserError(
+        f'{self.what} {name!r}: {unknown[0]!r} is not a trait; the traits are: {known}'
+      )
+    if name in self._entries and _place(self._entries[name].target) != _place(target):
+      raise UserError(f'{self.what} {name!r} is registered already; choose another name')
+    self._entries[name] = Entry(target, dict(options or {}), self._traits | traits)
+
+  def register(
+    self, name: str, options: Mapping[str, Any] | None = None, **traits: Any
+  ) -> Callable[[Any], Any]:
+    """`add`, as a decorator of the function or class."""
+
+    def registered(target: Any) -> Any:
+      self.add(name, target, options, **traits)
+      return target
+
+    return registered
+
+  def entry(self, name: Any, field: str) -> Entry:
+    """An entry; a `UserError` that begins with `field`, which named it, if there is none."""
+    if name not in self._entries:
+      raise UserError(f'{field} {name!r} is unknown; there are {", ".join(self._entries)}')
+    return self._entries[name]
+
+  def __getitem__(self, name: str) -> Entry:
+    return self._entries[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._entries)
+
+  def __len__(self) -> int:
+    return len(self._entries)
+
+
+def _place(target: Any) -> str:
+  """Where a function or class is defined: a module that is loaded again may register again."""
+  if isinstance(target, str):
+    return target
+  return f'{getattr(target, "__module__", "")}:{getattr(target, "__qualname__", repr(target))}'
+
+
+# config.model.name. The class is called with (tasks, image_shape, *, rngs, dtype, **options), and
+# maps images [B, H, W, C] in [-1, 1] to {task: scores [B, classes]}; `.features(images)` gives what
+# its heads see, [B, D].
+NETWORKS = Table('network')
+
+NETWORKS.add(
+  'bknet',
+  'mtface.models.bknet:BKNet',
+  {
+    'width': 1.0,  # factor on all channel counts
+    'join': False,  # MBKNet's join of the first and the last block
+    'dropout': 0.5,
+    'init': 'gaussian',  # gaussian (std 0.01, as published) | he
+  },
+)
+NETWORKS.add(
+  'mobilenet',
+  'mtface.models.mobilenet:MobileNet',
+  {
+    'width': 1.0,
+    'dropout': 0.0,  # before each last layer
+    'age_hidden': (),  # widths of layers before the last one of tasks with years
+    # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation | caffe: BGR less means
+    # (mobile.rescaled)
+    'input': 'half',
+  },
+)
+NETWORKS.add(
+  'efficientnet',  # mtface/models/efficientnet.py has the widths and depths of B0 to B7
+  'mtface.models.efficientnet:EfficientNet',
+  {
+    'width': 1.0,
+    'depth': 1.0,  # factor on the blocks of each stage
+    'dropout': 0.2,
+    'drop_path': 0.2,  # greatest rate of stochastic depth
+    'age_hidden': (),
+    'input': 'half',
+  },
+)
+NETWORKS.add(
+  'rexnet',
+  'mtface.models.rexnet:RexNet',
+  {
+    'width': 1.5,  # RexNet-150
+    'dropout': 0.2,
+    'drop_path': 0.0,
+    'age_hidden': (),
+    'input': 'half',
+  },
+)
+
+# config.tasks.TASK.loss: term(scores, labels, mask, class_weights=None, **options) -> [B].
+# multi_label: for tasks with a yes or no for each class; the others are for one class of several.
+# margins: scores are margins, and a softmax would not make probabilities of them.
+LOSSES = Table('loss', multi_label=False, margins=False)
+LOSSES.add('softmax_cross_entropy', 'mtface.losses:softmax_cross_entropy')
+LOSSES.add('multiclass_squared_hinge', 'mtface.losses:multiclass_squared_hinge', margins=True)
+LOSSES.add('sigmoid_cross_entropy', 'mtface.losses:sigmoid_cross_entropy', multi_label=True)
+
+# config.optimizer.name: make(rate, **options) -> optax.GradientTransformation, where `rate` is the
+# schedule.
+OPTIMIZERS = Table('optimiser')
+OPTIMIZERS.add('sgd', 'mtface.training.optim:sgd', {'momentum': 0.9, 'nesterov': False})
+OPTIMIZERS.add(
+  'adam',
+  'mtface.training.optim:adam',
+  {
+    'momentum': 0.9,  # beta1
+    'beta2': 0.999,
+    'nesterov': False,
+  },
+)
+OPTIMIZERS.add(
+  'adamw',
+  'mtface.training.optim:adamw',
+  {
+    'momentum': 0.9,
+    'beta2': 0.999,
+    'weight_decay': 1e-4,  # of kernels, times the learning rate; beside config.loss.l2
+  },
+)
+
+# config.optimizer.schedule: make(rate, steps, **options) -> optax.Schedule.
+# follows_length: the rate follows from the length of the run, which then cannot be changed.
+SCHEDULES = Table('schedule', follows_length=False)
+SCHEDULES.add(
+  'exponential',
+  'mtface.training.optim:exponential',
+  {
+    'decay': 0.8,  # rate * decay^(step / decay_steps)
+    'decay_steps': 10000,
+  },
+)
+SCHEDULES.add(
+  'one_cycle',
+  'mtface.training.optim:one_cycle',
+  {'warmup': 0.25},  # share of the duration in which the rate rises
+  follows_length=True,
+)
+SCHEDULES.add(
+  'cosine',
+  'mtface.training.optim:cosine',
+  {
+    'warmup': 0.05,  # share of the duration in which the rate rises linearly from 0
+    'end': 0.0,  # share of the rate that is left at the end
+  },
+  follows_length=True,
+)
+
+# config.augment.name: augment(images uint8 [B, H, W, C], positions uint32 [B], key, **options) ->
+# float32 [B, H, W, C] in 0..255.
+AUGMENTATIONS = Table('augmentation')
+AUGMENTATIONS.add(
+  'crop_flip_rotate',
+  'mtface.data.augment:augment',
+  {
+    'pad': 4,  # pixels: random crop after padding this much on each side
+    'flip': True,
+    'rotate': 15.0,  # degrees, uniform in [-rotate, rotate]
+  },
+)
+
+# config.mixture: make(sources, *, seed, batch_size) -> mtface.data.mixing.Mixture.
+MIXTURES = Table('mixture')
+MIXTURES.add('equal', 'mtface.data.mixing:equal')
+MIXTURES.add('proportional', 'mtface.data.mixing:proportional')
+MIXTURES.add('alternate', 'mtface.data.mixing:alternate')
+
+# `mtface build NAME/CONFIG`: a `tfds_builders.base.FaceBuilder`. Those in tfds_builders/ are found
+# by their folders.
+BUILDERS = Table('builder')
