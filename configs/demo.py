@@ -9,8 +9,7 @@ leave chance on these small and noisy sets. Test accuracies and times of a run a
 docs/results.md.
 """
 
-from mtface.config.arguments import use_fast_recipe
-from mtface.config.schema import experiment, source, task
+from mtface.config import experiment, source, task, use_fast_recipe
 
 SETS = {'smile': ('smile',), 'emotion': ('emotion7',), 'people': ('gender', 'age_group')}
 

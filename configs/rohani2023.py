@@ -46,15 +46,17 @@ Where the paper contradicts itself or leaves room (docs/papers.md has all of it,
   450 change nothing.
 """
 
-from mtface.config.arguments import (
+from mtface.config import (
   Option,
   contradiction,
+  experiment,
   given_arguments,
   parse_arg,
+  source,
+  task,
   use_fast_recipe,
   use_size,
 )
-from mtface.config.schema import experiment, source, task
 from mtface.report.papers import Column, PaperRow, PaperTable, others
 
 FOLDS = 4  # 3000 / 1000 of GENKI-4K

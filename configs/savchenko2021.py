@@ -67,9 +67,18 @@ Where the paper leaves room, or cannot be followed (docs/papers.md has all of it
   at in every fifth frame, not in all.
 """
 
-from mtface.config.arguments import Option, contradiction, given_arguments, parse_arg, use_size
-from mtface.config.schema import experiment, model, source, task
-from mtface.config.stages import stage
+from mtface.config import (
+  Option,
+  contradiction,
+  experiment,
+  given_arguments,
+  model,
+  parse_arg,
+  source,
+  stage,
+  task,
+  use_size,
+)
 from mtface.errors import UserError
 from mtface.report.papers import Column, PaperRow, PaperTable, others
 

@@ -77,6 +77,10 @@ def summarize(task: tasks.Task, totals: Counts) -> dict[str, Any]:
   """Returns plain Python numbers and lists, fit for JSON; None stands for what no sample defines
   (never NaN).
 
+  All tasks:
+    classes: [C] their names, in the order of the lists below; left out of a task of more than
+      MAX_CONFUSION_CLASSES, whose names are numbers.
+
   Single-label tasks:
     n, correct: labelled samples, and those predicted right.
     accuracy: correct / n.
@@ -99,7 +103,11 @@ def summarize(task: tasks.Task, totals: Counts) -> dict[str, Any]:
     tp, tn, fp, fn: [C] counts.
   """
   host = {name: np.asarray(value, np.int64) for name, value in totals.items()}
-  return _summarize_multi_label(host) if task.multi_label else _summarize_single_label(task, host)
+  multi = task.multi_label
+  summary = _summarize_multi_label(host) if multi else _summarize_single_label(task, host)
+  if task.num_classes <= MAX_CONFUSION_CLASSES:
+    summary['classes'] = list(task.classes)
+  return summary
 
 
 def ranking_score(task: tasks.Task, summary: dict[str, Any]) -> float:

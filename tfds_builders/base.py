@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import inspect
 import itertools
 import json
 import pathlib
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import dataset_metadata
 
 from mtface import errors, tasks
 from mtface.faces import folders
@@ -93,6 +95,15 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
 
   def __init__(self, *, file_format: Any = 'array_record', **kwargs: Any):
     super().__init__(file_format=file_format, **kwargs)
+
+  @classmethod
+  def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
+    """What TFDS reads from the files beside a builder; of one in a module of the user's own, its
+    docstring.
+    """
+    if cls.__module__.endswith('_dataset_builder'):
+      return super().get_metadata()
+    return dataset_metadata.DatasetMetadata(inspect.getdoc(cls) or '', '', [])
 
   @classmethod
   def unlisted_config(cls, name: str) -> FaceConfig | None:

@@ -57,7 +57,7 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
   """Measures checkpoints of a run on sets: last, best, STEP, average:K, ensemble:K."""
   from mtface.config.saved import read_config
   from mtface.evaluation.evaluate import evaluate as evaluate_run
-  from mtface.evaluation.results import RESULTS_FILE, results_table
+  from mtface.evaluation.results import RESULTS_FILE, class_tables, results_table
 
   workdir = workdir_flag(args)
   if args.sheet and (args.distributed or args.processes):
@@ -76,6 +76,8 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
     stage=args.stage,
   )
   process.say(results_table(rows))
+  if by_class := class_tables(rows):
+    process.say(f'\n{by_class}\n')
   if args.sheet:
     from mtface.report.sheet import write_sheets
 
@@ -190,7 +192,7 @@ def sweep(args: Args, _: Sequence[str]) -> None:
   from mtface.config.saved import read_config
   from mtface.config.stages import stage_folder, stage_of
   from mtface.evaluation.results import results_table
-  from mtface.evaluation.sweep import sweep_checkpoints, sweep_configs
+  from mtface.evaluation.sweep import over_seeds, seeds_table, sweep_checkpoints, sweep_configs
   from mtface.report.curves import draw_sweep
 
   workdir = workdir_flag(args)
@@ -200,6 +202,8 @@ def sweep(args: Args, _: Sequence[str]) -> None:
     print(
       results_table([row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'} for row in rows])
     )
+    if seeds := over_seeds(rows):
+      print(f'\n{seeds_table(seeds)}\n')
     print(f'results: {workdir}/sweep.csv, .json, .md')
     return
   if args.over:

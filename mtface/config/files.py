@@ -120,7 +120,7 @@ def _call_get_config(module: ModuleType, path: pathlib.Path, argument: str | Non
   if not isinstance(config, ConfigDict):
     raise UserError(
       f'{path}: get_config returned {type(config).__name__}; expected what '
-      'mtface.config.schema.experiment() returns, changed'
+      'mtface.config.experiment() returns, changed'
     )
   load_imports(config.get('imports', ()), f'{path}: config.imports')
   if lost := complete(config):
@@ -176,7 +176,7 @@ def choose(config: ConfigDict, arguments: Sequence[str]) -> list[str]:
   or loss, its options become the fields.
 
   Returns:
-    The arguments, in which imports are written as Python writes a tuple.
+    The arguments, in which imports are written as Python writes a tuple, after the config's own.
 
   Raises:
     UserError: there is no such field; a module cannot be imported.
@@ -188,7 +188,8 @@ def choose(config: ConfigDict, arguments: Sequence[str]) -> list[str]:
     if flag.startswith('--config.'):
       value = value if equals else ''.join(rest[i + 1 : i + 2])
       if flag == '--config.imports':
-        names = parse_imports(value)
+        before = config.get('imports', ())
+        names = (*before, *(name for name in parse_imports(value) if name not in before))
         load_imports(names)
         rest[i : i + 1 if equals else i + 2] = [f'{flag}={names!r}']
       given.append((flag.removeprefix('--config.'), value))

@@ -197,16 +197,17 @@ def complete(config: ConfigDict) -> list[str]:
     for name, table in choices:
       if group.get(name) in table:
         options |= table[group[name]].options
-    for key in [key for key in group if key not in options]:
-      others = [
-        of.options[key] for _, table in choices for of in table.values() if key in of.options
-      ]
-      if others and key not in _common(chosen):
-        lost += [f'{chosen}.{key}'] if group[key] not in others else []
-        del group[key]
-    for key, value in options.items():
-      if key not in group:
-        group[key] = value
+    with group.unlocked():
+      for key in [key for key in group if key not in options]:
+        others = [
+          of.options[key] for _, table in choices for of in table.values() if key in of.options
+        ]
+        if others and key not in _common(chosen):
+          lost += [f'{chosen}.{key}'] if group[key] not in others else []
+          del group[key]
+      for key, value in options.items():
+        if key not in group:
+          group[key] = value
   return lost
 
 
@@ -230,10 +231,11 @@ def switched(config: ConfigDict, field: str, name: str) -> bool:
       if not isinstance(group, ConfigDict) or key not in group:
         return False
       if group[key] != name:
-        for option in table[group[key]].options if group[key] in table else ():
-          if option in group:
-            del group[option]
-        group[key] = name
+        with group.unlocked():
+          for option in table[group[key]].options if group[key] in table else ():
+            if option in group:
+              del group[option]
+          group[key] = name
         complete(config)
       return True
   return False
@@ -265,7 +267,7 @@ def check_fields(config: ConfigDict, where: str) -> None:
   if missing:
     raise UserError(
       f'{where}: the field {missing[0]} is missing; a config starts from experiment(), task() and '
-      'source() of mtface.config.schema'
+      'source() of mtface.config'
     )
 
 

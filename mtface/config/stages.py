@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtface.config.schema import flat, switched
+from mtface.config.schema import complete, flat, switched
 from mtface.errors import UserError
 from mtface.files import split_selection
 
@@ -49,6 +49,7 @@ def stages_of(config: ConfigDict) -> dict[str, ConfigDict]:
     UserError: a stage that is not described, changes what no stage can, or starts from one that
       does not come before it.
   """
+  complete(config)
   if not config.stages:
     return {MAIN: config}
   found: dict[str, ConfigDict] = {}

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mtface.errors import UserError
 from mtface.files import write_json
+from mtface.metrics import wilson_interval
 
 RESULTS_FILE = 'results.json'
 _KEY = ('checkpoint', 'source', 'task')
@@ -75,6 +76,32 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
     'MAE',
   ]
   return markdown_table(columns, [_cells(row) for row in rows])
+
+
+def class_tables(rows: Sequence[Mapping[str, Any]]) -> str:
+  """A table for each row of a multi-label task, with a line for each of its classes; '' where there
+  is no such row.
+
+  Its columns: labelled samples, those labelled yes, the accuracy of Pons 2018, eq. 3, with its 95%
+  Wilson interval, and F1.
+  """
+  tables = []
+  for row in rows:
+    if 'per_class_f1' in row:
+      title = f'{row["checkpoint"]} on {row["set"]}, {row["task"]}:'
+      columns = ['class', 'n', 'yes', 'accuracy', '95% interval', 'F1']
+      tables.append(f'{title}\n\n{markdown_table(columns, list(_class_lines(row)))}')
+  return '\n\n'.join(tables)
+
+
+def _class_lines(row: Mapping[str, Any]) -> Iterator[list[str]]:
+  names = row.get('classes') or map(str, range(len(row['per_class_n'])))
+  lists = (row[key] for key in ('per_class_n', 'tp', 'tn', 'fn', 'per_class_f1'))
+  for name, n, tp, tn, fn, f1 in zip(names, *lists, strict=True):
+    low, high = wilson_interval(tp + tn, n)
+    interval = f'{low:.1%} - {high:.1%}' if n else ''
+    accuracy = (tp + tn) / n if n else None
+    yield [name, f'{n:,}', f'{tp + fn:,}', percent(accuracy), interval, percent(f1)]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,8 @@ import copy
 import itertools
 import os
 import pathlib
+import re
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +28,7 @@ from mtface.config.saved import read_config
 from mtface.config.stages import stage_folder, stage_of
 from mtface.errors import UserError
 from mtface.evaluation.evaluate import evaluate
-from mtface.evaluation.results import Row, results_table
+from mtface.evaluation.results import Row, markdown_table, results_table
 from mtface.files import file_name, local_path, write_csv, write_json, write_text
 from mtface.training.checkpoints import Checkpoints
 from mtface.training.checks import check_experiment
@@ -139,9 +141,49 @@ def sweep_configs(
   for number, (name, config) in enumerate(planned, 1):
     process.say(f'job {number} of {len(planned)}: {name}')
     train(config, workdir / name, data_dir)
-    rows += [{'job': name} | row for row in evaluate(workdir / name, data_dir, skip_measured=True)]
+    head = {'job': name, 'without_seed': file_name(re.sub(r',seed=\d+', '', config.name))}
+    rows += [head | row for row in evaluate(workdir / name, data_dir, skip_measured=True)]
   _write(workdir, 'job', rows)
   return rows
+
+
+def over_seeds(rows: Sequence[Row]) -> list[Row]:
+  """Mean and deviation over jobs that differ in their seed alone.
+
+  Args:
+    rows: of `sweep_configs`.
+
+  Returns:
+    One row for each job without its seed, selection, set and task that at least two seeds measured:
+    `job`, `checkpoint`, `set`, `task`, `n`, `accuracies` of the seeds, their `mean` and `std` (of
+    the sample, n - 1), and `mae`, the mean of the seeds' errors (None where there is none).
+  """
+  groups: dict[tuple[str, ...], list[Row]] = {}
+  for row in rows:
+    key = (row['without_seed'], row['checkpoint'], row['set'], row['task'])
+    groups.setdefault(key, []).append(row)
+  found = []
+  for (job, checkpoint, set_name, task), seeds in groups.items():
+    if len(seeds) > 1:
+      accuracies: list[float] = [row['accuracy'] for row in seeds]
+      errors: list[Any] = [row.get('mae') for row in seeds]
+      spread = {'mean': statistics.mean(accuracies), 'std': statistics.stdev(accuracies)}
+      head = {'job': job, 'checkpoint': checkpoint, 'set': set_name, 'task': task}
+      mae = None if None in errors else statistics.mean(errors)
+      found.append(head | {'n': seeds[0]['n'], 'accuracies': accuracies} | spread | {'mae': mae})
+  return found
+
+
+def seeds_table(rows: Sequence[Row]) -> str:
+  """The rows of `over_seeds` as a table for a terminal or a Markdown file."""
+  columns = ['job', 'checkpoint', 'set', 'task', 'n', 'seeds', 'accuracy', 'MAE']
+  lines = []
+  for row in rows:
+    accuracy = f'{100 * row["mean"]:.2f} ± {100 * row["std"]:.2f}'
+    mae = '' if row['mae'] is None else f'{row["mae"]:.2f}'
+    cells = [row['job'], row['checkpoint'], row['set'], row['task'], f'{row["n"]:,}']
+    lines.append([*cells, str(len(row['accuracies'])), accuracy, mae])
+  return markdown_table(columns, lines)
 
 
 def _write(folder: pathlib.Path, first: str, rows: Sequence[Row]) -> None:
@@ -156,4 +198,8 @@ def _write(folder: pathlib.Path, first: str, rows: Sequence[Row]) -> None:
     row if first == 'step' else row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'}
     for row in rows
   ]
-  write_text(folder / 'sweep.md', results_table(named) + '\n')
+  seeds = [] if first == 'step' else over_seeds(rows)
+  if seeds:
+    write_json(folder / 'seeds.json', seeds)
+  tables = [results_table(named), *([seeds_table(seeds)] if seeds else [])]
+  write_text(folder / 'sweep.md', '\n\n'.join(tables) + '\n')

@@ -125,7 +125,8 @@ def _device_bytes(config: ConfigDict, params: Params) -> int:
   """Parameters, and what the optimiser keeps of those that are trained."""
   optimizer = make_optimizer(config.optimizer, 1, config.freeze.params)
   kept = jax.eval_shape(optimizer.init, params)
-  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, kept)))
+  arrays = [x for x in jax.tree.leaves((params, kept)) if x.ndim]  # counters aside
+  return sum(x.size * x.dtype.itemsize for x in arrays)
 
 
 def _source_lines(run: Run) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -180,7 +181,9 @@ def _check_traces(run: Run, optimizer: optax.GradientTransformation) -> None:
   except UserError:
     raise
   except Exception as error:  # the functions are the user's: anything may come out of them
-    where = traceback.extract_tb(error.__traceback__)[-1]
+    own = {getattr(sys.modules.get(name), '__file__', None) for name in config.imports}
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [frame for frame in frames if frame.filename in own or frame is frames[-1]][0]
     raise UserError(
       f'config.imports: a training step fails: {type(error).__name__}: {first_line(error)} '
       f'({where.filename}:{where.lineno}); correct what {", ".join(config.imports)} registers'

@@ -96,11 +96,11 @@ def test_arguments_reach_the_file(tmp_path):
   [
     (
       ['  return None'],
-      'get_config returned NoneType; expected what mtface.config.schema.experiment',
+      'get_config returned NoneType; expected what mtface.config.experiment',
     ),
     (
       ['  return config.to_dict()'],
-      'get_config returned dict; expected what mtface.config.schema.experiment',
+      'get_config returned dict; expected what mtface.config.experiment',
     ),
     (
       ['  del config["batch_size"]', '  return config'],

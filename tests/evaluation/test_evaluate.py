@@ -166,7 +166,7 @@ def test_re_estimated_statistics_are_means_over_training_batches(evaluator, stat
   for step in range(60 // 8):  # an epoch, less than the 20,000 samples
     batch = loader[step]
     images = scale_images(
-      augment(jnp.asarray(batch['image']), batch['position'], key, **config.augment)
+      augment(jnp.asarray(batch['image']), batch['position'], key, pad=4, flip=True, rotate=15.0)
     )
     # A batch norm's update is new = 0.9 old + 0.1 batch, from which the batch's own statistic
     # follows.

@@ -3,6 +3,7 @@ import json
 import shutil
 
 import cv2
+import numpy as np
 import pytest
 
 from mtface.errors import UserError
@@ -42,6 +43,11 @@ def test_files(swept):
   ]
   assert json.loads((workdir / 'sweep/sweep.json').read_text()) == rows
   assert (workdir / 'sweep/sweep.md').read_text().count('\n') == 2 + len(rows)
+
+
+def test_the_command_draws(mtface, swept, tiny_data, tmp_path):
+  workdir = shutil.copytree(swept[0], tmp_path / 'run')
+  assert mtface('sweep', f'--workdir={workdir}', f'--data_dir={tiny_data}').code == 0
   assert cv2.imread(str(workdir / 'sweep/sweep.png')).std() > 10, 'something is drawn'
 
 
@@ -144,3 +150,11 @@ def test_each_job_is_a_run(tiny_data, tmp_path):
     ('tiny_seed_0', 'last'),
     ('tiny_seed_1', 'last'),
   ]
+  spread = json.loads((tmp_path / 'sweep/seeds.json').read_text())
+  for name, row in zip(('people', 'smiles'), spread, strict=True):
+    of_seeds = [one['accuracy'] for one in rows if one['set'] == name]
+    assert (row['job'], row['set'], row['accuracies']) == ('tiny', name, of_seeds)
+    assert row['mean'] == pytest.approx(np.mean(of_seeds))
+    assert row['std'] == pytest.approx(np.std(of_seeds, ddof=1))
+    assert row['mae'] is None
+  assert f'{100 * spread[0]["mean"]:.2f} ± ' in (tmp_path / 'sweep/sweep.md').read_text()

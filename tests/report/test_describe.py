@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from mtface.config.files import config_folder, load_config_file
-from mtface.config.schema import tasks_of
+from mtface.config.schema import switched, tasks_of
 from mtface.models.network import abstract_network
 from mtface.report.describe import _device_bytes, describe, parameter_report
 from mtface.training.optim import make_optimizer
@@ -78,7 +78,8 @@ def test_memory_of_a_device_is_parameters_and_what_the_optimiser_keeps_of_them(
   optimizer, kept, frozen
 ):
   config = get_config()
-  config.optimizer.name, config.freeze.params = optimizer, frozen
+  switched(config, 'optimizer.name', optimizer)
+  config.freeze.params = frozen
   _, params, _ = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)
   expected = sum(
     4 * n * (1 if part in frozen else 1 + kept) for part, n in numbers_of(config).items()
