@@ -183,7 +183,7 @@ def _check_traces(run: Run, optimizer: optax.GradientTransformation) -> None:
   except Exception as error:  # the functions are the user's: anything may come out of them
     own = {getattr(sys.modules.get(name), '__file__', None) for name in config.imports}
     frames = traceback.extract_tb(error.__traceback__)
-    where = [frame for frame in frames if frame.filename in own or frame is frames[-1]][0]
+    where = next(frame for frame in frames if frame.filename in own or frame is frames[-1])
     raise UserError(
       f'config.imports: a training step fails: {type(error).__name__}: {first_line(error)} '
       f'({where.filename}:{where.lineno}); correct what {", ".join(config.imports)} registers'
