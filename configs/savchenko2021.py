@@ -73,6 +73,7 @@ from mtface.config import (
   experiment,
   given_arguments,
   model,
+  optimizer,
   parse_arg,
   source,
   stage,
@@ -124,12 +125,9 @@ def get_config(arg=None):
   config.batch_size = 64
   config.evaluation.batch_size = 64
   config.loss.over = 'labelled'
-  config.optimizer.name = 'adam'
-  config.optimizer.nesterov = False
-  config.optimizer.decay = 1.0  # a constant rate
-  config.optimizer.sam = SAM
+  config.optimizer = optimizer('adam', decay=1.0, sam=SAM)  # a constant rate
   if args.recipe == 'fast':
-    config.optimizer.sam, config.optimizer.schedule = 0.0, 'one_cycle'
+    config.optimizer = optimizer('adam', schedule='one_cycle')
   config.evaluation.checkpoints = ('last', 'best')
   config.checkpoint.keep_last = 3
 

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -75,20 +76,34 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary name beside `path`, and renames it to `path` when the block went well:
+  whoever opens `path` finds the old file or the new one, whole, and two writers do not mix. An
+  error leaves nothing behind; a killed process may leave `.NAME.*.tmp`.
+  """
+  partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:12]}.tmp')
+  try:
+    yield partial
+    partial.replace(path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
+
+
+@contextlib.contextmanager
 def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a temporary name to write to, and renames it to `path` when that went well.
+  """`whole`, for the files of a workdir: its folder is made, and the first process writes for all.
 
   Raises:
     UserError: it cannot be written, or the disk is full.
   """
-  if not process.is_first():  # which writes for all; what the others have is the same
+  if not process.is_first():  # what the others have is the same
     yield pathlib.Path(os.devnull)
     return
-  partial = path.with_name(f'{path.name}.part')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    yield partial
-    partial.rename(path)
+    with whole(path) as partial:
+      yield partial
   except OSError as error:
     raise UserError(
       f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir '

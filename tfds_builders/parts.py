@@ -13,16 +13,15 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import os
 import pathlib
 import pickle
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mtface
 import tfds_builders
+from mtface import files
 from tfds_builders.summary import Face, LeftOut
 
 Outcome = Face | LeftOut
@@ -149,9 +148,8 @@ def write(path: pathlib.Path, outcomes: Sequence[Outcome]) -> None:
   content = len(account).to_bytes(_LENGTH_SIZE, 'little') + account + pickle.dumps(images)
   digest = hashlib.blake2b(content, digest_size=_DIGEST_SIZE).digest()
   # Under a name of its own first: a cluster may let two workers make the same part.
-  temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
-  temporary.write_bytes(digest + content)
-  os.replace(temporary, path)
+  with files.whole(path) as partial:
+    partial.write_bytes(digest + content)
 
 
 def read_account(path: pathlib.Path) -> list[Outcome]:

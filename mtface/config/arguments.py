@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtface.config.schema import switched
 from mtface.errors import UserError
 
 
@@ -25,7 +26,7 @@ def use_fast_recipe(config: ConfigDict) -> None:
       config.model[option] = value
   config.loss.over = 'labelled'
   config.loss.l2 = 2.5e-4
-  config.optimizer.schedule = 'one_cycle'
+  switched(config, 'optimizer.schedule', 'one_cycle')
   config.optimizer.rate = 0.05
   config.optimizer.nesterov = True
 

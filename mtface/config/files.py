@@ -20,6 +20,7 @@ from mtface.config.imports import load_imports, parse_imports
 from mtface.config.schema import check_fields, complete, switched
 from mtface.errors import UserError
 from mtface.files import local_path
+from mtface.progress import warn
 
 
 def config_folder() -> pathlib.Path:
@@ -123,11 +124,8 @@ def _call_get_config(module: ModuleType, path: pathlib.Path, argument: str | Non
       'mtface.config.experiment() returns, changed'
     )
   load_imports(config.get('imports', ()), f'{path}: config.imports')
-  if lost := complete(config):
-    raise UserError(
-      f'{path}: config.{lost[0]} is set, and what the config names there has no such option; '
-      'remove it, or name another'
-    )
+  for field in complete(config):
+    warn(f'{path}: config.{field} is set, but what the config names there has no such option')
   check_fields(config, str(path))
   return config
 

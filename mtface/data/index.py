@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from mtface.errors import UserError
+from mtface.files import whole
 from mtface.progress import progress, warn
 from mtface.tasks import get_task
 
@@ -429,6 +429,5 @@ def _written(cache: pathlib.Path, found: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-  partial = path.with_name(f'{path.name}.{os.getpid()}.part')
-  partial.write_text(json.dumps(content))
-  partial.replace(path)
+  with whole(path) as partial:
+    partial.write_text(json.dumps(content))

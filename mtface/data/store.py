@@ -18,7 +18,6 @@ import functools
 import os
 import pathlib
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import Any
@@ -28,6 +27,7 @@ import numpy as np
 from mtface.data import memory
 from mtface.data.index import Index, check_unchanged, damaged, image_bytes
 from mtface.errors import UserError
+from mtface.files import whole
 from mtface.progress import progress, warn
 
 STORES = ('auto', 'memory', 'stream')
@@ -198,20 +198,15 @@ def _write_decoded(path: pathlib.Path, index: Index, encoded: EncodedImages) -> 
   """Under a temporary name first, so that a killed process leaves no half file; block by block, so
   that it is never whole in memory.
   """
-  for left in path.parent.glob('.images.*.part'):
+  for left in path.parent.glob(f'.{path.name}.*.tmp'):
     left.unlink(missing_ok=True)
-  temporary = path.with_name(f'.images.{uuid.uuid4().hex}.part')
   shape = (len(index), *index.image_shape)
-  try:
-    with temporary.open('wb') as file:
-      np.lib.format.write_array_header_1_0(
-        file, {'descr': '|u1', 'fortran_order': False, 'shape': shape}
-      )
-      for block in _blocks(index):
-        file.write(encoded[block].data)
-    temporary.rename(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with whole(path) as partial, partial.open('wb') as file:
+    np.lib.format.write_array_header_1_0(
+      file, {'descr': '|u1', 'fortran_order': False, 'shape': shape}
+    )
+    for block in _blocks(index):
+      file.write(encoded[block].data)
 
 
 def _filled(index: Index, encoded: EncodedImages, images: np.ndarray) -> np.ndarray:

@@ -5,39 +5,31 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mtface import process
 from mtface.config.saved import read_config
 from mtface.config.schema import check_shareable, tasks_of
 from mtface.config.stages import MAIN, stage_of
 from mtface.config.tables import LOSSES
-from mtface.data.augment import make_augment
-from mtface.data.inputs import check_images, scale_images
-from mtface.data.loader import BatchSource, load_batches
+from mtface.data.inputs import check_images
 from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
 from mtface.evaluation.results import Row
+from mtface.evaluation.statistics import re_estimated
 from mtface.files import local_path
 from mtface.inference.readout import comparable, concatenated
 from mtface.inference.runner import FeatureExtractor, Networks, Scorer
-from mtface.models.layers import MOMENTUM
 from mtface.models.network import abstract_network
-from mtface.models.paths import Params, Stats, matches, path_name
+from mtface.models.paths import Params, Stats
 from mtface.outputs import Scores, add_views, with_views
-from mtface.parallel.feed import to_devices
-from mtface.parallel.sharding import everywhere, make_mesh, state_shardings
-from mtface.progress import progress
+from mtface.parallel.sharding import make_mesh, state_shardings
 from mtface.training.checkpoints import Checkpoints, average
 from mtface.training.run import Run, prepare, still_parts
 from mtface.training.selection import Selection
-
-_RE_ESTIMATION_SAMPLES = 20_000
 
 
 class Evaluator:
@@ -99,14 +91,14 @@ class Evaluator:
       return found
     params, stats = (average(list(trees)) for trees in zip(*found, strict=True))
     if re_estimate:
-      stats = self._re_estimated(params, stats)
+      stats = re_estimated(self.run, self.mesh, params, stats)
     return [(params, stats)]
 
   def stream(
     self, networks: Networks, source: Source, show: str = ''
   ) -> Iterator[tuple[Scores, np.ndarray]]:
     """({task: [b, C]}, rows int [b]), batch by batch: what the networks say on average, see
-    `scoring.comparable`.
+    `readout.comparable`.
     """
     for of_each, rows in self.scorer.stream(networks, source, show=show):
       total: Scores = {}
@@ -140,39 +132,3 @@ class Evaluator:
       shardings,
     )
     return self.checkpoints.restore_weights(step, *like)
-
-  def _re_estimated(self, params: Params, stats: Stats) -> Stats:
-    """Batch-norm statistics of `params`: the mean of the batch statistics over 20,000 training
-    samples, augmented as in training.
-
-    A batch norm's update is new = m * old + (1 - m) * batch. Started from zeros, and again for each
-    batch, new / (1 - m) is the batch's own statistic. One that is frozen keeps its old one.
-    """
-    config, run = self.config, self.run
-    check_shareable(config.batch_size, self.mesh.size, 'batch_size')
-    key, augment = jax.random.key(config.seed), make_augment(config.augment)
-
-    def for_each(
-      function: Callable[[jax.Array, bool], Any], tree: Stats
-    ) -> Stats:  # of a statistic, and whether it is frozen
-      still = still_parts(config)
-      return jax.tree_util.tree_map_with_path(
-        lambda path, x: function(x, matches(still, path_name(path))), tree
-      )
-
-    start = for_each(lambda x, still: x if still else np.zeros_like(x), stats)
-
-    def batch_statistics(params: Params, start: Stats, batch: dict[str, Any]) -> Stats:
-      images = scale_images(augment(batch['image'], batch['position'], key))
-      _, new = run.network.train_scores(params, start, images, key)
-      return for_each(lambda x, still: x if still else x / (1 - MOMENTUM), new)
-
-    compiled = jax.jit(batch_statistics, out_shardings=everywhere(self.mesh))
-    steps = max(1, min(_RE_ESTIMATION_SAMPLES, run.mixture.epoch_size) // config.batch_size)
-    total: Any = jax.tree.map(np.zeros_like, jax.device_get(stats))
-    source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
-    batches = to_devices(load_batches(source, 0, steps), self.mesh)
-    for batch in progress(batches, 're-estimating batch norm', total=steps):
-      arrays = {k: batch[k] for k in ('image', 'position')}
-      total = jax.tree.map(np.add, total, jax.device_get(compiled(params, start, arrays)))
-    return jax.tree.map(lambda x: (x / steps).astype(np.float32), total)

@@ -32,7 +32,7 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 from mtface.errors import UserError
-from mtface.files import local_path
+from mtface.files import local_path, whole
 from mtface.models.network import abstract_network
 from mtface.models.paths import Params, Stats, by_path, head_of
 from mtface.models.timm_names import (
@@ -178,9 +178,8 @@ def export_weights(
   if not path.parent.is_dir():
     raise UserError(f'--to={path}: the folder {path.parent} is not there')
   about = {'format': format, 'model': json.dumps(model.to_dict()), **(notes or {})}
-  part = path.with_name(f'{path.name}.part')
-  safetensors.numpy.save_file(arrays, part, about)
-  part.replace(path)
+  with whole(path) as partial:
+    safetensors.numpy.save_file(arrays, partial, about)
 
 
 def trained_input(path: str | os.PathLike) -> str | None:

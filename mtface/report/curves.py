@@ -14,7 +14,7 @@ from mtface.config.saved import read_config
 from mtface.config.stages import stage_folder, stage_of
 from mtface.errors import UserError
 from mtface.evaluation.results import Row
-from mtface.files import local_path
+from mtface.files import local_path, whole
 from mtface.training.logs import METRICS_FILE, read_metrics
 
 _PARTS = ('accuracy', 'loss')
@@ -114,7 +114,8 @@ def _figure(rows: int, columns: int) -> Any:
 def _save(figure: Any, path: pathlib.Path) -> pathlib.Path:
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with whole(path) as partial:
+      figure.savefig(partial, dpi=110, format='png')
   except OSError as error:
     raise UserError(
       f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir '

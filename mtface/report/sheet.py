@@ -14,7 +14,7 @@ import numpy as np
 from mtface.config.stages import stage_folder
 from mtface.data.sources import Source
 from mtface.evaluation.evaluator import Evaluator
-from mtface.files import file_name
+from mtface.files import file_name, whole
 from mtface.outputs import Scores
 from mtface.tasks import Task
 from mtface.training.selection import Selection
@@ -169,7 +169,8 @@ def draw_sheet(
   counts = ', '.join(f'{name}: {right[name]} of {known[name]} right' for name in right)
   figure.suptitle(f'{title}    {counts}    (red: label > prediction)', fontsize=11)
   figure.tight_layout(rect=(0, 0, 1, 0.99))
-  figure.savefig(path, dpi=110)
+  with whole(path) as partial:
+    figure.savefig(partial, dpi=110, format='png')
 
 
 def _caption(task: Task, source: Source, found: Scores, i: int) -> tuple[str, bool | None]:

@@ -22,6 +22,7 @@ class Ending:
   def __init__(self, run: Run, saved: Mapping[str, float]):
     """`saved` are the metrics of the checkpoint that the run continues from; none: it begins."""
     self._limit, self._patience = run.seconds or math.inf, run.config.evaluation.patience
+    self._duration = run.config.duration
     self._before, self._begun = saved.get(_SECONDS, 0.0), time.monotonic()
     self._best, self._stale = saved.get(_BEST, -math.inf), int(saved.get(_STALE, 0))
 
@@ -63,7 +64,7 @@ class Ending:
     if self.stale:
       best = f'; the best one has {self._best:.4f}' if self._best > -math.inf else ''
       return f'no better for {self._stale} checkpoints (config.evaluation.patience){best}'
-    return f'its {self._limit / 3600:g} hours are over'
+    return f'config.duration: {self._duration} are over'
 
   def notes(self) -> dict[str, float]:
     """What is kept with a checkpoint."""

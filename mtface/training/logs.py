@@ -18,6 +18,7 @@ import numpy as np
 
 from mtface import process
 from mtface.errors import UserError
+from mtface.files import whole
 
 METRICS_FILE = 'metrics.jsonl'
 _FLUSH_SECONDS = 10.0  # until TensorBoard sees a point
@@ -91,9 +92,8 @@ class MetricsLog:
 def _keep_until(path: pathlib.Path, start: int) -> None:
   """Drops the lines of metrics.jsonl after step `start`."""
   kept = [line for line in path.read_text(errors='replace').splitlines() if _step_of(line) <= start]
-  partial = path.with_suffix('.part')
-  partial.write_text(''.join(f'{line}\n' for line in kept))
-  partial.rename(path)
+  with whole(path) as partial:
+    partial.write_text(''.join(f'{line}\n' for line in kept))
 
 
 def _first_events(step: int) -> list[bytes]:

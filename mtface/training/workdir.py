@@ -27,6 +27,7 @@ from mtface.config.tables import SCHEDULES
 from mtface.data import sources
 from mtface.data.names import SourceName
 from mtface.errors import UserError
+from mtface.files import whole
 from mtface.parallel import jax_settings
 from mtface.progress import warn
 from mtface.training.checkpoints import steps_of
@@ -123,11 +124,8 @@ def _write_config(
     return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(
-      f'{path.name}.{os.getpid()}.part'
-    )  # folds that run side by side share this file
-    partial.write_text(json.dumps(content, indent=2))
-    partial.rename(path)
+    with whole(path) as partial:  # folds that run side by side share this file
+      partial.write_text(json.dumps(content, indent=2))
     for name in stages_of(config).keys() - begun:
       _remove_metrics(stage_folder(workdir, name))
   except OSError as error:

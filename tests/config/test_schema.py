@@ -160,7 +160,7 @@ def test_sizes_and_our_own_recipe():
   before, config = flat(get_config().to_dict()), get_config()
   use_fast_recipe(config)
   changed = {
-    field: value for field, value in flat(config.to_dict()).items() if value != before[field]
+    field: value for field, value in flat(config.to_dict()).items() if value != before.get(field)
   }
   assert changed == {
     'batch_size': 64,
@@ -170,6 +170,7 @@ def test_sizes_and_our_own_recipe():
     'optimizer.schedule': 'one_cycle',
     'optimizer.rate': 0.05,
     'optimizer.nesterov': True,
+    'optimizer.warmup': 0.25,
   }  # and he init, which the tiny one has already
 
 

@@ -116,10 +116,10 @@ def test_half_a_file_is_never_taken_for_whole(tmp_path, monkeypatch, damage):
       with pytest.raises(ZeroDivisionError):
         load_source('faces/gray16:train', tmp_path, store='memory').gather(np.arange(20))
     assert not (folder / 'images.npy').exists()
-    (folder / '.images.0.part').write_bytes(b'what a killed process left')
+    (folder / '.images.npy.0.tmp').write_bytes(b'what a killed process left')
   found = load_source('faces/gray16:train', tmp_path, store='memory').gather(np.arange(20))
   np.testing.assert_array_equal(found, expected)
-  assert not list(folder.glob('.images.*.part'))
+  assert not list(folder.glob('.images.*.tmp'))
 
 
 def test_two_that_decode_at_once_decode_once(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import scipy.special
 from flax import nnx
 
 from mtface.config import schema as configs
+from mtface.config.tables import NETWORKS, Entry
 from mtface.data.augment import augment
 from mtface.data.inputs import scale_images
 from mtface.data.loader import BatchSource
@@ -17,8 +18,11 @@ from mtface.errors import UserError
 from mtface.evaluation.evaluate import evaluate
 from mtface.evaluation.evaluator import Evaluator
 from mtface.evaluation.results import read_results, results_table
+from mtface.evaluation.statistics import re_estimated
 from mtface.models.paths import path_name
+from mtface.parallel.sharding import make_mesh
 from mtface.training.checkpoints import Checkpoints
+from mtface.training.run import prepare
 from mtface.training.selection import Selection
 from mtface.training.workdir import write_config
 from tests.fakes import fake_source, state_shapes, write_prepared
@@ -190,6 +194,32 @@ def test_re_estimated_statistics_are_means_over_training_batches(evaluator, stat
   np.testing.assert_allclose(
     norm['var'], np.mean([x.var(axis=(0, 1, 2)) for x in outputs], axis=0), rtol=1e-4
   )
+
+
+class Plain(nnx.Module):
+  """A network of the user's with Flax's own batch norm, whose momentum is another one."""
+
+  def __init__(self, tasks, image_shape, *, rngs, dtype):
+    self.norm = nnx.BatchNorm(1, momentum=0.99, rngs=rngs)
+    self.heads = nnx.Dict({task.name: nnx.Linear(1, task.num_classes, rngs=rngs) for task in tasks})
+
+  def __call__(self, images, train=False, rngs=None):
+    x = self.norm(images, use_running_average=not train).mean((1, 2))
+    return {name: head(x) for name, head in self.heads.items()}
+
+
+def test_statistics_are_re_estimated_whatever_the_momentum_of_a_norm_is(tiny_data, monkeypatch):
+  monkeypatch.setitem(NETWORKS._entries, 'plain', Entry(Plain, {}, {}))
+  config = get_config()
+  config.model = configs.model('plain')
+  config.augment.pad, config.augment.flip, config.augment.rotate = 0, False, 0.0
+  run = prepare(config, tiny_data)
+  found = re_estimated(run, make_mesh(), run.params, run.stats)
+  loader = BatchSource(run.sources, run.mixture, config.batch_size)
+  batches = [loader[step]['image'] / 127.5 - 1 for step in range(60 // 8)]
+  norm = found['norm']
+  np.testing.assert_allclose(norm['mean'], [np.mean([x.mean() for x in batches])], atol=1e-5)
+  np.testing.assert_allclose(norm['var'], [np.mean([x.var() for x in batches])], rtol=1e-4)
 
 
 def test_results_are_those_of_numpy(tiny_run, tiny_data, evaluator, states, tmp_path):

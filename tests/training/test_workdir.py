@@ -85,7 +85,7 @@ def test_a_killed_write_leaves_no_config(tmp_path, monkeypatch):
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patched:
-    patched.setattr(pathlib.Path, 'rename', killed)
+    patched.setattr(pathlib.Path, 'replace', killed)
     with pytest.raises(KeyboardInterrupt):
       write_config(get_config(), tmp_path)
   with pytest.raises(UserError, match='not found'):

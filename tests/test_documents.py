@@ -1,0 +1,78 @@
+"""The commands of README.md and docs/: each is one that mtface takes, with flags and fields that
+are there. docs/extending.md is run as a whole by test_extending.py.
+"""
+
+import os
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from mtface.cli.commands import COMMANDS
+from mtface.cli.main import _parse, _take_config_flag
+from mtface.config import files as config_files
+from tests.command import ROOT
+
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), ROOT / 'benchmarks/README.md']
+
+
+def lines_of(page):
+  """Indented or fenced lines, those that end in a backslash joined to the next; variables of the
+  shell are taken from the page where it sets them.
+  """
+  text = re.sub(r'\\\n\s*', ' ', page.read_text())
+  variables = dict(re.findall(r'^\s+([A-Z]\w*)="?([^"\n]*?)"?$', text, re.MULTILINE))
+  for line in text.splitlines():
+    command = line.strip().removeprefix('$ ')
+    if line[:1] in (' ', 'm', 'p', '$') and command.startswith(('mtface ', 'python -m ')):
+      for name, value in variables.items():
+        command = command.replace(f'${name}', value)
+      yield command
+
+
+def words_of(command):
+  words = shlex.split(command.replace('$', ''), comments=True)
+  ends = [i for i, word in enumerate(words) if word in ('|', '&&', '>', ';')]
+  return [word for word in words[: min(ends, default=len(words))] if word != '...']
+
+
+COMMAND_LINES = [
+  pytest.param(line, id=f'{page.stem}: {line[:60]}')
+  for page in PAGES
+  if page.stem != 'extending'
+  for line in lines_of(page)
+  if line.startswith('mtface ') and not re.search(r'mtface (COMMAND|help)|--config=my', line)
+]
+
+
+def test_there_are_commands():
+  assert len(COMMAND_LINES) > 40
+
+
+@pytest.mark.parametrize('line', COMMAND_LINES)
+def test_a_command_is_one_that_there_is(line):
+  _, name, *rest = words_of(line)
+  command = COMMANDS[name]
+  rest, config_name = _take_config_flag(rest)
+  config = None
+  if config_name is not None:
+    assert 'config' in command.flags
+    config = config_files.load_config(os.path.expanduser(config_name))
+  _, words = _parse(name, [word.removesuffix(']').removeprefix('[') for word in rest], config)
+  assert not words or command.takes_names, words
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    pytest.param(line, id=line[:70])
+    for page in PAGES
+    for line in lines_of(page)
+    if line.startswith('python -m ')
+  ],
+)
+def test_a_module_is_there(line):
+  module = words_of(line)[2]
+  path = pathlib.Path(ROOT, *module.split('.'))
+  assert path.with_suffix('.py').is_file() or (path / '__main__.py').is_file()
