@@ -1,4 +1,5 @@
-"""mtface: one network for many face tasks. Each package imports only those before it: config, faces,
-data, models, parallel, inference, training, evaluation, features, publish, report, cli. The modules
-beside them are the vocabulary that all of them share.
+"""mtface: one network for many face tasks.
+
+Each package imports only those before it: config, faces, data, models, parallel, inference,
+training, evaluation, features, publish, report, cli. The modules beside them are shared by all.
 """

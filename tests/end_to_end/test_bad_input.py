@@ -25,7 +25,7 @@ from tests.fakes import flip_bytes, write_prepared
   [
     (['trian'], ["'trian' is no command", 'train, evaluate']),
     (['train', '--workdir=w'], ['--config is missing', '--config=demo']),
-    (['train', f'--config={TINY}'], ['--workdir is missing', 'name the folder']),
+    (['train', f'--config={TINY}'], ['--workdir is missing', 'pass the folder']),
     (['train', f'--config={TINY}', '--workdir=w', '--steps=3'], ['steps', 'mtface train --help']),
     (
       ['train', f'--config={TINY}', '--workdir=w', 'now'],

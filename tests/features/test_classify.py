@@ -174,7 +174,7 @@ def arguments(**changes):
 @pytest.mark.parametrize(
   ('changes', 'expected'),
   [
-    ({'train': None}, '--train is missing: name a source'),
+    ({'train': None}, '--train is missing: pass a source'),
     ({'task': None}, '--task is missing'),
     ({'task': 'ethnicity'}, "task 'ethnicity' is unknown"),
     (

@@ -237,7 +237,7 @@ def test_sets_that_do_not_go_together(tmp_path):
 @pytest.mark.parametrize(
   ('flags', 'expected'),
   [
-    ({'train': None}, '--train is missing: name a folder of clips'),
+    ({'train': None}, '--train is missing: pass a folder of clips'),
     (
       {'train': 'nowhere'},
       '--train=nowhere: is no folder of clips (FOLDER/<class>/<clip>.avi); source',

@@ -100,6 +100,6 @@ def test_a_device_is_one_too_few(tiny_data):
   config = get_config()
   config.mesh.fsdp = jax.device_count() + 1
   with pytest.raises(
-    UserError, match=r'^config.mesh.fsdp: \d+ devices cannot be divided into groups of'
+    UserError, match=r'^config.mesh.fsdp: \d+ devices cannot be split evenly into groups of'
   ):
     check_experiment(config, tiny_data)
