@@ -31,8 +31,8 @@ from mtface.files import file_name, write_text
 
 ENGINES = ('apptainer', 'pyxis')
 ABOUT = """Submits a job, or with --crossval or --configs a job array and a job that gathers its
-results. Scripts and logs: WORKDIR/slurm. A job that was preempted, ran out of time or crashed requeues
-itself and resumes from its newest checkpoint."""
+results. Scripts and logs: WORKDIR/slurm. A job that was preempted, ran out of time or crashed
+requeues itself and resumes from its newest checkpoint."""
 
 
 def define_flags(args: Args) -> None:

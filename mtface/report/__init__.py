@@ -1,5 +1,6 @@
-"""What people look at: curves, sheets of faces, papers' tables with ours, what a config stands for.
+"""Reports for people: curves, sheets of faces, papers' tables with our results, config
+descriptions.
 
-Reads what the other packages left in a workdir; measures nothing itself, but for the faces that it
-shows.
+Reads what the other packages left in a workdir and measures nothing itself, except for the faces
+that it shows.
 """

@@ -226,7 +226,7 @@ WORKDIRS = {
   ),
   'empty folder': (
     lambda run: [shutil.rmtree(path) for path in (run / 'checkpoints/main').iterdir()],
-    ['checkpoints/main: holds no checkpoint yet', 'train first'],
+    ['checkpoints/main: has no checkpoint yet', 'train first'],
   ),
   'cut results': (
     lambda run: (run / 'results.json').write_text('{"resul'),
@@ -254,7 +254,7 @@ def test_evaluate_needs_a_whole_workdir(mtface, tiny_data, run_copy, damage):
     (['--checkpoint=average:0'], ['--checkpoint=average:0', 'average:K']),
     (['--checkpoint=average:99'], ['holds 3 checkpoints', 'average:99 needs 99']),
     (['--checkpoint=last,ensemble:99'], ['holds 3 checkpoints', 'ensemble:99 needs 99']),
-    (['--checkpoint=5'], ['no checkpoint of step 5', 'there are 4, 8, 12']),
+    (['--checkpoint=5'], ['no checkpoint of step 5', 'available: 4, 8, 12']),
     (
       ['--checkpoint=best'],
       ['no checkpoint is marked best', 'config.evaluation.best_on', 'use last'],

@@ -32,8 +32,8 @@ def train(workdir, data_dir):
       0,
       ['run: the workdir cannot be written (No space left on device)', 'choose another --workdir'],
     ),
-    (2 * PAGE, ['run: the metrics cannot be written (No space left on device)', 'free space']),
-    (20 * PAGE, ['checkpoints/main: a checkpoint cannot be written', 'free space']),
+    (2 * PAGE, ['run: the metrics cannot be written (No space left on device)', 'free up space']),
+    (20 * PAGE, ['checkpoints/main: a checkpoint cannot be written', 'free up space']),
   ],
   ids=['no config', 'no metrics', 'no checkpoint'],
 )

@@ -66,7 +66,7 @@ def test_an_average_is_one_network(evaluator):
 
 def test_an_ensemble_has_no_features(evaluator):
   with pytest.raises(
-    UserError, match=r'^--checkpoint=ensemble:2: an ensemble has no features; name one network'
+    UserError, match=r'^--checkpoint=ensemble:2: an ensemble has no features; choose one network'
   ):
     FeatureNetwork(evaluator, Selection.parse('ensemble:2'))
 

@@ -39,7 +39,7 @@ def test_patterns_that_match_nothing_are_named():
   names = ['trunk/stem/kernel', 'heads/smile/bias']
   check_patterns(['trunk', 'heads/.*/bias'], names, 'field')
   for pattern, words in (
-    ('stem', "field: 'stem' matches no parameter; their names begin with trunk, heads"),
+    ('stem', "field: 'stem' matches no parameter; parameter names start with trunk, heads"),
     ('(', 'no reg'),
   ):
     with pytest.raises(UserError, match=words):

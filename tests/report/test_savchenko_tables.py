@@ -144,7 +144,7 @@ def test_classifiers_and_the_networks_own_head(tmp_path):
   assert fill(TABLES['7'], [local]) == {}
   files['classify'].append(row | {'classifier': 'forest', 'seed': 1})
   with pytest.raises(
-    UserError, match=r'2 measurements by `mtface classify` of utkface.* differ in seed \(0, 1\)'
+    UserError, match=r'2 results of `mtface classify` for utkface.* differ in seed \(0, 1\)'
   ):
     fill(TABLES['7'], [run_of(tmp_path, **files)])
 
@@ -251,11 +251,12 @@ def test_others_rows_are_filled_by_no_run(tmp_path):
 
 def test_columns_that_cannot_be():
   with pytest.raises(
-    UserError, match=r'balanced_accuracy of a and b together is not known; name one set'
+    UserError, match=r'balanced_accuracy of a and b together is not defined; name one set'
   ):
     Column('smile', ('a', 'b'), 'balanced_accuracy')
   with pytest.raises(
-    UserError, match=r"the command 'predict'; there are evaluate, identify, classify, video"
+    UserError,
+    match=r"unknown command 'predict' of a column; expected evaluate, identify, classify, video",
   ):
     Column('smile', ('a',), command='predict')
 

@@ -75,9 +75,9 @@ def test_the_second_is_refused_and_told_who_holds_it(other, tmp_path):
   with pytest.raises(UserError) as error, Lock(tmp_path / 'run'):
     pass
   assert str(error.value).startswith(
-    f'{tmp_path}/run: process {other.pid} on {socket.gethostname()} trains here since '
+    f'{tmp_path}/run: process {other.pid} on {socket.gethostname()} is training here since '
   )
-  assert 'wait for its end or stop it, or choose another --workdir' in str(error.value)
+  assert 'wait for it, stop it, or choose another --workdir' in str(error.value)
   assert '\n' not in str(error.value)
 
 
