@@ -217,7 +217,7 @@ def test_two_files_of_one_id_are_both_named(raw, tmp_path, name):
   shutil.copy(first, second)
   if name == 'genki4k':  # as many lines as files, or else that is the error
     (raw / 'files/file0003.jpg').unlink()
-  with pytest.raises(UserError, match=r'both would have the image_id') as error:
+  with pytest.raises(UserError, match=r'both map to the image_id') as error:
     found(name, raw, tmp_path)
   assert str(first) in str(error.value)
   assert str(second) in str(error.value)
@@ -236,7 +236,7 @@ def rows_of_one_id(raw, name):
 @pytest.mark.parametrize('name', ['wiki', 'fairface', 'affectnet'])
 def test_two_rows_of_one_id_are_both_named(raw, tmp_path, name):
   names = rows_of_one_id(raw, name)
-  with pytest.raises(UserError, match=r'both would have the image_id') as error:
+  with pytest.raises(UserError, match=r'both map to the image_id') as error:
     found(name, raw, tmp_path)
   assert all(of in str(error.value) for of in names)
 
@@ -367,10 +367,10 @@ NO_LISTS = {
     lambda path: path.write_bytes(path.read_text('utf-8').encode('utf-16')[:-1]),
     'goes on as something else',
   ),
-  'a folder': (as_folder, 'found no|this is a folder|expected both'),
+  'a folder': (as_folder, 'found no|is a folder|expected both'),
   'a link in a circle': (
     as_link_to_itself,
-    'found no|this is a link to nothing|expected both|is missing',
+    'found no|is a dangling link|expected both|is missing',
   ),
 }
 

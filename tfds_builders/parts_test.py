@@ -147,7 +147,7 @@ def test_a_killed_build_goes_on_where_it_was(raw, undisturbed, tmp_path, convert
   assert not folder(tmp_path).exists()
   printed = capsys.readouterr().out
   assert f'taking over what an interrupted build has converted: {len(kept)} of 10 parts' in printed
-  assert 'removing what an interrupted build left' in printed  # TFDS's own folder, as ever
+  assert 'removing leftovers of an interrupted build' in printed  # TFDS's own folder, as ever
   assert_same(path, undisturbed)
 
 

@@ -93,7 +93,7 @@ def _training_lines(config: ConfigDict, params: Params) -> list[str]:
   """
   optimizer = config.optimizer
   how = optimizer.name + (f' with SAM of radius {optimizer.sam:g}' if optimizer.sam else '')
-  start = config.start.weights or 'drawn'
+  start = config.start.weights or 'initialised at random'
   lines = [f'weights: {start}; {how}, learning rate {optimizer.rate:g} ({optimizer.schedule})']
   if not config.freeze.params and not optimizer.factors:
     return lines

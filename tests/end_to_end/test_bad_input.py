@@ -135,7 +135,7 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
     ),
     ('evaluation.sets.smiles.name=tiny/smile', ["source 'tiny/smile'", 'genki4k/gray48:train']),
     ('sources.smiles.name=tiny/smile', ["source 'tiny/smile'", 'genki4k/gray48:train']),
-    ('sources.smiles.name=tiny:train', ["source 'tiny'", 'name the prepared config too']),
+    ('sources.smiles.name=tiny:train', ["source 'tiny'", 'lacks the config']),
     (
       'sources.smiles.name=tiny/none:train',
       ['tiny/none: no prepared set', 'mtface build tiny/none'],
@@ -143,7 +143,7 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
     ('sources.smiles.name=tiny/smile:validation', ["no split 'validation'", 'test, train']),
     ('sources.smiles.name=tiny/smile:train[fold=4/4]', ['fold 4/4 does not exist', '0 to N-1']),
     ('sources.smiles.name=tiny/smile:train[fold=-1/4]', ['[fold=-1/4]', '[fold=K/N]']),
-    ('sources.smiles.name=tiny/smile:train[fold=0/99]', ['folds is 99', 'only 24 images']),
+    ('sources.smiles.name=tiny/smile:train[fold=0/99]', ['folds=99', 'only 24 images']),
     (
       'sources.smiles.tasks=("gender",)',
       ["tiny/smile:train: has no labels for task 'gender'", 'it has smile'],

@@ -29,7 +29,7 @@ MISTAKES = {
         'people': source('tiny/people:train', 'gender'),
       }
     },
-    '{data}/tiny/smil: no prepared set is here',
+    '{data}/tiny/smil: no prepared set found',
   ),
   'a split': (
     {'sources': {'all': source('tiny/smile:validation', 'smile')}},

@@ -86,7 +86,7 @@ NO_PICTURES = {
   ),
   'nan.tif': (
     Image.fromarray(np.full((4, 4), np.nan, np.float32)),
-    'its floating-point values are nan',
+    'its floating-point values range from nan',
   ),
   'negative.tif': (
     Image.fromarray(np.full((4, 4), -0.5, np.float32)),

@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_no_half_file(run_copy, tiny_data, monkeypatch):
       ['--checkpoint=last,best'],
       '--checkpoint=last,best: features come from one network at a time',
     ),
-    (['--on=tiny/nobody:test'], 'tiny/nobody: no prepared set is here'),
+    (['--on=tiny/nobody:test'], 'tiny/nobody: no prepared set found'),
     (['--on=nonsense'], "source 'nonsense': expected SET/CONFIG:SPLIT"),
   ],
 )

@@ -85,7 +85,7 @@ def test_missing_sets_of_any_stage_come_before_data_are_looked_at(tiny_data, mon
   monkeypatch.setattr(checks, 'plan', None)
   config = get_stages()
   config.stage.both.evaluation = {'sets': {'gone': source('tiny/gone:test')}}
-  with pytest.raises(UserError, match=r'^stage both: \S+/tiny/gone: no prepared set is here'):
+  with pytest.raises(UserError, match=r'^stage both: \S+/tiny/gone: no prepared set found'):
     check_experiment(config, tiny_data)
 
 

@@ -136,7 +136,7 @@ def test_any_number_may_be_left_out_by_rule_but_not_by_damage(tmp_path):
   missing = [entry(f'other_{i}', image=None) for i in range(11)]
   with pytest.raises(
     UserError,
-    match=r'11 of 12 images .* 00/other_0 \(.*other_0.jpg: there is no such file.* broken',
+    match=r'11 of 12 images .* 00/other_0 \(.*other_0.jpg: no such file.* broken',
   ):
     build_set(
       'imdb',
