@@ -259,13 +259,13 @@ def test_the_set_lies_some_folders_deeper_and_only_once(sound, tmp_path, name):
   assert (source if source.is_dir() else source.parent) == tmp_path / 'download/archive/set'
   shutil.copytree(sound[0] / name, tmp_path / 'download/archive/another')
   with pytest.raises(
-    UserError, match=r'archive/another and .*archive/set: both have .*; expected one: give it as'
+    UserError, match=r'archive/another and .*archive/set: both have .*; pass one of them as'
   ):
     builder.locate(tmp_path / 'download')
 
 
 LAYOUTS = {
-  'affectnet': ('train/Anger/1.jpg', 'AffectNet as folders of classes'),
+  'affectnet': ('train/Anger/1.jpg', 'AffectNet as one folder per class'),
   'fer2013': ('train/angry/Training_1.jpg', 'FER-2013 as folders of classes'),
   'utkface': ('part1/20_0_1_20170109150557335.jpg', 'not its aligned chips'),
 }
@@ -353,7 +353,7 @@ def as_link_to_itself(path):
 
 NO_LISTS = {
   'empty': (lambda path: path.write_bytes(b''), 'the file is empty'),
-  'zeros': (lambda path: path.write_bytes(path.read_bytes() + bytes(5000)), 'holds bytes of 0'),
+  'zeros': (lambda path: path.write_bytes(path.read_bytes() + bytes(5000)), 'contains zero bytes'),
   'a web page': (lambda path: path.write_text('<!DOCTYPE html>\n<html>'), 'a web page'),
   'a workbook': (
     lambda path: path.write_bytes(b'PK\3\4' + bytes(99)),
@@ -365,7 +365,7 @@ NO_LISTS = {
   ),
   'half': (
     lambda path: path.write_bytes(path.read_text('utf-8').encode('utf-16')[:-1]),
-    'goes on as something else',
+    'continues in another encoding',
   ),
   'a folder': (as_folder, 'found no|is a folder|expected both'),
   'a link in a circle': (
@@ -401,7 +401,7 @@ def test_a_list_in_an_encoding_that_is_no_windows_1252(sound, tmp_path):
   raw = shutil.copytree(sound[0] / 'lfw', tmp_path / 'raw')
   (raw / 'ytf_subjects.txt').write_text('Ann_Ash\nJosé Ó\n', encoding='mac-roman')
   with pytest.raises(
-    UserError, match=r"ytf_subjects.txt: the encoding is no Unicode.*'JosŽ_î', of whom there is no"
+    UserError, match=r"ytf_subjects.txt: the encoding is not Unicode.*'JosŽ_î', who has no"
   ):
     found('lfw', raw, tmp_path)
 

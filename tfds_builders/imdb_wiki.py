@@ -211,11 +211,11 @@ def read_mat(path: pathlib.Path, name: str, expected: Sequence[str]) -> dict[str
     text = field in ('full_path', 'name', 'celeb_names')
     if column.ndim != 1 or (column.dtype.kind in 'OUS') != text or column.dtype.names:
       kind = 'cell of texts' if text else 'row of numbers'
-      raise _wrong(path, name, f'the field {field} is no {kind}', expected)
+      raise _wrong(path, name, f'the field {field} is not a {kind}', expected)
   lengths = {field: len(column) for field, column in fields.items() if field != 'celeb_names'}
   if len(set(lengths.values())) > 1:
     found = ', '.join(f'{field} {length:,}' for field, length in lengths.items())
-    raise _wrong(path, name, f'its fields are of unlike length ({found})', expected)
+    raise _wrong(path, name, f'its fields differ in length ({found})', expected)
   return {
     field: _texts(column) if column.dtype.kind in 'OUS' else column
     for field, column in fields.items()
@@ -234,7 +234,7 @@ def _is_hdf5(path: pathlib.Path) -> bool:
 def _read_struct(path: pathlib.Path, name: str) -> np.ndarray:
   if _is_hdf5(path):
     raise errors.UserError(
-      f'{path}: this is a file of MATLAB 7.3 (HDF5); expected MATLAB 5, as published: unpack '
+      f'{path}: is a MATLAB 7.3 file (HDF5); expected MATLAB 5, as published: unpack '
       f'{name}_crop.tar again, or convert'
       f" it in MATLAB or Octave: load('{path.name}'); save('-v7', '{path.name}', '{name}')"
     )
@@ -251,7 +251,7 @@ def _read_struct(path: pathlib.Path, name: str) -> np.ndarray:
   if name not in found:
     there = ', '.join(key for key in found if not key.startswith('__')) or 'nothing'
     raise errors.UserError(
-      f'{path}: found {there}; expected a struct {name!r}: is this the file of another set?'
+      f'{path}: found {there}; expected a struct {name!r}: is this file from another set?'
     )
   return np.asarray(found[name])
 

@@ -40,8 +40,8 @@ def pipeline_options(arguments: Sequence[str]) -> Any:
   except ImportError as error:
     raise errors.UserError(
       f'--beam_options needs Apache Beam, which cannot be imported ({error}): pip install '
-      "'mtface[beam]', in an"
-      ' environment of its own, since it holds back versions of other packages'
+      "'mtface[beam]', in a"
+      ' separate environment, since it restricts the versions of other packages'
     ) from None
   said = io.StringIO()
   try:
@@ -63,7 +63,7 @@ def _checked(arguments: Sequence[str]) -> list[str]:
   """Beam takes no notice of what does not begin with --."""
   for argument in arguments:
     if not argument.startswith('--'):
-      raise ValueError(f'{argument!r} is no option such as --runner=DirectRunner')
+      raise ValueError(f'{argument!r} is not an option such as --runner=DirectRunner')
   return list(arguments)
 
 

@@ -139,14 +139,14 @@ class Account:
         or 'there are none'
       )
       raise errors.UserError(
-        f'no image of {split} can be used ({reasons}): is this the whole set, as it is published?'
+        f'no image of {split} can be used ({reasons}): is this the complete set, as published?'
       )
     raise errors.UserError(
-      f'{len(damaged)} of {total} images of {split} could not be used, the first: '
+      f'{len(damaged)} of {total} images of {split} could not be used; the first is '
       f'{damaged[0].image_id}'
       f' ({damaged[0].detail or damaged[0].reason}); at most {allowed:,} may be damaged, so this '
       'copy looks broken:'
-      ' fetch or unpack it again'
+      ' download or unpack it again'
     )
 
   def as_dict(self, *, digest_of: str, seconds: float, **about: Any) -> dict[str, Any]:

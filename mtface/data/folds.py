@@ -47,7 +47,8 @@ def stratified_folds(
   members = ids if groups is None else [_text(group) for group in groups]
   if not len(ids) == len(strata) == len(members):
     raise ValueError(
-      f'{len(ids)} image_ids, {len(strata)} strata and {len(members)} groups; expected equal number'
+      f'{len(ids)} image_ids, {len(strata)} strata and {len(members)} groups; expected equal '
+      'numbers'
     )
   _check(ids, k)
   stratum = _stratum_indices(np.asarray(strata))

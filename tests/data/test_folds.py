@@ -196,7 +196,7 @@ def test_bad_input_is_one_line(ids, k, groups, message):
 
 
 def test_lists_of_different_lengths_are_a_bug():
-  with pytest.raises(ValueError, match='expected the same number'):
+  with pytest.raises(ValueError, match='expected equal numbers'):
     folds.stratified_folds(['a', 'b'], [0], 2)
 
 

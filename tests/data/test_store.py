@@ -82,7 +82,7 @@ def test_size_and_memory_choose(data_dir, monkeypatch, left, kind):
 
 def test_an_unknown_store(data_dir):
   with pytest.raises(
-    UserError, match=r"config.store 'disk' is unknown; there are auto, memory, stream"
+    UserError, match=r"config.store 'disk' is unknown; expected auto, memory, stream"
   ):
     load_source('faces/gray16:train', data_dir, store='disk')
 

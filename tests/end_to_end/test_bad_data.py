@@ -135,7 +135,7 @@ BUILDS = {
   'no such folder': (
     'fer2013',
     lambda raw: None,
-    ['there is no such folder', 'fer2013.csv', 'kaggle.com'],
+    ['no such folder', 'fer2013.csv', 'kaggle.com'],
   ),
   'empty folder': (
     'genki4k',

@@ -230,7 +230,7 @@ def test_sets_that_do_not_go_together(tmp_path):
   with pytest.raises(UserError, match='is the same folder as --train'):
     check_clip_sets(test, dataclasses.replace(test, name=f'{test.name}/../test'))
   prepared = source_clips(frames_source(ROWS), 'clip', None)
-  with pytest.raises(UserError, match='5 of its 5 faces are in --train'):
+  with pytest.raises(UserError, match='5 of its 5 faces are also in --train'):
     check_clip_sets(prepared, prepared)
 
 
@@ -245,9 +245,9 @@ def test_sets_that_do_not_go_together(tmp_path):
     ({'level': 'frame'}, '--level=frame: expected clip or group'),
     ({'every': 0}, '--every=0: expected 1 (all frames) or more'),
     ({'boxes': 'all'}, '--boxes=all: expected detect or whole'),
-    ({'classifiers': 'net'}, "--classifiers: 'net' is unknown"),
+    ({'classifiers': 'net'}, "--classifiers: unknown classifier 'net'"),
     ({'train': 'tiny/people:train'}, 'tiny/people:train: lacks the attributes clip, frame, faces'),
-    ({'task': 'smile'}, '--task=smile: is for sources; the classes of'),
+    ({'task': 'smile'}, '--task=smile: applies only to sources; the classes of'),
   ],
 )
 def test_bad_input_is_one_line(mtface, tiny_run, tiny_data, tmp_path, flags, expected):
@@ -302,7 +302,7 @@ def test_a_set_that_was_built(mtface, run_copy, tiny_data, tmp_path):
     sources[0],
     sources[0].replace('train', 'test', 1),
   )
-  assert '60 of its 60 faces are in --train' in same.error
+  assert '60 of its 60 faces are also in --train' in same.error
 
 
 def test_each_third_frame(tmp_path):

@@ -421,7 +421,7 @@ def test_no_slurm_here(capsys, tmp_path, monkeypatch):
     (('--config=demo', '--nodes=3'), 'config.batch_size: 64 cannot be shared equally'),
     (
       ('--config=demo', '--gpus_per_node=4', '--tasks_per_node=2'),
-      '--tasks_per_node=2: expected 1 ( ',
+      '--tasks_per_node=2: expected 1 (',
     ),
     (('--config=demo', '--crossval'), 'crossval: no source of the config has folds'),
     (('--config=demo', '--crossval', '--configs=demo'), '--crossval works on one --config'),

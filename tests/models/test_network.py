@@ -40,7 +40,7 @@ def test_patterns_that_match_nothing_are_named():
   check_patterns(['trunk', 'heads/.*/bias'], names, 'field')
   for pattern, words in (
     ('stem', "field: 'stem' matches no parameter; parameter names start with trunk, heads"),
-    ('(', 'no reg'),
+    ('(', 'not a reg'),
   ):
     with pytest.raises(UserError, match=words):
       check_patterns(['trunk', pattern], names, 'field')

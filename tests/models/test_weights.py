@@ -187,7 +187,7 @@ def test_heads_of_our_format_are_taken_by_name(tmp_path):
   assert list(found.params['heads']) == ['smile']
   assert found.kept == ('heads/gender/scores/bias', 'heads/gender/scores/kernel')
   assert set(found.left) == {'heads/emotion7/scores/bias', 'heads/emotion7/scores/kernel'}
-  with pytest.raises(UserError, match=r"classifier='smile' is for files of timm"):
+  with pytest.raises(UserError, match=r"classifier='smile' applies only to timm files"):
     imported(path, classifier='smile')
   tensors = safetensors.numpy.load_file(path)
   del tensors['heads/smile/scores/bias']
@@ -342,7 +342,7 @@ def test_a_pth_file_without_pytorch_says_how_to_convert_it(tmp_path, monkeypatch
   (tmp_path / 'model.pth').write_bytes(b'')
   with pytest.raises(
     UserError,
-    match=r'pip install torch, or where it is, convert the file: safetensors.torch.save_file',
+    match=r'pip install torch, or convert it elsewhere: safetensors.torch.save_file',
   ):
     weights.read_torch(tmp_path / 'model.pth')
 

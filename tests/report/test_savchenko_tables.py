@@ -79,7 +79,8 @@ def test_local_sets_are_named_as_such(tmp_path):
   run = run_of(tmp_path, 'data=local', evaluate=[emotions('emotion', 500, 'private', 'emotion7')])
   text = paper_table(TABLES['2'], [run])
   assert (
-    '- 7 classes: 1,000 test images a round; private in place of affectnet: not comparable' in text
+    '- 7 classes: 1,000 test images per round; private in place of affectnet: not comparable'
+    in text
   )
   assert text.splitlines()[-1].startswith(
     '- savchenko2021:data=local: one run, 4 stages, width 1 ('
@@ -98,7 +99,7 @@ def test_rank_1_has_the_deviation_of_its_galleries(tmp_path):
   ours, paper, difference = lines_of(TABLES['1'], run, 'Our MobileNet-v1')
   assert ours == ['', '91.00 ± 1.05']  # 0.01 * sqrt(10 / 9)
   assert (paper[1], difference) == ('92.60 ± 4.01', ['', '-1.60'])
-  assert 'MTCNN without margins: 3,210 probes a round' in paper_table(TABLES['1'], [run])
+  assert 'MTCNN without margins: 3,210 probes per round' in paper_table(TABLES['1'], [run])
 
 
 def test_classifiers_and_the_networks_own_head(tmp_path):
@@ -186,7 +187,7 @@ def test_clips_by_the_better_classifier(tmp_path):
     (766,),
     (741,),
   )
-  assert '- the better of both: 766 test clips a round' in paper_table(TABLES['5'], [run])
+  assert '- the better of both: 766 test clips per round' in paper_table(TABLES['5'], [run])
 
 
 def test_errors_are_in_years(tmp_path):
@@ -210,7 +211,7 @@ def test_errors_are_in_years(tmp_path):
   ours, _, difference = lines_of(TABLES['6'], run, 'Our MobileNet-v1')
   assert (ours[1], difference[1]) == ('6.00', '+0.26')
   assert (
-    'age: MAE, years: 23,707 test images a round; utkface_all in place of utkface_wild'
+    'age: MAE, years: 23,707 test images per round; utkface_all in place of utkface_wild'
     in paper_table(TABLES['6'], [run])
   )
 

@@ -116,7 +116,7 @@ def test_weights_are_read_without_what_the_optimizer_keeps(tmp_path):
     (saved.params, saved.stats),
   )
   with pytest.raises(
-    UserError, match=r'params/kernel has shape \(2, 3\), the config wants \(3, 2\)'
+    UserError, match=r'params/kernel has shape \(2, 3\), the config expects \(3, 2\)'
   ):
     Checkpoints(tmp_path).restore_weights(
       1, {'kernel': jax.ShapeDtypeStruct((3, 2), jnp.float32)}, shapes.stats

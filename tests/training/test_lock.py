@@ -126,7 +126,10 @@ def test_a_holder_on_another_host_is_known_by_its_signs_of_life(
 
   with monkeypatch.context() as patched:
     patched.setattr(time, 'sleep', write_meanwhile)
-    with pytest.raises(UserError, match=r'process 12 on node7 trains here'), Lock(tmp_path / 'run'):
+    with (
+      pytest.raises(UserError, match=r'process 12 on node7 is training here'),
+      Lock(tmp_path / 'run'),
+    ):
       pass
   with Lock(tmp_path / 'run'):  # which says nothing more
     assert read_holder(tmp_path / 'run' / LOCK_FILE)[0].process == os.getpid()

@@ -97,7 +97,7 @@ def read_people(path: pathlib.Path) -> dict[str, Person]:
       genders[name] = gender
   if len(genders) != PEOPLE:
     raise errors.UserError(
-      f'{path}: {len(genders):,} people; expected {PEOPLE:,}, for their numbers are the labels: '
+      f'{path}: {len(genders):,} people; expected {PEOPLE:,}, since their numbers are the labels: '
       'download it again'
     )
   return {name: Person(i, genders[name]) for i, name in enumerate(sorted(genders))}
@@ -133,9 +133,9 @@ def list_photos(folder: pathlib.Path, people: Mapping[str, Person]) -> Photos:
   for name, partition, files in _folders(folder):
     if name not in people:
       raise errors.UserError(
-        f'{folder / PARTITIONS[partition] / name}: identity_meta.csv names nobody of this folder; '
+        f'{folder / PARTITIONS[partition] / name}: identity_meta.csv has no entry for this folder; '
         'expected n000001 to'
-        ' n009294: is this the file of this set?'
+        ' n009294: is this file from this set?'
       )
     there.add(name)
     for file in files:
