@@ -34,8 +34,8 @@ from tfds_builders import base, detected
 
 FIELDS = ('dob', 'photo_taken', 'full_path', 'gender', 'face_score', 'second_face_score')
 
-OLDEST = 100  # years: the oldest age that is taken for possible, as in the papers' 101 classes
-SMALLEST = 20  # pixels: MTCNN looks for no smaller face
+OLDEST = 100  # years: the oldest age considered possible, as in the papers' 101 classes
+SMALLEST = 20  # pixels: MTCNN does not find smaller faces
 
 # What Entry.rule is an index into.
 RULE = (
@@ -199,8 +199,8 @@ def read_mat(path: pathlib.Path, name: str, expected: Sequence[str]) -> dict[str
   Half a million entries take 10 s and 0.4 GB. Cells become text, numbers keep their type.
 
   Raises:
-    UserError: the file is no MATLAB 5 file or is truncated, or the struct or a field is missing,
-      has another type or another length than the rest.
+    UserError: the file is not a MATLAB 5 file or is truncated, or the struct or a field is missing
+      or has the wrong type or length.
   """
   struct = _read_struct(path, name)
   missing = [field for field in expected if field not in (struct.dtype.names or ())]
@@ -325,7 +325,7 @@ def genders(column: np.ndarray) -> np.ndarray:
 def ages(dob: np.ndarray, photo_taken: np.ndarray) -> np.ndarray:
   """Returns int16 [N]: completed years on 1 July of the year in which the photograph was taken.
 
-  The set's authors assume the middle of the year, for no more than the year is known.
+  The set's authors assume the middle of the year, since only the year is known.
 
   Args:
     dob: [N], MATLAB serial date numbers: days, 1 being 1 January of the year 0 (Gregorian

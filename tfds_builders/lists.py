@@ -1,9 +1,9 @@
 """Lists as text and as csv, in whatever encoding, column order and line ends people's programs have
 left them.
 
-UTF-8, UTF-16 and UTF-32 are told by their marks and bytes. What is none of them is read as
-Windows-1252, with a warning: words that are asked for are compared with those of the set, and names
-with what is on the disk, so that another encoding shows.
+UTF-8, UTF-16 and UTF-32 are recognised by their byte order marks and bytes. Anything else is read
+as Windows-1252, with a warning: words are compared with those of the set, and names with the files
+on disk, so another encoding is noticed.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import NamedTuple, TextIO
 from mtface import errors
 from mtface.progress import warn
 
-_MARKS = (  # UTF-32's first, for it begins with UTF-16's
+_MARKS = (  # UTF-32's first, since it starts with UTF-16's
   (codecs.BOM_UTF8, 'utf-8'),
   (codecs.BOM_UTF32_LE, 'utf-32-le'),
   (codecs.BOM_UTF32_BE, 'utf-32-be'),
   (codecs.BOM_UTF16_LE, 'utf-16-le'),
   (codecs.BOM_UTF16_BE, 'utf-16-be'),
 )
-OTHER = 'cp1252'  # of what is no Unicode
+OTHER = 'cp1252'  # for anything that is not Unicode
 MARK = '\ufeff'  # as a character
 DELIMITERS = (',', ';', '\t')
 _MOST_SHOWN = 80
 
-# What lies under a list's name when a download went wrong.
+# What a list's file may contain after a failed download.
 _NO_LISTS = (
   (
     0,
@@ -52,7 +52,7 @@ def encoding_of(path: pathlib.Path, expected: str = 'a list') -> str:
   `expected` says in errors what the file should hold.
 
   Raises:
-    UserError: it is empty, no text, or in none of the encodings that are known here.
+    UserError: the file is empty, not text, or in an unknown encoding.
   """
   with path.open('rb') as file:
     head = file.read(4096)

@@ -3,8 +3,8 @@ files as the launcher.
 
 Workers read photographs from `--manual_dir` and write parts (`tfds_builders/parts.py`) beside the
 set, so both lie on a file system that all machines mount at the same place. Beam passes on only the
-names of the parts and, to TFDS's writer, the records. The launcher makes the account of the build
-from the parts afterwards, in their order, as it does without Beam.
+names of the parts and, to TFDS's writer, the records. Afterwards the launcher makes the build
+summary from the parts, in order, as it does without Beam.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from tfds_builders import parts
 from tfds_builders.records import RecordForm
 from tfds_builders.summary import Face
 
-# Many runners give one process several threads, and OpenCV's networks are not for two threads at a
-# time.
+# Many runners use several threads per process, and OpenCV's networks are not thread-safe.
 _one_at_a_time = threading.Lock()
 
 
@@ -32,7 +31,7 @@ def pipeline_options(arguments: Sequence[str]) -> Any:
   """Returns Beam's options from arguments such as `--runner=DirectRunner`.
 
   Raises:
-    UserError: Beam is not installed, or it refuses them.
+    UserError: Beam is not installed or rejects them.
   """
   try:
     import apache_beam as beam

@@ -143,7 +143,7 @@ def test_the_disk_is_full_while_saving(mtface, tiny_data, tiny_run, undisturbed,
   workdir = disk.folder / 'run'
   error = mtface(*command(workdir, tiny_data)).error
   assert f'{workdir}/checkpoints/main: a checkpoint cannot be written' in error
-  assert 'free space' in error
+  assert 'free up space' in error
   assert Checkpoints(workdir).steps == [4]
   disk.empty()
   result = mtface(*command(workdir, tiny_data))

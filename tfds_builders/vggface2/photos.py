@@ -82,7 +82,7 @@ def read_people(path: pathlib.Path) -> dict[str, Person]:
   sorted order.
 
   Raises:
-    UserError: the header or the number of people is another one, or a row is no person.
+    UserError: the header or the number of people is wrong, or a row is not a person.
   """
   with lists.open_text(path) as file:
     rows = csv.reader(file, skipinitialspace=True)
@@ -126,7 +126,7 @@ def list_photos(folder: pathlib.Path, people: Mapping[str, Person]) -> Photos:
   as one entry each.
 
   Raises:
-    UserError: a folder's name is nobody's in identity_meta.csv, or two files would have one id.
+    UserError: a folder is not listed in identity_meta.csv, or two files have the same id.
   """
   found: list[tuple[bytes, bytes, int, int, int]] = []
   there: set[str] = set()
