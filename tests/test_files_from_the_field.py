@@ -487,7 +487,7 @@ def test_matlab_7_3_is_named_with_the_way_to_convert_it(sound, tmp_path):
   ):
     (raw / 'wiki.mat').write_bytes(head.ljust(900, b'\0'))
     with pytest.raises(
-      UserError, match=r"wiki.mat: .*MATLAB 7.3 \(HDF5\).*save\('-v7', 'wiki.mat', 'wiki'\)"
+      UserError, match=r"wiki.mat: .*MATLAB 7.3 file \(HDF5\).*save\('-v7', 'wiki.mat', 'wiki'\)"
     ):
       found('wiki', raw, tmp_path)
 

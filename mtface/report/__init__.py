@@ -1,6 +1,4 @@
-"""Reports for people: curves, sheets of faces, papers' tables with our results, config
-descriptions.
+"""Reports for people: curves, sheets of faces, papers' tables with ours, what a config means.
 
-Reads what the other packages left in a workdir and measures nothing itself, except for the faces
-that it shows.
+Reads what other packages left in a workdir; measures nothing, except for its sheets of faces.
 """

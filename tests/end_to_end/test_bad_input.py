@@ -226,7 +226,7 @@ WORKDIRS = {
   ),
   'empty folder': (
     lambda run: [shutil.rmtree(path) for path in (run / 'checkpoints/main').iterdir()],
-    ['checkpoints/main: has no checkpoint yet', 'train first'],
+    ['checkpoints/main: holds no checkpoint yet', 'train first'],
   ),
   'cut results': (
     lambda run: (run / 'results.json').write_text('{"resul'),

@@ -80,7 +80,7 @@ def test_a_checkpoint_that_was_trained_anew_is_measured_again(swept, tiny_data, 
 def test_a_sweep_of_nothing(tiny_run, tiny_data, tmp_path):
   (tmp_path / 'checkpoints/main').mkdir(parents=True)
   shutil.copy(tiny_run / 'config.json', tmp_path)
-  with pytest.raises(UserError, match=r'has no checkpoint yet; train first'):
+  with pytest.raises(UserError, match=r'holds no checkpoint yet; train first'):
     sweep_checkpoints(tmp_path, tiny_data)
 
 
