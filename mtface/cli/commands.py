@@ -17,9 +17,7 @@ from mtface.files import local_path
 
 
 def build(args: Args, names: Sequence[str]) -> None:
-  """Converts raw downloads to array_record data sets.   mtface build genki4k/gray48
-  --manual_dir=...
-  """
+  """Converts a raw download to a data set: mtface build genki4k/gray48 --manual_dir=..."""
   from mtface.data.build import build as build_set
 
   if not names:
@@ -85,9 +83,7 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
 
 
 def export(args: Args, _: Sequence[str]) -> None:
-  """Exports a network as safetensors, for timm (--format=timm) or complete (mtface).   mtface
-  export --workdir=... --to=FILE
-  """
+  """Exports a network as safetensors, for timm (--format=timm) or complete (--format=mtface)."""
   from mtface.publish.weights import export_network
 
   selection = args.checkpoint or ['last']
@@ -116,9 +112,7 @@ def params(args: Args, _: Sequence[str]) -> None:
 
 
 def describe(args: Args, _: Sequence[str]) -> None:
-  """Describes a config: sources, samples per task after mixing, steps, memory, and what each stage
-  trains at which rate.
-  """
+  """Describes a config: sources, samples per task, steps, memory, what each stage trains."""
   from mtface.report.describe import describe as describe_config
 
   print(describe_config(config_of(args), data_dir(args)))
@@ -178,9 +172,7 @@ def compare(args: Args, _: Sequence[str]) -> None:
 
 
 def sweep(args: Args, _: Sequence[str]) -> None:
-  """Evaluates every checkpoint of a run on every set, or trains and evaluates a grid:
-  --configs=demo --over='seed=0,1'.
-  """
+  """Evaluates all checkpoints of a run, or a grid: --configs=demo --over='seed=0,1'."""
   from mtface.config.saved import read_config
   from mtface.config.stages import stage_folder, stage_of
   from mtface.evaluation.results import results_table
@@ -206,9 +198,7 @@ def sweep(args: Args, _: Sequence[str]) -> None:
 
 
 def table(args: Args, names: Sequence[str]) -> None:
-  """Prints a paper's tables with our results alongside.   mtface table sang2017
-  --workdirs=runs/a1,runs/a2
-  """
+  """Prints a paper's tables with ours: mtface table sang2017 --workdirs=runs/a1,runs/a2"""
   from mtface.report.tables import paper_table, read_measured, tables_of
 
   if len(names) != 1:
@@ -245,9 +235,7 @@ def report(args: Args, _: Sequence[str]) -> None:
 
 
 def doctor(args: Args, _: Sequence[str]) -> None:
-  """Checks a machine or cluster: devices, mesh, versions, speed of collectives and of the workdir's
-  file system.
-  """
+  """Checks a machine or cluster: devices, mesh, versions, network and file system speed."""
   from mtface.config.schema import experiment
   from mtface.parallel.doctor import doctor as examine
 

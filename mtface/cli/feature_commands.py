@@ -11,18 +11,14 @@ from mtface.errors import UserError
 
 
 def features(args: Args, _: Sequence[str]) -> None:
-  """Writes feature vectors to workdir/features/CHECKPOINT/SOURCE.npz, with ids, subjects and
-  labels.
-  """
+  """Writes feature vectors, ids, subjects and labels to workdir/features/."""
   from mtface.features.extract import write_features
 
   write_features(workdir_flag(args), data_dir(args), _checkpoint(args), args.on, args.stage)
 
 
 def classify(args: Args, _: Sequence[str]) -> None:
-  """Fits SVM, forest, k-NN or a new layer on features.   mtface classify --train=SOURCE
-  --test=SOURCE --task=ethnicity5
-  """
+  """Fits SVM, forest, k-NN or a new layer on features: --train=SOURCE --test=SOURCE --task=TASK"""
   from mtface.features.classify import CLASSIFY_FILE, Settings, classify_table
   from mtface.features.classify import classify as classify_features
 
@@ -43,9 +39,7 @@ def classify(args: Args, _: Sequence[str]) -> None:
 
 
 def identify(args: Args, _: Sequence[str]) -> None:
-  """Measures rank-1 identification: one gallery picture per person, 10 random galleries.   mtface
-  identify --on=SOURCE
-  """
+  """Measures rank-1 identification, one gallery picture per person: --on=SOURCE"""
   from mtface.features.identify import IDENTIFY_FILE, identify_table
   from mtface.features.identify import identify as identify_people
 
@@ -64,9 +58,7 @@ def identify(args: Args, _: Sequence[str]) -> None:
 
 
 def video(args: Args, _: Sequence[str]) -> None:
-  """Classifies clips by their faces.   mtface video --train=FOLDER --test=FOLDER, with
-  FOLDER/<class>/<clip>.avi or sources
-  """
+  """Classifies clips by their faces: --train and --test name sources or folders of clips."""
   from mtface.features.classify import Settings
   from mtface.features.classify_clips import VIDEO_FILE, classify_clips, video_table
   from mtface.features.clips import Reading

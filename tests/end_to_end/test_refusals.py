@@ -70,7 +70,7 @@ MISTAKES = {
   'a network that the weights do not fit': (
     {'model.width': 1 / 16},
     'config.start.weights=stage:genders: blocks/0/convolutions/0/bias is (1,), the network expects '
-    '(2,); name it in config.start.fresh',
+    '(2,); list it in config.start.fresh',
   ),
   'an optimiser': (
     {'optimizer.name': 'adagrad'},
