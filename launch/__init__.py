@@ -1,3 +1,3 @@
-"""How a config becomes a job on this host, under Slurm or on Kubernetes. Nothing in mtface knows of
-it; docs/cluster.md is the guide.
+"""Launchers: run a config as a job on this host, under Slurm or on Kubernetes. mtface does not
+depend on this package; docs/cluster.md is the guide.
 """

@@ -1,4 +1,4 @@
-"""The exit codes of `mtface`, and which of them start a job again: one rule for all launchers."""
+"""The exit codes of `mtface`, and which of them restart a job: one rule for all launchers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ AGAIN = (EXIT_PREEMPTED, EXIT_PEER_LOST)
 
 
 def starts_again(code: int) -> bool:
-  """Whether the same command goes on when it is run again.
+  """Whether rerunning the same command would resume the run.
 
   Args:
-    code: as `subprocess` returns it, -SIGNAL for a process that a signal ended, or as a shell does,
-      128 + SIGNAL.
+    code: as returned by `subprocess`, -SIGNAL for a process killed by a signal, or by a shell, 128
+      + SIGNAL.
 
-  A signal that mtface did not survive is a crash, `kill -9`, or memory that ran out: the newest
-  checkpoint counts.
+  A signal that killed mtface means a crash, `kill -9` or running out of memory: the run resumes
+  from the newest checkpoint.
   """
   return code in AGAIN or code < 0 or code > 128
 
 
 def describe(code: int) -> str:
-  """What an exit code says, in words that go behind 'rank 1 '."""
+  """The meaning of an exit code, worded to follow 'rank 1 '."""
   if code < 0 or code > 128:
     return f'was killed by {_signal_name(-code if code < 0 else code - 128)}'
   meaning = {

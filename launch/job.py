@@ -1,5 +1,5 @@
-"""What the launchers share: the flags that say what to run, their check, and the `mtface` command
-line that comes out.
+"""Shared by the launchers: the flags that say what to run, their validation, and the resulting
+`mtface` command line.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from mtface.files import local_path
 
 Args = flags.FlagValues
 DEFAULT_COMMAND = 'train'
-# What absl adds to the help of a flag that may stand several times.
+# What absl appends to the help of a flag that may be repeated.
 _ABSL_ON_LISTS = ';\n    repeat this option to specify a list of values'
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One `mtface` command, to be run somewhere.
+  """An `mtface` command to run somewhere.
 
   Attributes:
     command: train, crossval, evaluate, doctor.
-    name: of the config, or the command where it takes none.
-    config: what the job is given as --config: a shipped config's name, or the absolute path of a
-      file; with its arguments.
-    file: that file, where the config is not a shipped one.
+    name: the config's name, or the command if it takes no config.
+    config: the job's --config: the name of a shipped config, or the absolute path of a file, with
+      its arguments.
+    file: that file, unless the config is a shipped one.
     overrides: --config.FIELD=VALUE, as typed.
-    workdir: of the run, as the job sees it.
-    data_dir: of the prepared sets, as the job sees it.
-    more: what stood behind `--`, for the command.
+    workdir: folder of the run, as the job sees it.
+    data_dir: folder of the prepared sets, as the job sees it.
+    more: what followed `--`, passed on to the command.
     settings: the config, loaded.
   """
 
@@ -56,7 +56,7 @@ class Job:
   settings: ConfigDict | None = None
 
   def mtface(self, *more: str) -> list[str]:
-    """The arguments of `python -m mtface`: of the flags above, those that the command takes, then
+    """The arguments of `python -m mtface`: those of the flags above that the command takes, then
     `more`.
     """
     takes = command_flags(self.command)
@@ -91,15 +91,16 @@ def run_launcher(
   *,
   in_pods: bool = False,
 ) -> NoReturn:
-  """The entry point of a launcher: flags, help, and one line with exit code 2 for bad input.
+  """The entry point of a launcher: parses flags, prints help, and turns bad input into a one-line
+  error with exit code 2.
 
   Args:
-    program: as it is typed.
-    about: what --help says first.
+    program: the program as typed.
+    about: the introduction of --help.
     define: defines the launcher's own flags.
-    launch: does it; returns the exit code.
-    argv: without the program's name.
-    in_pods: --workdir and --data_dir are paths in a container, not of this host.
+    launch: launches the job and returns the exit code.
+    argv: the arguments, without the program name.
+    in_pods: --workdir and --data_dir are paths in a container, not on this host.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   streams.outlive_readers()
@@ -121,16 +122,16 @@ def define_job_flags(args: Args) -> None:
   text = {name: flag.help for name, flag in FLAGS.items()}
   flags.DEFINE_string('config', None, text['config'], flag_values=args)
   flags.DEFINE_string(
-    'workdir', None, f'{text["workdir"]}; the logs of the launcher go there too', flag_values=args
+    'workdir', None, f'{text["workdir"]}; launcher logs are written there too', flag_values=args
   )
   flags.DEFINE_string('data_dir', None, text['data_dir'], flag_values=args)
   help_text = (
-    'the command of mtface to run; what stands behind -- is given to it, as in: '
+    'the mtface command to run; arguments after -- are passed to it, as in: '
     '--command=evaluate -- --checkpoint=best'
   )
   flags.DEFINE_string('command', DEFAULT_COMMAND, help_text, flag_values=args)
-  # For tests, so `usage` leaves it out: a program that behaves as mtface does, but takes no time.
-  flags.DEFINE_string('module', 'mtface', 'run in place of mtface', flag_values=args)
+  # For tests, so `usage` omits it: a program that behaves like mtface but finishes at once.
+  flags.DEFINE_string('module', 'mtface', 'module to run in place of mtface', flag_values=args)
 
 
 def usage(program: str, about: str, args: Args) -> str:
@@ -148,7 +149,7 @@ def usage(program: str, about: str, args: Args) -> str:
         text, 118, initial_indent=f'  --{name:<20} ', subsequent_indent=' ' * 25
       )
   return '\n'.join(
-    [*lines, '', 'docs/cluster.md has examples, and says what happens when a job is stopped.']
+    [*lines, '', 'See docs/cluster.md for examples, and for what happens when a job is stopped.']
   )
 
 
@@ -160,8 +161,8 @@ def _help_text(flag: flags.Flag) -> str:
 
 
 def parse_job(args: Args, argv: Sequence[str], *, in_pods: bool = False) -> Job:
-  """Reads the command line into `args`, and checks what it says of the config: a job may wait for
-  hours before it could.
+  """Parses the command line into `args` and checks the config now, since a job may wait in the
+  queue for hours before it could report an error.
   """
   end = list(argv).index('--') if '--' in argv else len(argv)
   own, more = argv[:end], argv[end + 1 :]
@@ -170,15 +171,19 @@ def parse_job(args: Args, argv: Sequence[str], *, in_pods: bool = False) -> Job:
     words = args(['launch', *(item for item in own if item not in overrides)])[1:]
   if words:
     raise UserError(
-      f'{words[0]!r}: expected only flags; --help lists them, and flags of the command go behind --'
+      f'{words[0]!r}: expected only flags (see --help); flags of the command go after --'
     )
   if not args.workdir:
-    raise UserError('--workdir is missing: name the folder of the run')
+    raise UserError('--workdir is missing: pass the folder of the run')
   takes = command_flags(args.command)
   if overrides and not args.config:
-    raise UserError(f'{overrides[0]}: there is no --config that it could change')
+    raise UserError(
+      f'{overrides[0]}: overrides a field of --config, which is missing: pass --config'
+    )
   if args.config is None and 'config' in takes and not _names_its_own_configs(args):
-    raise UserError('--config is missing: name a config file or a shipped one, e.g. --config=demo')
+    raise UserError(
+      '--config is missing: pass a config file or the name of a shipped one, e.g. --config=demo'
+    )
   settings = None if args.config is None else checked_config(args.config, overrides)
   return Job(
     command=args.command,
@@ -222,7 +227,7 @@ def _path_in_pod(flag: str, path: str | None) -> pathlib.Path:
 
 
 def own_file(config: str) -> pathlib.Path | None:
-  """The file of a config that is not a shipped one; None for those, which are wherever mtface is
+  """The file of a config; None for shipped configs, which are available wherever mtface is
   installed.
   """
   path = config_files.find_config(config.partition(':')[0]).resolve()
@@ -230,7 +235,7 @@ def own_file(config: str) -> pathlib.Path | None:
 
 
 def job_config(config: str) -> str:
-  """FILE[:ARGUMENTS] as a job can find it from any folder."""
+  """FILE[:ARGUMENTS] in a form that a job can find from any folder."""
   name, colon, arguments = config.partition(':')
   return f'{own_file(config) or config_files.find_config(name).stem}{colon}{arguments}'
 
@@ -239,7 +244,7 @@ def checked_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
   """The config with its overrides.
 
   Raises:
-    UserError: there is no such config or field, or a value that cannot work.
+    UserError: no such config or field, or an invalid value.
   """
   config = config_files.overridden(config_files.load_config(name), overrides)
   check_stages(config, devices=1)
@@ -247,7 +252,7 @@ def checked_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def check_processes(job: Job, processes: int) -> None:
-  """Raises a `UserError` for a number of processes that cannot share the config's batches."""
+  """Raises a `UserError` if the config's batches cannot be split evenly over the processes."""
   if processes < 1:
     raise UserError(f'{processes} processes: expected at least 1')
   if job.settings is not None:

@@ -1,9 +1,9 @@
 """`python -m launch.kubernetes`: prints the manifest of a job on Kubernetes, a JobSet or a plain
 Indexed Job with a headless service.
 
-A process is a pod. The first pod's DNS name is the coordinator; each pod's number is its completion
-index. What the exit codes mean is written into the manifest: nothing of ours runs in the cluster
-but the pods.
+Each process is a pod. The first pod's DNS name is the coordinator address; each pod's number is its
+completion index. The manifest encodes what the exit codes mean: nothing of ours runs in the cluster
+except the pods.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CONTAINER = 'mtface'
 WORKERS = 'workers'  # the JobSet's one group of pods
 CONFIG_FOLDER = '/etc/mtface'
 EXIT_BUG = 1
-LONGEST_NAME = 40  # a pod's name, which adds to it, must be a DNS label of 63 characters
+LONGEST_NAME = 40  # pod names extend it, and must be DNS labels of at most 63 characters
 ABOUT = """Prints the manifest of a job, or writes it, for kubectl apply.
 --workdir and --data_dir are folders in the pods, below a --claim. Pods that saved their state, lost
-a peer or were evicted start again; bad input and bugs end the job."""
+a peer or were evicted are restarted; bad input and bugs end the job."""
 
 
 def define_flags(args: Args) -> None:
@@ -42,39 +42,41 @@ def define_flags(args: Args) -> None:
     'kind',
     KINDS[0],
     KINDS,
-    'jobset needs the JobSet controller in the cluster; job needs nothing',
+    'jobset needs the JobSet controller in the cluster; job needs no extras',
     flag_values=args,
   )
   text('image', None, 'the container image with mtface in it (launch/Containerfile)')
-  text('name', None, 'of the job; default: of the config')
-  text('namespace', None, "default: kubectl's")
+  text('name', None, "name of the job; default: the config's name")
+  text('namespace', None, "namespace; default: kubectl's")
   number('pods', 1, 'number of pods, one process each', lower_bound=1)
-  number('gpus', 0, 'GPUs of each pod (nvidia.com/gpu)', lower_bound=0)
+  number('gpus', 0, 'GPUs per pod (nvidia.com/gpu)', lower_bound=0)
   number(
     'tpus',
     0,
-    'TPU chips of each pod (google.com/tpu); name their kind and topology by --node_selector',
+    'TPU chips per pod (google.com/tpu); choose their type and topology with --node_selector',
     lower_bound=0,
   )
-  text('cpu', None, 'CPU cores of each pod, as in 8')
-  text('memory', None, 'memory of each pod, as in 32Gi')
+  text('cpu', None, 'CPU cores per pod, as in 8')
+  text('memory', None, 'memory per pod, as in 32Gi')
   several(
     'claim',
     [],
-    'NAME:FOLDER, a volume claim that all pods may write and where it is mounted; several times',
+    'NAME:FOLDER, a volume claim writable by all pods, and where to mount it; repeatable',
   )
-  several('env', [], 'NAME=VALUE for the environment; several times')
-  several('node_selector', [], 'KEY=VALUE that a node must have; several times')
-  several('label', [], 'KEY=VALUE for the job, e.g. kueue.x-k8s.io/queue-name=faces; several times')
-  text('service_account', None, 'that the pods run as')
-  number('port', 8476, 'of the coordinator', lower_bound=1)
+  several('env', [], 'NAME=VALUE for the environment; repeatable')
+  several('node_selector', [], 'KEY=VALUE that nodes must have; repeatable')
+  several(
+    'label', [], 'KEY=VALUE label for the job, e.g. kueue.x-k8s.io/queue-name=faces; repeatable'
+  )
+  text('service_account', None, 'service account of the pods')
+  number('port', 8476, 'port of the coordinator', lower_bound=1)
   number(
     'restarts',
     20,
-    'of the job: so many crashes (of a JobSet: starts of any cause) before it is given up',
+    'crashes (for a JobSet: restarts for any reason) before the job is given up',
     lower_bound=0,
   )
-  number('grace', 120, 'seconds that a pod has to save its state when it is evicted', lower_bound=1)
+  number('grace', 120, 'seconds for a pod to save its state when evicted', lower_bound=1)
   text('output', None, 'the file to write')
 
 
@@ -92,7 +94,7 @@ def launch(args: Args, job: Job) -> int:
 
 
 class _Dumper(yaml.SafeDumper):
-  """Writes text of several lines, such as a config file, as lines."""
+  """Writes multi-line text, such as a config file, as a literal block."""
 
 
 _Dumper.add_representer(
@@ -104,14 +106,15 @@ _Dumper.add_representer(
 
 
 def manifests(args: Args, job: Job) -> list[Manifest]:
-  """All that is to be applied, in order."""
+  """Everything to apply, in order."""
   if not args.image:
     raise UserError(
-      '--image is missing: name the container image with mtface in it; launch/Containerfile makes '
+      '--image is missing: pass a container image that contains mtface; launch/Containerfile '
+      'builds '
       'one'
     )
   if args.gpus and args.tpus:
-    raise UserError('--gpus and --tpus: a pod has the one or the other')
+    raise UserError('--gpus and --tpus cannot be combined: pass one of them')
   check_processes(job, args.pods * max(1, args.gpus, args.tpus))
   name = job_name(args.name or job.name)
   parts = [config_map(args, job, name)] if job.file else []
@@ -122,10 +125,10 @@ def manifests(args: Args, job: Job) -> list[Manifest]:
 
 
 def job_name(text: str) -> str:
-  """A name as Kubernetes wants it: a DNS label."""
+  """A valid Kubernetes name: a DNS label."""
   name = re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')[:LONGEST_NAME].rstrip('-')
   if not name or not name[0].isalpha():
-    raise UserError(f'--name={text}: expected a name that begins with a letter')
+    raise UserError(f'--name={text}: expected a name that starts with a letter')
   return name
 
 
@@ -133,9 +136,7 @@ def job_name(text: str) -> str:
 
 
 def job_set(args: Args, job: Job, name: str) -> Manifest:
-  """A JobSet of one Job: all pods start anew together, on new nodes where those
-  of before are gone.
-  """
+  """A JobSet of one Job: all pods restart together, on new nodes if the previous ones are gone."""
   spec = {
     'network': {'enableDNSHostnames': True, 'publishNotReadyAddresses': True},
     'failurePolicy': {
@@ -163,7 +164,7 @@ def job_set(args: Args, job: Job, name: str) -> Manifest:
 
 
 def indexed_job(args: Args, job: Job, name: str) -> Manifest:
-  """A plain Job: each pod starts anew by itself."""
+  """A plain Job: each pod restarts on its own."""
   spec = job_spec(args, job, name, f'{name}-0.{name}', alone=True)
   if args.pods > 1:
     spec['template']['spec']['subdomain'] = name
@@ -171,7 +172,7 @@ def indexed_job(args: Args, job: Job, name: str) -> Manifest:
 
 
 def headless_service(args: Args, name: str) -> Manifest:
-  """Gives the pods DNS names, also before they are ready: they find each other while they start."""
+  """Gives the pods DNS names even before they are ready: they find each other while starting."""
   spec = {
     'clusterIP': 'None',
     'publishNotReadyAddresses': True,
@@ -182,7 +183,7 @@ def headless_service(args: Args, name: str) -> Manifest:
 
 
 def config_map(args: Args, job: Job, name: str) -> Manifest:
-  """Carries a config file that no image has."""
+  """Carries a config file that is not in the image."""
   assert job.file
   return {
     'apiVersion': 'v1',
@@ -204,28 +205,26 @@ def job_spec(args: Args, job: Job, name: str, coordinator: str, *, alone: bool) 
   """The spec of a Job.
 
   Args:
-    args: of the command line.
+    args: the parsed flags.
     job: what the pods run.
-    name: of the whole.
+    name: the name of the job or JobSet.
     coordinator: the host name of the first pod.
-    alone: it starts its own pods anew; otherwise it fails with its first pod, and its JobSet starts
-      it anew.
+    alone: the Job restarts its own pods; otherwise it fails with its first failing pod, and its
+      JobSet restarts it.
   """
   return {
     'completionMode': 'Indexed',
     'completions': args.pods,
     'parallelism': args.pods,
-    'backoffLimit': args.restarts * args.pods
-    if alone
-    else 0,  # one failure can be that of all pods
+    'backoffLimit': args.restarts * args.pods if alone else 0,  # one cause can fail all pods
     'podFailurePolicy': {'rules': failure_rules(alone)},
     'template': {'spec': pod_spec(args, job, name, coordinator)},
   }
 
 
 def failure_rules(alone: bool) -> list[Manifest]:
-  """What a pod's end means, the first rule that fits: see `launch/exits.py`. Others, such as a
-  signal's 137, count towards backoffLimit.
+  """How the end of a pod is handled, by the first matching rule; see `launch/exits.py`. Other exit
+  codes, such as 137 for a signal, count towards backoffLimit.
   """
   evicted = {
     'action': 'Ignore',
@@ -243,7 +242,7 @@ def _on_exit(action: str, *codes: int) -> Manifest:
 
 
 def pod_spec(args: Args, job: Job, name: str, coordinator: str) -> Manifest:
-  """A pod with one container, which is one process of the job."""
+  """A pod with one container, one process of the job."""
   volumes, mounts = volumes_of(args, job, name)
   container = {
     'name': CONTAINER,
@@ -262,7 +261,7 @@ def pod_spec(args: Args, job: Job, name: str, coordinator: str) -> Manifest:
     'volumes': volumes,
   }
   return {
-    'restartPolicy': 'Never',  # the Job decides, by exit code
+    'restartPolicy': 'Never',  # the Job decides by exit code
     'terminationGracePeriodSeconds': args.grace,
     **{key: value for key, value in optional.items() if value},
     'containers': [{key: value for key, value in container.items() if value}],
@@ -270,7 +269,7 @@ def pod_spec(args: Args, job: Job, name: str, coordinator: str) -> Manifest:
 
 
 def arguments(args: Args, job: Job, coordinator: str) -> list[str]:
-  """The command line of a pod; Kubernetes puts in the pod's number."""
+  """The command line of a pod; Kubernetes fills in the pod's number."""
   if job.file:
     _, colon, of_config = str(job.config).removeprefix(str(job.file)).partition(':')
     mounted = f'--config={CONFIG_FOLDER}/{job.file.name}{colon}{of_config}'
@@ -286,7 +285,7 @@ def arguments(args: Args, job: Job, coordinator: str) -> list[str]:
 
 
 def environment(args: Args) -> list[Manifest]:
-  """The pod's number, and what --env says."""
+  """The pod's number, and the variables from --env."""
   number = {
     'fieldRef': {'fieldPath': "metadata.annotations['batch.kubernetes.io/job-completion-index']"}
   }
@@ -300,7 +299,7 @@ def environment(args: Args) -> list[Manifest]:
 
 
 def resources(args: Args) -> Manifest:
-  """Requests are as high as limits, but for the CPU, of which more may be used when it is there."""
+  """Requests equal limits, except for the CPU, where pods may use more if it is available."""
   devices = {
     key: value
     for key, value in (('nvidia.com/gpu', args.gpus), ('google.com/tpu', args.tpus))
@@ -312,7 +311,7 @@ def resources(args: Args) -> Manifest:
 
 
 def volumes_of(args: Args, job: Job, name: str) -> tuple[list[Manifest], list[Manifest]]:
-  """The volumes of a pod, and where its container has them.
+  """The volumes of a pod, and where its container mounts them.
 
   Raises:
     UserError: --workdir or --data_dir would be lost with the pod.
@@ -329,12 +328,12 @@ def volumes_of(args: Args, job: Job, name: str) -> tuple[list[Manifest], list[Ma
   for flag, path in (('workdir', job.workdir), ('data_dir', job.data_dir)):
     if not any(path.is_relative_to(folder) for folder in folders):
       raise UserError(
-        f'--{flag}={path}: lies on no volume; name the claim of one as --claim=NAME:FOLDER, with '
-        'FOLDER above it'
+        f'--{flag}={path}: is not on a volume; pass --claim=NAME:FOLDER with a FOLDER that '
+        'contains it'
       )
   if args.gpus > 1 or (
     args.gpus and args.pods > 1
-  ):  # NCCL speaks through shared memory, of which a container has 64 MiB
+  ):  # NCCL communicates through shared memory, of which a container has 64 MiB by default
     volumes.append({'name': 'shm', 'emptyDir': {'medium': 'Memory'}})
     mounts.append({'name': 'shm', 'mountPath': '/dev/shm'})
   if job.file:
@@ -344,7 +343,7 @@ def volumes_of(args: Args, job: Job, name: str) -> tuple[list[Manifest], list[Ma
 
 
 def pairs(args: Args, flag: str) -> Mapping[str, str]:
-  """KEY=VALUE, several times, as a dictionary."""
+  """Repeated KEY=VALUE flags as a dictionary."""
   found = {}
   for text in args[flag].value or []:
     key, equals, value = text.partition('=')

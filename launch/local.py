@@ -1,7 +1,7 @@
-"""`python -m launch.local`: several processes of one job on this host, each with a log of its own.
+"""`python -m launch.local`: runs several processes of one job on this host, each with its own log.
 
-They live and die together: when one fails, all are stopped; Ctrl-C and SIGTERM go to all. A start
-is of N new processes with a new coordinator, since those of a broken one cannot be joined.
+They live and die together: when one fails, all are stopped; Ctrl-C and SIGTERM go to all. Every
+start is N new processes with a new coordinator, since a broken group cannot be rejoined.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ POLL_SECONDS = 0.05
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 TAIL_LINES = 5
 ABOUT = """Runs several processes of one job on this host.
-When one fails all are stopped; at Ctrl-C or SIGTERM all save their state.
-Rank 0 also writes to this terminal; all write to WORKDIR/logs/rank0.log, rank1.log, ..."""
+When one fails, all are stopped; on Ctrl-C or SIGTERM all save their state.
+Rank 0 also prints to this terminal; all log to WORKDIR/logs/rank0.log, rank1.log, ..."""
 
 
 def define_flags(args: Args) -> None:
   """The flags of this launcher."""
   number = functools.partial(flags.DEFINE_integer, flag_values=args)
   number('processes', 1, 'number of processes', lower_bound=1)
-  text = 'virtual CPU devices of each; without it: a GPU each, or the CPU'
+  text = 'virtual CPU devices per process; default: one GPU each, or the CPU'
   number('devices_per_process', None, text, lower_bound=1)
   number(
     'restarts',
     0,
-    'how often to start again when a rank saved its state, lost a peer or was killed',
+    'how often to restart after a rank saved its state, lost a peer or was killed',
     lower_bound=0,
   )
   number(
     'grace',
     60,
-    'seconds that a rank has to save its state and end, before it is killed',
+    'seconds for a rank to save its state and exit before it is killed',
     lower_bound=0,
   )
 
@@ -74,8 +74,8 @@ def rank_environments(processes: int, devices: int | None) -> list[dict[str, str
 
   Args:
     processes: number of ranks.
-    devices: number of virtual CPU devices of each rank; None: a GPU each where there are GPUs, or
-      else the CPU.
+    devices: number of virtual CPU devices per rank; None: one GPU each if there are GPUs, else the
+      CPU.
   """
   base = os.environ | {'PYTHONUNBUFFERED': '1'}
   if devices is not None:
@@ -87,13 +87,14 @@ def rank_environments(processes: int, devices: int | None) -> list[dict[str, str
     return [dict(base) for _ in range(processes)]
   if len(gpus) < processes:
     raise UserError(
-      f'--processes={processes}: this host has {len(gpus)} GPUs; for CPUs: --devices_per_process=1'
+      f'--processes={processes}: this host has {len(gpus)} GPUs; to use CPUs, pass '
+      '--devices_per_process=1'
     )
   return [base | {'CUDA_VISIBLE_DEVICES': gpu} for gpu in gpus[:processes]]
 
 
 def visible_gpus() -> list[str]:
-  """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+  """The GPUs that this process may use, as named in CUDA_VISIBLE_DEVICES."""
   if (chosen := os.environ.get('CUDA_VISIBLE_DEVICES')) is not None:
     return [name for name in chosen.split(',') if name]
   if shutil.which('nvidia-smi') is None:
@@ -104,7 +105,7 @@ def visible_gpus() -> list[str]:
 
 
 def free_port() -> int:
-  """A TCP port that nothing listens on now."""
+  """A currently free TCP port."""
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     return probe.getsockname()[1]
@@ -114,7 +115,7 @@ def free_port() -> int:
 
 
 class StopSignals:
-  """Catches Ctrl-C, SIGTERM and SIGUSR1 while it is entered, for the launcher to pass on."""
+  """A context manager that catches Ctrl-C, SIGTERM and SIGUSR1 for the launcher to pass on."""
 
   def __init__(self):
     self.seen: list[int] = []
@@ -150,14 +151,14 @@ class Rank:
     return self.process.returncode or 0
 
   def stop(self) -> None:
-    """SIGTERM, at which the rank saves its state; for the rank alone, which ends what it has
-    started.
+    """Sends SIGTERM, on which the rank saves its state; only to the rank, which stops its own
+    children.
     """
     with contextlib.suppress(ProcessLookupError):
       os.kill(self.process.pid, signal.SIGTERM)
 
   def kill(self) -> None:
-    """SIGKILL, also for what the rank has started, and if it has ended itself."""
+    """Sends SIGKILL to the rank and its children, even if the rank itself has exited."""
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -170,17 +171,17 @@ def run_with_restarts(
   restarts: int,
   grace: float,
 ) -> int:
-  """Runs a command as one rank an environment, again after a failure that allows it.
+  """Runs a command as one rank per environment, and restarts it after failures that allow it.
 
   Args:
-    command: gets --coordinator, --processes and --process where there are several.
-    environments: one for each rank.
-    logs: folder of rank0.log, rank1.log ..., to which is added.
-    restarts: at most so many.
+    command: gets --coordinator, --processes and --process if there are several ranks.
+    environments: one per rank.
+    logs: folder of rank0.log, rank1.log ..., which are appended to.
+    restarts: the maximum number of restarts.
     grace: seconds from SIGTERM to SIGKILL.
 
   Returns:
-    0, or the exit code of the rank that failed first; 128 + SIGNAL for one that a signal ended.
+    0, or the exit code of the rank that failed first; 128 + SIGNAL if a signal killed it.
   """
   with StopSignals() as stops:
     for start in range(1, restarts + 2):
@@ -191,9 +192,10 @@ def run_with_restarts(
       what, code = f'rank {failed.number} {exits.describe(failed.code)}', failed.code
       if stops.seen or start > restarts or not exits.starts_again(code):
         break
-      _say(f'{what}; all are started again, {start} of --restarts={restarts}')
+      _say(f'{what}; restarting all ranks, {start} of --restarts={restarts}')
   _say(
-    f'{what}; all are stopped{"; the same command continues" if exits.starts_again(code) else ""}'
+    f'{what}; all ranks are '
+    f'stopped{"; rerun the same command to resume" if exits.starts_again(code) else ""}'
   )
   return 128 - code if code < 0 else code
 
@@ -206,7 +208,7 @@ def run_once(
   grace: float,
   stops: StopSignals,
 ) -> Rank | None:
-  """Starts all ranks and waits until all have ended; returns the one that failed first."""
+  """Starts all ranks and waits for them to exit; returns the one that failed first."""
   ranks: list[Rank] = []
   try:
     with _open_log(logs / 'rank0.log', 'rb') as output:
@@ -227,7 +229,7 @@ def _open_log(path: pathlib.Path, mode: str) -> BinaryIO:
     return cast(BinaryIO, open(path, mode))
   except OSError as error:
     raise UserError(
-      f'{path}: cannot be written ({error.strerror}); name another --workdir'
+      f'{path}: cannot be written ({error.strerror}); choose another --workdir'
     ) from error
 
 
@@ -240,8 +242,8 @@ def _start(
     rank = [*command, *peers, *([f'--process={number}'] if peers else [])]
     path = logs / f'rank{number}.log'
     with _open_log(path, 'ab') as log:
-      # In a session of its own, Ctrl-C in the terminal reaches the launcher alone, which passes it
-      # on once.
+      # In its own session, so that Ctrl-C in the terminal reaches only the launcher, which passes
+      # it on once.
       process = subprocess.Popen(
         rank,
         env=environment,
@@ -254,7 +256,7 @@ def _start(
 
 
 def _end_with_the_launcher() -> None:
-  """In a rank, before its program runs: if the launcher is killed, Linux sends the rank SIGTERM."""
+  """Runs in a rank before its program: if the launcher is killed, Linux sends the rank SIGTERM."""
   if sys.platform == 'linux':
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
@@ -280,7 +282,7 @@ def _wait(ranks: Sequence[Rank], output: BinaryIO, grace: float, stops: StopSign
 
 
 def first_failure(ranks: Sequence[Rank]) -> Rank | None:
-  """Of ranks that failed at about the same time, the one that the others failed for."""
+  """Of ranks that failed at about the same time, the one that caused the others to fail."""
   return min(ranks, key=lambda rank: rank.code == EXIT_PEER_LOST, default=None)
 
 
@@ -288,14 +290,14 @@ def first_failure(ranks: Sequence[Rank]) -> Rank | None:
 
 
 def _copy(output: BinaryIO) -> None:
-  """Shows what rank 0 has written to its log since the last time."""
+  """Prints what rank 0 has written to its log since the last call."""
   if data := output.read():
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
 
 
 def _show_end_of_log(rank: Rank) -> None:
-  if rank.number and rank.code != EXIT_PREEMPTED:  # all of rank 0's was shown
+  if rank.number and rank.code != EXIT_PREEMPTED:  # rank 0's output was already shown
     lines = rank.log.read_text(errors='replace').splitlines()[-TAIL_LINES:]
     _say(f'{rank.log} ends with:')
     print('\n'.join(f'  {line}' for line in lines), file=sys.stderr, flush=True)

@@ -1,5 +1,5 @@
-"""The text of an sbatch script. What it does at a signal, and when it requeues itself, was measured
-on Slurm 22.05 (tests/cluster).
+"""The text of an sbatch script. How it reacts to signals and when it requeues itself was tested on
+Slurm 22.05 (tests/cluster).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from mtface.errors import EXIT_PEER_LOST, EXIT_PREEMPTED
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-  """What a job asks for.
+  """The resources that a job requests.
 
   Attributes:
     nodes: number of nodes.
     tasks_per_node: processes on each.
     gpus_per_node: 0 for CPUs.
-    cpus_per_task: CPU cores of each process; None: Slurm's default.
-    options: further #SBATCH options, with their dashes.
+    cpus_per_task: CPU cores per process; None: Slurm's default.
+    options: further #SBATCH options, including the dashes.
   """
 
   nodes: int = 1
@@ -33,7 +33,7 @@ class Resources:
 
   @property
   def processes(self) -> int:
-    """Of all nodes."""
+    """The total over all nodes."""
     return self.nodes * self.tasks_per_node
 
   @property
@@ -46,7 +46,7 @@ class Resources:
 
   @property
   def srun(self) -> list[str]:
-    """As options of srun, which does not take all of them from the job."""
+    """As srun options, since srun does not inherit all of them from the job."""
     found = [
       f'--nodes={self.nodes}',
       f'--ntasks={self.processes}',
@@ -61,19 +61,17 @@ class Script:
   """An sbatch script.
 
   Attributes:
-    name: of the job.
-    folder: of the script, its log, and the code of the rank that failed first.
-    resources: what the job asks for.
-    steps: commands in bash, each `run PROGRAM ARGUMENTS`, run one after the other while they
-      succeed.
-    setup: lines of bash that come before.
-    environment: variables.
-    container: options of srun, and the words before the program, that put it into a container.
+    name: the job name.
+    folder: holds the script, its log, and the exit code of the rank that failed first.
+    resources: the resources that the job requests.
+    steps: bash commands, each `run PROGRAM ARGUMENTS`, run in order as long as they succeed.
+    setup: lines of bash to run first.
+    environment: environment variables.
+    container: srun options, and words before the program, that run it in a container.
     array: number of tasks of a job array; 0: no array.
-    at_once: of an array, so many tasks at a time; 0: no limit.
-    requeue: whether the job starts again by itself, and how often at most.
-    warning: seconds before the end of the time limit at which the job saves its state and makes
-      room; 0: never.
+    at_once: number of array tasks that run at the same time; 0: no limit.
+    requeue: whether the job requeues itself, and how often at most.
+    warning: seconds before the time limit at which the job saves its state and stops; 0: never.
   """
 
   name: str
@@ -90,7 +88,7 @@ class Script:
 
   @property
   def log(self) -> str:
-    """With %j for the job's number, or %A_%a for those of an array's job and task."""
+    """The log file, with %j for the job number, or %A_%a for the array job and task numbers."""
     return f'{self.folder}/{self.name}-{"%A_%a" if self.array else "%j"}.log'
 
   def text(self) -> str:
@@ -120,7 +118,7 @@ class Script:
     if self.resources.gpus_per_node > self.resources.tasks_per_node == 1:
       gpus = ','.join(map(str, range(self.resources.gpus_per_node)))
       lines += [
-        '# Under Slurm JAX gives each process one GPU; this one has all of its node.',
+        '# Under Slurm, JAX gives each process one GPU; this process uses all GPUs of its node.',
         f'export JAX_LOCAL_DEVICE_IDS={gpus}',
       ]
     return [
@@ -147,15 +145,15 @@ class Script:
 
 
 _COORDINATOR = """\
-# JAX would take the first node's name, which need not resolve; this is the address that Slurm
-# itself uses.
+# JAX would use the first node's name, which need not resolve; this is the address that Slurm itself
+# uses.
 address=$(scontrol show node "$SLURMD_NODENAME" | grep -o 'NodeAddr=[^ ]*')
 export JAX_COORDINATOR_ADDRESS="${address#NodeAddr=}:$((61440 + SLURM_JOB_ID % 4096))\""""
 
 _RUN = """\
-# srun tells the highest code of all ranks: that of a rank which lost a peer (76), or was killed
-# since another one had failed, would hide the bad input (2) of the one that failed first. So the
-# first rank that ends by itself and not well writes its code down.
+# srun returns the highest exit code of all ranks: a rank that lost a peer (76), or was killed
+# because another one failed, would hide the bad input (2) of the rank that failed first. So the
+# first rank that fails by itself records its exit code.
 export FIRST={folder}/first-$SLURM_JOB_ID
 rank='trap : TERM USR1; "$@"; code=$?
   case $code in
@@ -164,8 +162,8 @@ rank='trap : TERM USR1; "$@"; code=$?
   esac
   exit $code'
 
-# The early warning of the time limit reaches this shell alone. At scancel, preemption and requeue
-# Slurm tells the ranks itself.
+# Only this shell gets the early warning of the time limit. On scancel, preemption and requeue,
+# Slurm signals the ranks itself.
 step=
 warned=
 caught=
@@ -186,9 +184,9 @@ run() {{
 
 _REQUEUE = """\
 
-# A job that ends is not requeued by Slurm, whatever ended it. An array's task goes by its own
-# number: the job's may mean all of them.
-# A job that is not RUNNING is being cancelled, or requeued already.
+# Slurm does not requeue a job that ends, whatever the reason. An array task is requeued by its own
+# number: the job's number may mean all tasks. A job that is not RUNNING is being cancelled, or has
+# already been requeued.
 job=$SLURM_JOB_ID
 [ -z "${{SLURM_ARRAY_JOB_ID:-}}" ] || job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
 if [[ $code == @({again}) || $code -gt 128 ]] && [ "$(squeue -h -j "$job" -o %T)" = RUNNING ]; then
@@ -196,11 +194,11 @@ if [[ $code == @({again}) || $code -gt 128 ]] && [ "$(squeue -h -j "$job" -o %T)
     echo "launch: code $code: requeued"
     scontrol requeue "$job"
   else
-    echo "launch: code $code: not requeued, it was {most} times (--restarts)"
+    echo "launch: code $code: not requeued, limit of {most} reached (--restarts)"
   fi
 fi"""
 
 
 def command(words: Sequence[str], *raw: str) -> str:
-  """One of a script's steps: words that are quoted for bash, and others that are not."""
+  """One step of a script: words to quote for bash, and others to leave as they are."""
   return ' '.join(['run', shlex.join(words), *raw])

@@ -1,8 +1,8 @@
 """`python -m launch.slurm`: writes sbatch scripts into WORKDIR/slurm and submits them.
 
-One job, or a job array of a cross-validation's folds or a sweep's configs with a job behind it that
-puts their results together. A job that was preempted, ran out of time or crashed requeues itself,
-and continues from its newest checkpoint (`launch/sbatch.py`).
+One job, or a job array over the folds of a cross-validation or the configs of a sweep, followed by
+a job that gathers the results. A job that was preempted, ran out of time or crashed requeues itself
+and resumes from its newest checkpoint (`launch/sbatch.py`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from mtface.errors import UserError
 from mtface.files import file_name, write_text
 
 ENGINES = ('apptainer', 'pyxis')
-ABOUT = """Submits a job, or with --crossval or --configs a job array and a job that gathers.
-Scripts and logs: WORKDIR/slurm. A job that was preempted, ran out of time or crashed requeues
-itself, and continues from its newest checkpoint."""
+ABOUT = """Submits a job, or with --crossval or --configs a job array and a job that gathers its
+results. Scripts and logs: WORKDIR/slurm. A job that was preempted, ran out of time or crashed
+requeues itself and resumes from its newest checkpoint."""
 
 
 def define_flags(args: Args) -> None:
@@ -42,52 +42,62 @@ def define_flags(args: Args) -> None:
   several = functools.partial(flags.DEFINE_multi_string, flag_values=args)
   switch = functools.partial(flags.DEFINE_bool, flag_values=args)
   number('nodes', 1, 'number of nodes')
-  number('gpus_per_node', 0, 'GPUs of each node; 0: CPUs', lower_bound=0)
+  number('gpus_per_node', 0, 'GPUs per node; 0: use CPUs', lower_bound=0)
   number(
     'tasks_per_node',
     None,
-    'processes on each node; default: one a GPU, or one where there are none',
+    'processes per node; default: one per GPU, or one without GPUs',
   )
-  number('cpus_per_task', None, 'CPU cores of each process')
+  number('cpus_per_task', None, 'CPU cores per process')
   for name in ('partition', 'account', 'qos', 'constraint'):
     text(name, None, f"Slurm's --{name}")
   text(
-    'time', None, "Slurm's --time, as in 12:00:00; longer runs continue in a new job by themselves"
+    'time', None, "Slurm's --time, as in 12:00:00; longer runs continue in a new job automatically"
   )
-  text('mem', None, "Slurm's --mem: memory of a node, as in 64G")
+  text('mem', None, "Slurm's --mem: memory per node, as in 64G")
   several(
     'sbatch',
     [],
-    'any other option of sbatch; several times, as in --sbatch=--exclusive '
-    '--sbatch=--reservation=faces',
+    'any other sbatch option; repeatable, as in --sbatch=--exclusive --sbatch=--reservation=faces',
   )
-  text('job_name', None, 'default: of the config')
-  several('env', [], 'NAME=VALUE for the environment; several times')
-  several('setup', [], "a line of bash before the program, as in 'module load cuda'; several times")
-  text('python', None, 'the Python of the nodes; default: this one, or `python` in a container')
-  text('container', None, 'an image to run in, with mtface in it (launch/Containerfile)')
+  text('job_name', None, "name of the job; default: the config's name")
+  several('env', [], 'NAME=VALUE for the environment; repeatable')
+  several(
+    'setup', [], "a line of bash to run before the program, as in 'module load cuda'; repeatable"
+  )
+  text(
+    'python', None, 'Python interpreter on the nodes; default: this one, or `python` in a container'
+  )
+  text(
+    'container', None, 'a container image to run in, with mtface installed (launch/Containerfile)'
+  )
   flags.DEFINE_enum('engine', ENGINES[0], ENGINES, 'what runs the container', flag_values=args)
-  switch('requeue', True, 'start again by itself; --norequeue: never')
-  number('restarts', 100, 'start again at most so often')
+  switch('requeue', True, 'requeue automatically; --norequeue turns it off')
+  number('restarts', 100, 'maximum number of requeues')
   number(
     'warning',
     90,
-    'seconds before the end of --time at which the state is saved; 0: never',
+    'seconds before the end of --time at which to save the state; 0: never',
     lower_bound=0,
   )
   switch('evaluate', False, 'also evaluate the run, in the same job')
-  switch('crossval', False, 'a job for each fold, and one to gather')
+  switch('crossval', False, 'run one job per fold, and one to gather the results')
   number('folds', 4, 'number of folds, with --crossval', lower_bound=2)
   text(
     'configs',
     None,
-    'in place of --config: a sweep over configs, with commas, a job for each and one to gather',
+    'instead of --config: a sweep over comma-separated configs, one job each and one to gather',
   )
   text(
-    'over', '', "with --configs: fields and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'"
+    'over',
+    '',
+    "with --configs: fields to vary and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
   )
   number(
-    'at_once', 0, 'so many jobs of --crossval or --configs at a time; 0: no limit', lower_bound=0
+    'at_once',
+    0,
+    'how many jobs of --crossval or --configs run at a time; 0: no limit',
+    lower_bound=0,
   )
   switch('dry_run', False, 'print the scripts; write and submit nothing')
 
@@ -97,15 +107,13 @@ def launch(args: Args, job: Job) -> int:
   scripts = plan(args, job)
   if args.dry_run:
     for i, script in enumerate(scripts):
-      print(
-        f'# {_path(script)}, to be submitted with: '
-        f'{shlex.join(_sbatch(script, "JOB" if i else None))}'
-      )
+      print(f'# {_path(script)}, submit with: {shlex.join(_sbatch(script, "JOB" if i else None))}')
       print(script.text())
     return 0
   if shutil.which('sbatch') is None:
     raise UserError(
-      'sbatch: not found; this is no login node of a Slurm cluster. --dry_run prints the script'
+      'sbatch: not found; run this on a login node of a Slurm cluster, or print the script '
+      'with --dry_run'
     )
   first = None
   for script in scripts:
@@ -116,14 +124,13 @@ def launch(args: Args, job: Job) -> int:
     print(f'  script: {_path(script)}\n  log: {log}')
     first = first or number
   print(
-    f'watch: squeue --me   stop: scancel {first}   save and go on later: scancel --signal=TERM '
-    f'{first}'
+    f'watch: squeue --me   stop: scancel {first}   save and stop: scancel --signal=TERM {first}'
   )
   return 0
 
 
 def submit(command: Sequence[str]) -> str:
-  """Runs sbatch; returns the job's number."""
+  """Runs sbatch; returns the job number."""
   done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode:
     raise UserError(f'{" ".join(done.stderr.split())} ({shlex.join(command)})')
@@ -143,17 +150,15 @@ def _sbatch(script: sbatch.Script, after: str | None) -> list[str]:
 
 
 def plan(args: Args, job: Job) -> list[sbatch.Script]:
-  """The scripts to submit: a job, or an array and what gathers its results."""
+  """The scripts to submit: a job, or an array and a job that gathers its results."""
   if args.crossval and args.configs:
     raise UserError(
-      '--crossval: is of one --config, and --configs names several; leave out one of the two'
+      '--crossval works on one --config and cannot be combined with --configs; drop one of the two'
     )
   if args.over and not args.configs:
-    raise UserError('--over: varies fields of configs; name them with --configs')
+    raise UserError('--over varies fields of the configs in --configs; pass --configs too')
   if args.configs and job.config:
-    raise UserError(
-      '--config: leave it out where --configs names the configs, or the other way round'
-    )
+    raise UserError('--config and --configs cannot be combined; pass one of them')
   if args.crossval:
     return _plan_crossval(args, job)
   if args.configs:
@@ -167,10 +172,10 @@ def plan(args: Args, job: Job) -> list[sbatch.Script]:
 
 
 def _plan_crossval(args: Args, job: Job) -> list[sbatch.Script]:
-  from mtface.evaluation.crossval import round_config  # JAX comes with it
+  from mtface.evaluation.crossval import round_config  # imports JAX
 
   if job.settings is None or job.command not in ('train', 'crossval'):
-    raise UserError('--crossval: trains and measures the folds of a config; name it with --config')
+    raise UserError('--crossval trains and evaluates the folds of a config; pass it with --config')
   round_config(job.settings, 0, args.folds)
   resources = make_resources(args)
   check_processes(job, resources.processes)
@@ -186,11 +191,11 @@ def _plan_crossval(args: Args, job: Job) -> list[sbatch.Script]:
 
 
 def _plan_sweep(args: Args, job: Job) -> list[sbatch.Script]:
-  from mtface.evaluation.sweep import jobs  # JAX comes with it
+  from mtface.evaluation.sweep import jobs  # imports JAX
 
   if job.command != 'train':
     raise UserError(
-      f'--command={job.command}: --configs are trained and measured; leave out --command'
+      f'--command={job.command}: a sweep over --configs trains and evaluates; drop --command'
     )
   resources = make_resources(args)
   names = config_files.split_names(args.configs)
@@ -205,7 +210,12 @@ def _plan_sweep(args: Args, job: Job) -> list[sbatch.Script]:
       *changes(bases[number // each], config),
     ]
     cases.append(f'  {number}) folder={shlex.quote(folder)} config=({shlex.join(changed)}) ;;')
-  find = ['# Which of the sweep this task is.', 'case $SLURM_ARRAY_TASK_ID in', *cases, 'esac']
+  find = [
+    '# The job of the sweep that this task runs.',
+    'case $SLURM_ARRAY_TASK_ID in',
+    *cases,
+    'esac',
+  ]
   workdir = f'--workdir={shlex.quote(str(job.workdir))}/"$folder"'
   more = [f'--data_dir={job.data_dir}', *_distributed(resources)]
   steps = [
@@ -228,7 +238,7 @@ def _plan_sweep(args: Args, job: Job) -> list[sbatch.Script]:
 
 
 def changes(base: ConfigDict, config: ConfigDict) -> list[str]:
-  """The --config.FIELD=VALUE that make one config of another."""
+  """The --config.FIELD=VALUE overrides that turn one config into another."""
   before, after = flat(base.to_dict()), flat(config.to_dict())
   return [f'--config.{field}={value}' for field, value in after.items() if value != before[field]]
 
@@ -237,7 +247,9 @@ def changes(base: ConfigDict, config: ConfigDict) -> list[str]:
 
 
 def make_resources(args: Args, *, one: bool = False) -> sbatch.Resources:
-  """What the flags ask for; `one`: a single process without GPUs, for what only reads results."""
+  """The resources from the flags; `one`: a single process without GPUs, for jobs that only read
+  results.
+  """
   options = [
     f'--{name}={args[name].value}'
     for name in ('partition', 'account', 'qos', 'constraint', 'time', 'mem')
@@ -249,8 +261,8 @@ def make_resources(args: Args, *, one: bool = False) -> sbatch.Resources:
   tasks = args.tasks_per_node or args.gpus_per_node or 1
   if args.gpus_per_node and tasks not in (1, args.gpus_per_node):
     raise UserError(
-      f'--tasks_per_node={tasks}: expected 1, a process with all GPUs of a node, or '
-      f'{args.gpus_per_node}, one a GPU'
+      f'--tasks_per_node={tasks}: expected 1 (one process with all GPUs of a node) or '
+      f'{args.gpus_per_node} (one per GPU)'
     )
   return sbatch.Resources(args.nodes, tasks, args.gpus_per_node, args.cpus_per_task, tuple(options))
 

@@ -1,4 +1,4 @@
-"""Paths and references as a user writes them: `~/runs/a`, `runs/a@best`."""
+"""Paths and references as users write them: `~/runs/a`, `runs/a@best`."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from mtface.errors import UserError
 
 _ADDRESS = re.compile(
   r'[A-Za-z][A-Za-z0-9+.-]+:/'
-)  # pathlib makes gs:/bucket of gs://bucket; C:/ is a drive
+)  # pathlib turns gs://bucket into gs:/bucket; C:/ is a drive
 _SELECTION = re.compile(r'(.+)@(last|best|\d+|average:\d+|ensemble:\d+)')
 
 
 def local_path(path: str | os.PathLike[str]) -> pathlib.Path:
-  """A path with its ~ expanded. Every path that a user gives goes through here, on the command line
-  and from Python.
+  """A path with ~ expanded. Every path that a user passes, on the command line or from Python, goes
+  through here.
 
   Raises:
-    UserError: an address such as gs://bucket/runs, of which pathlib would make a folder `gs:` of
-      this machine; an unknown user's ~.
+    UserError: an address such as gs://bucket/runs, which pathlib would turn into a local folder
+      `gs:`, or the ~ of an unknown user.
   """
   text = os.fspath(path)
   if _ADDRESS.match(text):
     raise UserError(
-      f'{text}: is an address, and mtface reads and writes paths of this machine; mount the bucket '
+      f'{text}: is a remote address, but mtface reads and writes local paths; mount the bucket '
       '(gcsfuse, mount-s3, rclone '
-      'mount) and name the folder where it is mounted, or copy what is there'
+      'mount) and pass the mount point, or copy the files here'
     )
   try:
     return pathlib.Path(text).expanduser()
   except RuntimeError as error:  # ~nobody
-    raise UserError(f'{text}: {error}; give the whole path') from error
+    raise UserError(f'{text}: {error}; pass the full path') from error
 
 
 def split_selection(text: str) -> tuple[str, str]:
-  """(path or name, selection) of `PATH@last`, @best, @STEP, @average:K, @ensemble:K; '' where it
-  ends in none of these.
+  """Splits `PATH@last`, @best, @STEP, @average:K or @ensemble:K into (path or name, selection); the
+  selection is '' if there is none.
 
-  Any other @ is the path's own, as in /home/jane@example.org/run.
+  Any other @ is part of the path, as in /home/jane@example.org/run.
   """
   found = _SELECTION.fullmatch(text)
   return (found[1], found[2]) if found else (text, '')
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-  """Writes a JSON file whole or not at all."""
+  """Writes a JSON file atomically."""
   write_text(path, json.dumps(content, indent=1))
 
 
 def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-  """Writes a CSV file with a head, whole or not at all."""
+  """Writes a CSV file with a header row, atomically."""
   with replaced(path) as partial, partial.open('w', newline='') as file:
     writer = csv.writer(file)
     writer.writerow(columns)
@@ -66,10 +66,10 @@ def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a text file whole or not at all.
+  """Writes a text file atomically.
 
   Raises:
-    UserError: it cannot be written, or the disk is full (as from the functions above).
+    UserError: it cannot be written, or the disk is full (also raised by the functions above).
   """
   with replaced(path) as partial:
     partial.write_text(text)
@@ -92,12 +92,12 @@ def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """`whole`, for the files of a workdir: its folder is made, and the first process writes for all.
+  """Like `whole`, for the files of a workdir: creates the folder; the first process writes for all.
 
   Raises:
     UserError: it cannot be written, or the disk is full.
   """
-  if not process.is_first():  # what the others have is the same
+  if not process.is_first():  # the first process writes for all; the others hold the same data
     yield pathlib.Path(os.devnull)
     return
   try:
@@ -106,13 +106,14 @@ def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
       yield partial
   except OSError as error:
     raise UserError(
-      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir '
+      f'{path}: cannot be written ({error.strerror or error}); free up disk space, or make the '
+      'workdir '
       'writable'
     ) from error
 
 
 def file_name(text: str) -> str:
-  """A selection's or a source's name as that of a file; a fold and its rest, [fold=0/4] and
-  [fold!=0/4], have two.
+  """The name of a selection or source as a file name; a fold and its complement, [fold=0/4] and
+  [fold!=0/4], get different names.
   """
   return re.sub(r'[^\w.\-]+', '_', text.replace('!=', '_not_'))

@@ -1,8 +1,7 @@
-"""Which of the run's processes this one is. Knows nothing of JAX, so that whatever prints or writes
-can ask it.
+"""Which of the run's processes this one is. Independent of JAX, so that any code that prints or
+writes can use it.
 
-All processes compute and take part in checkpoints; the first alone prints, and writes what is no
-checkpoint.
+All processes compute and take part in checkpoints; only the first prints and writes other files.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ count = 1
 
 
 def be(number: int, of: int) -> None:
-  """Says that this is process `number` of `of`. Called once, by `mtface.parallel.distributed`."""
+  """Sets this process to number `number` of `of`. Called once, by `mtface.parallel.distributed`."""
   global index, count
   index, count = number, of
 
 
 def is_first() -> bool:
-  """Whether this process speaks for the run."""
+  """Whether this is the process that prints for the run."""
   return index == 0
 
 
 def say(text: str) -> None:
-  """Prints a line, in the first process only."""
+  """Prints a line in the first process only."""
   if is_first():
     print(text, flush=True)

@@ -1,5 +1,5 @@
-"""Progress on long work: a bar on a terminal, a line every ten seconds elsewhere (a log file, a
-scheduler).
+"""Progress of long operations: a bar on a terminal, otherwise a line every ten seconds (log files,
+schedulers).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TypeVar
 from mtface import process
 
 T = TypeVar('T')
-_QUIET_SECONDS = 10.0  # between two lines where there is no terminal
+_QUIET_SECONDS = 10.0  # between two lines when not on a terminal
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-  """Yields `items` and shows how many of `total` are done. Short work off a terminal prints
-  nothing.
+  """Yields `items` and shows how many of `total` are done. Away from a terminal, short operations
+  print nothing.
   """
   if not process.is_first():
     yield from items
@@ -45,7 +45,7 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 
 def warn(message: str) -> None:
-  """One line on stderr about something that was worked around."""
+  """Prints a one-line warning on stderr about a problem that was worked around."""
   if not process.is_first():
     return
   print(f'mtface: warning: {message}', file=sys.stderr, flush=True)

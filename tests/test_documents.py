@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shlex
+import textwrap
 
 import pytest
 
@@ -18,16 +19,19 @@ PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), ROOT / 'benc
 
 
 def lines_of(page):
-  """Indented or fenced lines, those that end in a backslash joined to the next; variables of the
-  shell are taken from the page where it sets them.
+  """Indented or fenced commands, those that end in a backslash joined to the next line; variables
+  of the shell are taken from the page where it sets them.
   """
   text = re.sub(r'\\\n\s*', ' ', page.read_text())
-  variables = dict(re.findall(r'^\s+([A-Z]\w*)="?([^"\n]*?)"?$', text, re.MULTILINE))
+  text = re.sub(r'```\w*\n(.*?)```', lambda m: textwrap.indent(m[1], '    '), text, flags=re.DOTALL)
+  variables = {}
   for line in text.splitlines():
     command = line.strip().removeprefix('$ ')
-    if line[:1] in (' ', 'm', 'p', '$') and command.startswith(('mtface ', 'python -m ')):
+    if given := re.fullmatch(r'([A-Z]\w*)=(?:\((.*)\)|"(.*)"|(\S+))', command):
+      variables[given[1]] = given[2] or given[3] or given[4]
+    if line.startswith('    ') and command.startswith(('mtface ', 'python -m ')):
       for name, value in variables.items():
-        command = command.replace(f'${name}', value)
+        command = re.sub(rf'"\${{{name}\[@\]}}"|\${name}\b', lambda _, v=value: v, command)
       yield command
 
 

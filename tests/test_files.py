@@ -25,7 +25,7 @@ from tests.tiny import get_config
   ],
 )
 def test_an_address_is_no_path(path):
-  with pytest.raises(UserError, match=r'^\S+: is an address, .*mount the bucket .* or copy'):
+  with pytest.raises(UserError, match=r'^\S+: is a remote address, .*mount the bucket .* or copy'):
     local_path(path)
 
 
@@ -40,7 +40,7 @@ def test_paths_of_this_machine(monkeypatch):
     'a/gs:/b': 'a/gs:/b',
   }
   assert {path: str(local_path(path)) for path in expected} == expected
-  with pytest.raises(UserError, match=r'^~nobody-of-that-name/x: .*give the whole path$'):
+  with pytest.raises(UserError, match=r'^~nobody-of-that-name/x: .*pass the full path$'):
     local_path('~nobody-of-that-name/x')
 
 
@@ -56,7 +56,7 @@ def test_python_is_refused_as_the_command_line_is(tmp_path, monkeypatch, tiny_da
     lambda: compare('gs://b/a@last', 'gs://b/b@last'),
     lambda: sweep_configs([get_config()], '', 'gs://b/sweep', tiny_data),
   ):
-    with pytest.raises(UserError, match='is an address'):
+    with pytest.raises(UserError, match='is a remote address'):
       call()
   assert list(tmp_path.iterdir()) == []
 
@@ -68,7 +68,8 @@ def test_flags(mtface, tmp_path, monkeypatch, tiny_run, flag):
     flag: 's3://b/x.safetensors'
   }
   assert (
-    'is an address' in mtface('export', *(f'{name}={value}' for name, value in flags.items())).error
+    'is a remote address'
+    in mtface('export', *(f'{name}={value}' for name, value in flags.items())).error
   )
   assert list(tmp_path.iterdir()) == []
 

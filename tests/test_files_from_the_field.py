@@ -217,7 +217,7 @@ def test_two_files_of_one_id_are_both_named(raw, tmp_path, name):
   shutil.copy(first, second)
   if name == 'genki4k':  # as many lines as files, or else that is the error
     (raw / 'files/file0003.jpg').unlink()
-  with pytest.raises(UserError, match=r'both would have the image_id') as error:
+  with pytest.raises(UserError, match=r'both map to the image_id') as error:
     found(name, raw, tmp_path)
   assert str(first) in str(error.value)
   assert str(second) in str(error.value)
@@ -236,7 +236,7 @@ def rows_of_one_id(raw, name):
 @pytest.mark.parametrize('name', ['wiki', 'fairface', 'affectnet'])
 def test_two_rows_of_one_id_are_both_named(raw, tmp_path, name):
   names = rows_of_one_id(raw, name)
-  with pytest.raises(UserError, match=r'both would have the image_id') as error:
+  with pytest.raises(UserError, match=r'both map to the image_id') as error:
     found(name, raw, tmp_path)
   assert all(of in str(error.value) for of in names)
 
@@ -259,13 +259,13 @@ def test_the_set_lies_some_folders_deeper_and_only_once(sound, tmp_path, name):
   assert (source if source.is_dir() else source.parent) == tmp_path / 'download/archive/set'
   shutil.copytree(sound[0] / name, tmp_path / 'download/archive/another')
   with pytest.raises(
-    UserError, match=r'archive/another and .*archive/set: both have .*; expected one: give it as'
+    UserError, match=r'archive/another and .*archive/set: both have .*; pass one of them as'
   ):
     builder.locate(tmp_path / 'download')
 
 
 LAYOUTS = {
-  'affectnet': ('train/Anger/1.jpg', 'AffectNet as folders of classes'),
+  'affectnet': ('train/Anger/1.jpg', 'AffectNet as one folder per class'),
   'fer2013': ('train/angry/Training_1.jpg', 'FER-2013 as folders of classes'),
   'utkface': ('part1/20_0_1_20170109150557335.jpg', 'not its aligned chips'),
 }
@@ -353,7 +353,7 @@ def as_link_to_itself(path):
 
 NO_LISTS = {
   'empty': (lambda path: path.write_bytes(b''), 'the file is empty'),
-  'zeros': (lambda path: path.write_bytes(path.read_bytes() + bytes(5000)), 'holds bytes of 0'),
+  'zeros': (lambda path: path.write_bytes(path.read_bytes() + bytes(5000)), 'contains zero bytes'),
   'a web page': (lambda path: path.write_text('<!DOCTYPE html>\n<html>'), 'a web page'),
   'a workbook': (
     lambda path: path.write_bytes(b'PK\3\4' + bytes(99)),
@@ -365,12 +365,12 @@ NO_LISTS = {
   ),
   'half': (
     lambda path: path.write_bytes(path.read_text('utf-8').encode('utf-16')[:-1]),
-    'goes on as something else',
+    'continues in another encoding',
   ),
-  'a folder': (as_folder, 'found no|this is a folder|expected both'),
+  'a folder': (as_folder, 'found no|is a folder|expected both'),
   'a link in a circle': (
     as_link_to_itself,
-    'found no|this is a link to nothing|expected both|is missing',
+    'found no|is a dangling link|expected both|is missing',
   ),
 }
 
@@ -401,7 +401,7 @@ def test_a_list_in_an_encoding_that_is_no_windows_1252(sound, tmp_path):
   raw = shutil.copytree(sound[0] / 'lfw', tmp_path / 'raw')
   (raw / 'ytf_subjects.txt').write_text('Ann_Ash\nJosé Ó\n', encoding='mac-roman')
   with pytest.raises(
-    UserError, match=r"ytf_subjects.txt: the encoding is no Unicode.*'JosŽ_î', of whom there is no"
+    UserError, match=r"ytf_subjects.txt: the encoding is not Unicode.*'JosŽ_î', who has no"
   ):
     found('lfw', raw, tmp_path)
 
@@ -487,7 +487,7 @@ def test_matlab_7_3_is_named_with_the_way_to_convert_it(sound, tmp_path):
   ):
     (raw / 'wiki.mat').write_bytes(head.ljust(900, b'\0'))
     with pytest.raises(
-      UserError, match=r"wiki.mat: .*MATLAB 7.3 \(HDF5\).*save\('-v7', 'wiki.mat', 'wiki'\)"
+      UserError, match=r"wiki.mat: .*MATLAB 7.3 file \(HDF5\).*save\('-v7', 'wiki.mat', 'wiki'\)"
     ):
       found('wiki', raw, tmp_path)
 

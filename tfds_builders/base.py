@@ -1,9 +1,9 @@
-"""What all builders share: the parallel conversion, and the account of what became of every image.
+"""What all builders share: the parallel conversion, and the summary of what happened to each image.
 
-A builder says three things: where its files are (`locate`), what there is to convert (`items`) and
-how one item becomes faces (`converter`). `FaceBuilder` does the rest: it converts in parallel,
-writes the records (`records.py`) through TFDS, and leaves `build_summary.json` beside the shards.
-With `RESUMABLE`, or on a cluster, what is converted goes by way of the disk (`parts.py`).
+A builder defines three things: where its files are (`locate`), what to convert (`items`) and how
+one item becomes faces (`converter`). `FaceBuilder` does the rest: it converts in parallel, writes
+the records (`records.py`) through TFDS, and leaves `build_summary.json` next to the shards. With
+`RESUMABLE`, or on a cluster, converted items are kept on disk until the end (`parts.py`).
 """
 
 from __future__ import annotations
@@ -53,29 +53,29 @@ __all__ = [
   'rgb224',
 ]
 
-_MOST_LEVELS = 3  # that a set may lie deeper than the folder that is given
-_MOST_WRAPPERS = 50  # folders that an archive or a download may have put around a set
+_MOST_LEVELS = 3  # how many levels below the given folder a set may be
+_MOST_WRAPPERS = 50  # most folders to search on the way
 
 
 class FaceBuilder(tfds.core.GeneratorBasedBuilder):
-  """Builds one set of faces. See the module's docstring for what a builder adds.
+  """Builds one set of faces. See the module docstring for what a builder defines.
 
   Attributes:
-    TASKS: names of the tasks that the set labels.
-    NOTES: what `Face.notes` may say, with what each means; the summary counts and lists the images
-      of each.
+    TASKS: names of the tasks that the set has labels for.
+    NOTES: the possible values of `Face.notes`, with their meaning; the summary counts and lists the
+      images of each.
     DIGEST_OF: what `Face.digest` is a hash of, in words, for the summary.
-    NEEDS_FILES: whether the set is read from a folder that the user gives (`--manual_dir`).
-    OTHER_LAYOUTS: signs (patterns of `glob`) of layouts in which people have the set and which
-      cannot be read, with what they are.
-    RESUMABLE: whether finished parts of the conversion are kept on disk until the set is whole, so
-      that a build that was killed goes on where it was. For sets that take hours: it writes
-      everything twice. Their items are told by `repr`.
-    PART_SIZE: items in a part; as many are at most converted again for each worker that was killed.
+    NEEDS_FILES: whether the set is read from a folder given by the user (`--manual_dir`).
+    OTHER_LAYOUTS: `glob` patterns of layouts in which the set is also distributed but which cannot
+      be read, with a description.
+    RESUMABLE: whether finished parts of the conversion are kept on disk until the set is complete,
+      so that a killed build can resume. For sets that take hours: everything is written twice.
+      Items are identified by `repr`.
+    PART_SIZE: items per part; at most this many are converted again for each killed worker.
     workers: processes that convert; all cores unless set. The records do not depend on it.
     max_left_out: the share of a set's images that may be left out as damaged. More than that (and
-      more than `LEFT_OUT_ALWAYS_ALLOWED`) ends the build: then the copy is broken, not an image.
-    use_beam: whether the conversion is given to Apache Beam (`on_beam.py`).
+      more than `LEFT_OUT_ALWAYS_ALLOWED`) fails the build, since the whole copy is probably broken.
+    use_beam: whether to convert with Apache Beam (`on_beam.py`).
   """
 
   TASKS: tuple[str, ...] = ()
@@ -107,17 +107,17 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
 
   @classmethod
   def unlisted_config(cls, name: str) -> FaceConfig | None:
-    """Returns the config of a name that is not listed in BUILDER_CONFIGS, if the set makes some up
-    as they are asked for.
+    """Returns the config for a name that is not listed in BUILDER_CONFIGS, if the set creates
+    configs on demand.
     """
     return None
 
   @abc.abstractmethod
   def items(self, source: Any) -> dict[str, Sequence[Any]]:
-    """Returns what there is to convert, by split, from what `locate` returned (None if the set
-    needs no files).
+    """Returns the items to convert, by split, given the result of `locate` (None if the set needs
+    no files).
 
-    An item can be pickled, and is one image or a block of them.
+    An item can be pickled, and is one image or a block of images.
 
     Raises:
       UserError: the files do not have the set's structure.
@@ -125,19 +125,19 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
 
   @abc.abstractmethod
   def converter(self) -> Callable[[Any], Iterable[Face | LeftOut]]:
-    """Returns the function that turns an item into faces; it can be pickled, and runs in other
+    """Returns the function that turns an item into faces; it can be pickled and runs in other
     processes.
     """
 
   def images_in(self, item: Any) -> int:
-    """Returns how many images an item is, for the progress display; 0 if that is not known
+    """Returns the number of images in an item, for the progress display; 0 if not known
     beforehand.
     """
     return 1
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path | None:
-    """Returns the file or folder to read; raises UserError naming the file looked for, its source
-    and what to do.
+    """Returns the file or folder to read; raises a UserError that says which file is expected,
+    where to get it and what to do.
     """
     return manual_dir
 
@@ -156,7 +156,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
         f'--manual_dir is not given; expected a folder with {looked_for}. {how}'
       )
     if not manual_dir.is_dir():
-      what = 'this is not a folder' if manual_dir.exists() else 'there is no such folder'
+      what = 'this is not a folder' if manual_dir.exists() else 'no such folder'
       raise errors.UserError(f'{manual_dir}: {what}; expected one with {looked_for}. {how}')
     looked_at = []
     for level in _levels(manual_dir):
@@ -165,17 +165,17 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
       if len(found) > 1:
         first, second = list(found.values())[:2]
         raise errors.UserError(
-          f'{first} and {second}: both have {looked_for}; expected one: give it as --manual_dir'
+          f'{first} and {second}: both have {looked_for}; pass one of them as --manual_dir'
         )
       if found:
         return next(iter(found.values()))
     other = self._other_layout(looked_at)
     raise errors.UserError(
-      f'{manual_dir}: {other}found no {looked_for}, here or in a folder in it. {how}'
+      f'{manual_dir}: {other}found no {looked_for}, here or in a subfolder. {how}'
     )
 
   def _other_layout(self, looked_at: Iterable[pathlib.Path]) -> str:
-    """What is known about the layout in which the set is here, for errors."""
+    """A description of the layout found, for errors."""
     for folder, (sign, what) in itertools.product(looked_at, self.OTHER_LAYOUTS):
       if there := next(folder.glob(sign), None):
         return f'{there}: {what}; '
@@ -262,7 +262,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   def _by_parts(
     self, split: str, items: Sequence[Any], convert: Callable[[Any], list[parts.Outcome]]
   ) -> Iterator[Iterable[parts.Outcome]]:
-    """Workers leave parts on disk and send only their names, so that one part at a time is in
+    """Workers write parts to disk and send only their names, so that only one part at a time is in
     memory here.
     """
     make = functools.partial(parts.make, convert=convert)
@@ -273,7 +273,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     return map(parts.read, made)
 
   def _plan(self, items: Mapping[str, Sequence[Any]]) -> dict[str, list[parts.Part]]:
-    """Divides the work into parts and says how many of them an interrupted build has left."""
+    """Divides the work into parts and reports how many an interrupted build has finished."""
     config, folder = self.builder_config, parts.folder_of(pathlib.Path(self.data_dir))
     form = f'{config.shape} {config.encoded}'  # set, config and version are in the folder's name
     plan = {
@@ -283,8 +283,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     total = sum(map(len, plan.values()))
     if there := parts.remove_strangers(folder, itertools.chain.from_iterable(plan.values())):
       print(
-        f'taking over what an interrupted build has converted: {there:,} of {total:,} parts in '
-        f'{folder}'
+        f'resuming an interrupted build: {there:,} of {total:,} parts already converted in {folder}'
       )
     return plan
 
@@ -295,14 +294,14 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
       self._account.add(split, outcome)
 
   def _count_parts(self) -> None:
-    """Makes the account of a build on a cluster, which has left all parts on disk."""
+    """Makes the summary of a build on a cluster, which has written all parts to disk."""
     for split, of_split in self._parts.items():
       for part in of_split:
         for outcome in parts.read_account(part.path):
           self._count(split, outcome)
       self._account.check_left_out(split, self.max_left_out, self.LEFT_OUT_ALWAYS_ALLOWED)
 
-  # TFDS announces a download, which there is none of.
+  # TFDS announces a download, but there is none.
   def _log_download_bytes(self) -> None:
     pass
 
@@ -310,9 +309,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     pass
 
   def download_and_prepare(self, **kwargs: Any) -> None:
-    """Prepares the set as TFDS does. What an interrupted build has converted is of no use once the
-    set is finished.
-    """
+    """Prepares the set as TFDS does. Converted parts are removed once the set is finished."""
     super().download_and_prepare(**kwargs)
     parts.remove(pathlib.Path(self.data_dir))
 
@@ -324,7 +321,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     except BaseException:
       if self._parts:
         folder = parts.folder_of(pathlib.Path(self.data_dir))
-        print(f'what has been converted is kept for the next build of this set: {folder}')
+        print(f'converted parts are kept for the next build of this set: {folder}')
       raise
     finally:
       # Also when it failed: if the copy is broken, this says so, and Beam only that there are no

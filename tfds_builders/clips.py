@@ -1,9 +1,8 @@
-"""What the sets of video clips share (`afew`, `vgaf`): the way from a clip to faces.
+"""What the sets of video clips share (`afew`, `vgaf`): the conversion from clips to faces.
 
-A record is one face of one frame. A clip in which no face is found has one record all the same, a
-black image with the label
-masked: Savchenko 2021 leaves such clips out of training, but tests on them with a descriptor of
-  zeros.
+A record is one face in one frame. A clip without any face still has one record, a black image with
+the label masked: Savchenko 2021 leaves such clips out of training, but tests on them with a
+descriptor of zeros.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tfds_builders import base, detected
 
 WITHOUT_FACE = (
   'clip_without_face',
-  'no face in any frame that was looked at: one black image, its label masked, and kept in '
+  'no face in any examined frame: stored as one black image, its label masked, and kept in '
   'attributes/label',
 )
 FEWER_FRAMES = (
@@ -118,7 +117,7 @@ def convert(
   if clip.label < 0:
     return [base.LeftOut(clip.name, 'no label in the list', damaged=False)]
   if not clip.path.exists():
-    return [base.LeftOut(clip.name, 'missing file', f'{clip.path}: there is no such file')]
+    return [base.LeftOut(clip.name, 'missing file', f'{clip.path}: no such file')]
   faces: list[base.Face] = []
   looked_at, fewer = 0, []
   try:

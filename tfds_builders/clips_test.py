@@ -140,7 +140,7 @@ def test_damaged_clips_are_no_share_of_the_faces(afew_raw, tmp_path, monkeypatch
   monkeypatch.setattr(clips, 'convert', convert)
   monkeypatch.setattr(afew_builder.Builder, 'LEFT_OUT_ALWAYS_ALLOWED', 0)
   with pytest.raises(
-    UserError, match=r'1 of 181 images of train could not be used, the first: train/Fear/002'
+    UserError, match=r'1 of 181 images of train could not be used; the first is train/Fear/002'
   ):
     build_set('afew/rgb64', afew_raw, tmp_path)
 
@@ -208,7 +208,7 @@ def test_many_damaged_clips_end_the_build(tmp_path):
     (tmp_path / f'Train/Angry/{i}.avi').write_bytes(b'broken')
   with pytest.raises(
     UserError,
-    match=r'11 of \d+ images of train could not be used, the first: train/Angry/1 .*1.avi',
+    match=r'11 of \d+ images of train could not be used; the first is train/Angry/1 .*1.avi',
   ):
     build_set('afew/rgb64', tmp_path, tmp_path / 'data')
 
@@ -217,7 +217,7 @@ def test_afew_in_a_wrong_folder(tmp_path):
   with pytest.raises(UserError, match=r'found no Train_AFEW/Angry/.*AFEW.html.*--manual_dir'):
     build_set('afew', tmp_path, tmp_path / 'data')
   (tmp_path / 'Train_AFEW/Angry').mkdir(parents=True)
-  with pytest.raises(UserError, match=r'Train_AFEW/Disgust: there is no such folder'):
+  with pytest.raises(UserError, match=r'Train_AFEW/Disgust: no such folder'):
     build_set('afew', tmp_path, tmp_path / 'data')
   for emotion in EMOTIONS[1:]:
     (tmp_path / 'Train_AFEW' / emotion).mkdir()
@@ -297,5 +297,5 @@ def test_vgaf_in_a_wrong_folder(tmp_path, vgaf_raw):
     build_set('vgaf', tmp_path, tmp_path / 'data')
   (tmp_path / 'Train').mkdir()
   (tmp_path / 'Train_labels.txt').write_text('1_1 1\n')
-  with pytest.raises(UserError, match=r'Val_labels.txt: it is missing; expected both splits'):
+  with pytest.raises(UserError, match=r'Val_labels.txt: no such file; expected both splits'):
     build_set('vgaf', tmp_path, tmp_path / 'data')

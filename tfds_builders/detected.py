@@ -1,5 +1,5 @@
-"""Finds the face in a picture of one person and cuts it out: what the sets share whose images are
-not faces yet.
+"""Finds the face in a picture of one person and crops it, for sets whose images are not yet cropped
+faces.
 """
 
 from __future__ import annotations

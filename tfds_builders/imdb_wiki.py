@@ -34,8 +34,8 @@ from tfds_builders import base, detected
 
 FIELDS = ('dob', 'photo_taken', 'full_path', 'gender', 'face_score', 'second_face_score')
 
-OLDEST = 100  # years: the oldest age that is taken for possible, as in the papers' 101 classes
-SMALLEST = 20  # pixels: MTCNN looks for no smaller face
+OLDEST = 100  # years: the oldest age considered possible, as in the papers' 101 classes
+SMALLEST = 20  # pixels: MTCNN does not find smaller faces
 
 # What Entry.rule is an index into.
 RULE = (
@@ -199,8 +199,8 @@ def read_mat(path: pathlib.Path, name: str, expected: Sequence[str]) -> dict[str
   Half a million entries take 10 s and 0.4 GB. Cells become text, numbers keep their type.
 
   Raises:
-    UserError: the file is no MATLAB 5 file or is truncated, or the struct or a field is missing,
-      has another type or another length than the rest.
+    UserError: the file is not a MATLAB 5 file or is truncated, or the struct or a field is missing
+      or has the wrong type or length.
   """
   struct = _read_struct(path, name)
   missing = [field for field in expected if field not in (struct.dtype.names or ())]
@@ -211,11 +211,11 @@ def read_mat(path: pathlib.Path, name: str, expected: Sequence[str]) -> dict[str
     text = field in ('full_path', 'name', 'celeb_names')
     if column.ndim != 1 or (column.dtype.kind in 'OUS') != text or column.dtype.names:
       kind = 'cell of texts' if text else 'row of numbers'
-      raise _wrong(path, name, f'the field {field} is no {kind}', expected)
+      raise _wrong(path, name, f'the field {field} is not a {kind}', expected)
   lengths = {field: len(column) for field, column in fields.items() if field != 'celeb_names'}
   if len(set(lengths.values())) > 1:
     found = ', '.join(f'{field} {length:,}' for field, length in lengths.items())
-    raise _wrong(path, name, f'its fields are of unlike length ({found})', expected)
+    raise _wrong(path, name, f'its fields differ in length ({found})', expected)
   return {
     field: _texts(column) if column.dtype.kind in 'OUS' else column
     for field, column in fields.items()
@@ -234,7 +234,7 @@ def _is_hdf5(path: pathlib.Path) -> bool:
 def _read_struct(path: pathlib.Path, name: str) -> np.ndarray:
   if _is_hdf5(path):
     raise errors.UserError(
-      f'{path}: this is a file of MATLAB 7.3 (HDF5); expected MATLAB 5, as published: unpack '
+      f'{path}: is a MATLAB 7.3 file (HDF5); expected MATLAB 5, as published: unpack '
       f'{name}_crop.tar again, or convert'
       f" it in MATLAB or Octave: load('{path.name}'); save('-v7', '{path.name}', '{name}')"
     )
@@ -251,7 +251,7 @@ def _read_struct(path: pathlib.Path, name: str) -> np.ndarray:
   if name not in found:
     there = ', '.join(key for key in found if not key.startswith('__')) or 'nothing'
     raise errors.UserError(
-      f'{path}: found {there}; expected a struct {name!r}: is this the file of another set?'
+      f'{path}: found {there}; expected a struct {name!r}: is this file from another set?'
     )
   return np.asarray(found[name])
 
@@ -325,7 +325,7 @@ def genders(column: np.ndarray) -> np.ndarray:
 def ages(dob: np.ndarray, photo_taken: np.ndarray) -> np.ndarray:
   """Returns int16 [N]: completed years on 1 July of the year in which the photograph was taken.
 
-  The set's authors assume the middle of the year, for no more than the year is known.
+  The set's authors assume the middle of the year, since only the year is known.
 
   Args:
     dob: [N], MATLAB serial date numbers: days, 1 being 1 January of the year 0 (Gregorian

@@ -1,9 +1,9 @@
 """Lists as text and as csv, in whatever encoding, column order and line ends people's programs have
 left them.
 
-UTF-8, UTF-16 and UTF-32 are told by their marks and bytes. What is none of them is read as
-Windows-1252, with a warning: words that are asked for are compared with those of the set, and names
-with what is on the disk, so that another encoding shows.
+UTF-8, UTF-16 and UTF-32 are recognised by their byte order marks and bytes. Anything else is read
+as Windows-1252, with a warning: words are compared with those of the set, and names with the files
+on disk, so another encoding is noticed.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import NamedTuple, TextIO
 from mtface import errors
 from mtface.progress import warn
 
-_MARKS = (  # UTF-32's first, for it begins with UTF-16's
+_MARKS = (  # UTF-32's first, since it starts with UTF-16's
   (codecs.BOM_UTF8, 'utf-8'),
   (codecs.BOM_UTF32_LE, 'utf-32-le'),
   (codecs.BOM_UTF32_BE, 'utf-32-be'),
   (codecs.BOM_UTF16_LE, 'utf-16-le'),
   (codecs.BOM_UTF16_BE, 'utf-16-be'),
 )
-OTHER = 'cp1252'  # of what is no Unicode
+OTHER = 'cp1252'  # for anything that is not Unicode
 MARK = '\ufeff'  # as a character
 DELIMITERS = (',', ';', '\t')
 _MOST_SHOWN = 80
 
-# What lies under a list's name when a download went wrong.
+# What a list's file may contain after a failed download.
 _NO_LISTS = (
   (
     0,
     b'version https://git-lfs',
-    'a pointer of Git LFS: fetch the file itself with `git lfs pull`',
+    'a Git LFS pointer: fetch the file itself with `git lfs pull`',
   ),
   (0, b'<!doctype html', 'a web page: log in and download the file itself'),
   (0, b'<html', 'a web page: log in and download the file itself'),
@@ -52,7 +52,7 @@ def encoding_of(path: pathlib.Path, expected: str = 'a list') -> str:
   `expected` says in errors what the file should hold.
 
   Raises:
-    UserError: it is empty, no text, or in none of the encodings that are known here.
+    UserError: the file is empty, not text, or in an unknown encoding.
   """
   with path.open('rb') as file:
     head = file.read(4096)
@@ -63,7 +63,7 @@ def encoding_of(path: pathlib.Path, expected: str = 'a list') -> str:
   if marked:
     if not _is(marked, path):
       raise errors.UserError(
-        f'{path}: begins as {marked} and goes on as something else; save it again as UTF-8'
+        f'{path}: starts as {marked} but continues in another encoding; save it again as UTF-8'
       )
     return marked
   if _is('utf-8', path):
@@ -82,7 +82,7 @@ def _check_head(path: pathlib.Path, head: bytes, expected: str) -> None:
     )
   for start, sign, what in _NO_LISTS:
     if head[start:].lower().startswith(sign):
-      raise errors.UserError(f'{path}: this is {what}; expected {expected} as text')
+      raise errors.UserError(f'{path}: is {what}; expected {expected} as text')
 
 
 def _wide_without_mark(head: bytes) -> str | None:
@@ -101,7 +101,7 @@ def _is(encoding: str, path: pathlib.Path) -> bool:
       while chunk := file.read(1 << 20):
         if '\0' in decoder.decode(chunk):
           raise errors.UserError(
-            f'{path}: holds bytes of 0; expected text: the copy is damaged, fetch it again'
+            f'{path}: contains zero bytes; expected text: the copy is damaged, download it again'
           )
       decoder.decode(b'', final=True)
     except UnicodeDecodeError:
@@ -115,7 +115,7 @@ def open_text(path: pathlib.Path, expected: str = 'a list') -> TextIO:
   """
   encoding = encoding_of(path, expected)
   if encoding == OTHER:
-    warn(f'{path}: the encoding is not UTF-8; it is read as Windows-1252')
+    warn(f'{path}: the encoding is not UTF-8; reading it as Windows-1252')
   return path.open(newline='', encoding=encoding)
 
 
@@ -173,7 +173,7 @@ def header_of(
   twice = [name for name in columns if best.names.count(name) > 1]
   if missing or twice:
     what = (
-      f'the column {missing[0]} is missing' if missing else f'the column {twice[0]} is there twice'
+      f'the column {missing[0]} is missing' if missing else f'the column {twice[0]} occurs twice'
     )
     raise errors.UserError(
       f'{path}: {what}: the header is {shown(line.strip())}; expected {",".join(columns)}'
@@ -236,6 +236,6 @@ def _checked(path: pathlib.Path, line: int, fields: Sequence[str], header: Heade
     )
   if broken := next((value for value in values if '\n' in value or '\r' in value), None):
     raise errors.UserError(
-      f'{path}: line {line} ends a field of several lines, {shown(broken)}; expected a " to close'
+      f'{path}: line {line} ends a multi-line field, {shown(broken)}; expected a " to close'
     )
   return values

@@ -3,8 +3,8 @@ files as the launcher.
 
 Workers read photographs from `--manual_dir` and write parts (`tfds_builders/parts.py`) beside the
 set, so both lie on a file system that all machines mount at the same place. Beam passes on only the
-names of the parts and, to TFDS's writer, the records. The launcher makes the account of the build
-from the parts afterwards, in their order, as it does without Beam.
+names of the parts and, to TFDS's writer, the records. Afterwards the launcher makes the build
+summary from the parts, in order, as it does without Beam.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from tfds_builders import parts
 from tfds_builders.records import RecordForm
 from tfds_builders.summary import Face
 
-# Many runners give one process several threads, and OpenCV's networks are not for two threads at a
-# time.
+# Many runners use several threads per process, and OpenCV's networks are not thread-safe.
 _one_at_a_time = threading.Lock()
 
 
@@ -32,7 +31,7 @@ def pipeline_options(arguments: Sequence[str]) -> Any:
   """Returns Beam's options from arguments such as `--runner=DirectRunner`.
 
   Raises:
-    UserError: Beam is not installed, or it refuses them.
+    UserError: Beam is not installed or rejects them.
   """
   try:
     import apache_beam as beam
@@ -40,8 +39,8 @@ def pipeline_options(arguments: Sequence[str]) -> Any:
   except ImportError as error:
     raise errors.UserError(
       f'--beam_options needs Apache Beam, which cannot be imported ({error}): pip install '
-      "'mtface[beam]', in an"
-      ' environment of its own, since it holds back versions of other packages'
+      "'mtface[beam]', in a"
+      ' separate environment, since it restricts the versions of other packages'
     ) from None
   said = io.StringIO()
   try:
@@ -63,7 +62,7 @@ def _checked(arguments: Sequence[str]) -> list[str]:
   """Beam takes no notice of what does not begin with --."""
   for argument in arguments:
     if not argument.startswith('--'):
-      raise ValueError(f'{argument!r} is no option such as --runner=DirectRunner')
+      raise ValueError(f'{argument!r} is not an option such as --runner=DirectRunner')
   return list(arguments)
 
 

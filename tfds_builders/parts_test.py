@@ -146,8 +146,8 @@ def test_a_killed_build_goes_on_where_it_was(raw, undisturbed, tmp_path, convert
   assert converted() == {f'{i:04d}': 1 for i in range(COUNT) if f'{i:04d}' not in names}
   assert not folder(tmp_path).exists()
   printed = capsys.readouterr().out
-  assert f'taking over what an interrupted build has converted: {len(kept)} of 10 parts' in printed
-  assert 'removing what an interrupted build left' in printed  # TFDS's own folder, as ever
+  assert f'resuming an interrupted build: {len(kept)} of 10 parts' in printed
+  assert 'removing leftovers of an interrupted build' in printed  # TFDS's own folder, as ever
   assert_same(path, undisturbed)
 
 
@@ -160,7 +160,7 @@ def test_with_workers_parts_make_the_same_set(raw, undisturbed, tmp_path):
 
 def test_all_parts_are_taken_over(raw, undisturbed, tmp_path, converted, capsys):
   interrupted(raw, tmp_path)
-  assert f'is kept for the next build of this set: {folder(tmp_path)}' in capsys.readouterr().out
+  assert f'are kept for the next build of this set: {folder(tmp_path)}' in capsys.readouterr().out
   assert len(converted()) == COUNT
   path = build_set('wiki', raw, tmp_path / 'data')
   assert converted() == {}

@@ -117,7 +117,7 @@ class RecordForm:
 
   Attributes:
     set_name: for errors.
-    task_names: tasks that the set labels.
+    task_names: tasks that the set has labels for.
     subject: whether records name the person.
     landmarks: whether records carry landmarks.
     attributes: names of the attributes.

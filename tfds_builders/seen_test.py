@@ -126,7 +126,7 @@ def test_ten_damaged_images_are_always_allowed(damaged, ends):
   made = account(*outcomes, *[('b', LeftOut(f'e{i}', 'damaged image')) for i in range(50)])
   if ends:
     with pytest.raises(
-      UserError, match=rf'{damaged} of {5 + damaged} images of a could not be used, the first: d0'
+      UserError, match=rf'{damaged} of {5 + damaged} images of a could not be used; the first is d0'
     ):
       made.check_left_out('a', 0.01, 10)
   else:

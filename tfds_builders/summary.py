@@ -55,8 +55,8 @@ class LeftOut:
     image_id: as of `Face`.
     reason: short, to count by.
     detail: to read.
-    damaged: whether it speaks of a broken copy of the set, as a missing file does. False: the set
-      itself is so, and a stated rule leaves such images out; there may be any number of them.
+    damaged: whether it indicates a broken copy of the set, as a missing file does. False: a rule
+      for the set leaves such images out; there may be any number of them.
   """
 
   image_id: str
@@ -69,8 +69,8 @@ class Account:
   """Counts and lists as the images go by. One of these sees a whole build, in one process, in
   order.
 
-  It grows with the set by 32 bytes an image (`seen.py`), and by 0.1 kB an image that is listed: for
-  a note, as a copy, or because it was left out.
+  It grows by 32 bytes per image (`seen.py`), and by 0.1 kB per image that is listed: for a note, as
+  a copy, or because it was left out.
   """
 
   def __init__(
@@ -139,14 +139,14 @@ class Account:
         or 'there are none'
       )
       raise errors.UserError(
-        f'no image of {split} can be used ({reasons}): is this the whole set, as it is published?'
+        f'no image of {split} can be used ({reasons}): is this the complete set, as published?'
       )
     raise errors.UserError(
-      f'{len(damaged)} of {total} images of {split} could not be used, the first: '
+      f'{len(damaged)} of {total} images of {split} could not be used; the first is '
       f'{damaged[0].image_id}'
       f' ({damaged[0].detail or damaged[0].reason}); at most {allowed:,} may be damaged, so this '
       'copy looks broken:'
-      ' fetch or unpack it again'
+      ' download or unpack it again'
     )
 
   def as_dict(self, *, digest_of: str, seconds: float, **about: Any) -> dict[str, Any]:

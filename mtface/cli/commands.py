@@ -1,4 +1,4 @@
-"""The commands of `mtface`: each calls the library with its flags, and says where the result is.
+"""The commands of `mtface`: each calls the library with its flags and prints where the result is.
 `mtface/cli/main.py` runs them.
 """
 
@@ -17,9 +17,7 @@ from mtface.files import local_path
 
 
 def build(args: Args, names: Sequence[str]) -> None:
-  """Prepares data sets: raw download -> array_record.   mtface build genki4k/gray48
-  --manual_dir=...
-  """
+  """Converts a raw download to a data set: mtface build genki4k/gray48 --manual_dir=..."""
   from mtface.config.imports import load_imports
   from mtface.data.build import build as build_set
 
@@ -40,7 +38,7 @@ def build(args: Args, names: Sequence[str]) -> None:
 
 
 def train(args: Args, _: Sequence[str]) -> None:
-  """Trains what a config describes; the same command continues an interrupted run."""
+  """Trains a config; rerun the same command to resume an interrupted run."""
   from mtface.training.loop import train as train_config
 
   config, workdir = config_of(args), workdir_flag(args)
@@ -54,7 +52,7 @@ def train(args: Args, _: Sequence[str]) -> None:
 
 
 def evaluate(args: Args, _: Sequence[str]) -> None:
-  """Measures checkpoints of a run on sets: last, best, STEP, average:K, ensemble:K."""
+  """Evaluates checkpoints of a run: last, best, STEP, average:K, ensemble:K."""
   from mtface.config.saved import read_config
   from mtface.evaluation.evaluate import evaluate as evaluate_run
   from mtface.evaluation.results import RESULTS_FILE, class_tables, results_table
@@ -62,7 +60,7 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
   workdir = workdir_flag(args)
   if args.sheet and (args.distributed or args.processes):
     raise UserError(
-      '--sheet: one process draws; leave it out here, and run `mtface evaluate --sheet` once more '
+      '--sheet needs a single process; drop it here, then run `mtface evaluate --sheet` once more '
       'alone'
     )
   join(args, read_config(workdir))
@@ -89,15 +87,13 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
 
 
 def export(args: Args, _: Sequence[str]) -> None:
-  """Writes a network as safetensors: for timm (--format=timm), or all of it (mtface).   mtface
-  export --workdir=... --to=FILE
-  """
+  """Exports a network as safetensors, for timm (--format=timm) or complete (--format=mtface)."""
   from mtface.publish.weights import export_network
 
   selection = args.checkpoint or ['last']
   if len(selection) != 1 or not args.to:
     raise UserError(
-      'export: takes one --checkpoint, and the file to write as --to=FILE.safetensors'
+      'export: pass exactly one --checkpoint, and the file to write as --to=FILE.safetensors'
     )
   workdir = workdir_flag(args)
   export_network(
@@ -113,25 +109,21 @@ def export(args: Args, _: Sequence[str]) -> None:
 
 
 def params(args: Args, _: Sequence[str]) -> None:
-  """Prints a config's parameter table and count."""
+  """Prints a config's parameter table and parameter count."""
   from mtface.report.describe import parameter_report
 
   print(parameter_report(config_of(args)))
 
 
 def describe(args: Args, _: Sequence[str]) -> None:
-  """Prints what a config is: sources, samples a task after mixing, steps; for each stage what
-  trains, at what rate; memory.
-  """
+  """Describes a config: sources, samples per task, steps, memory, what each stage trains."""
   from mtface.report.describe import describe as describe_config
 
   print(describe_config(config_of(args), data_dir(args)))
 
 
 def crossval(args: Args, _: Sequence[str]) -> None:
-  """Trains and measures a config once a fold: mean and spread, beside the paper's. The same command
-  continues.
-  """
+  """Cross-validates a config: mean and spread over folds, next to the paper's. Rerun to resume."""
   from mtface.evaluation.crossval import CROSSVAL_FILE, crossval_table, gather, missing_folds
   from mtface.evaluation.crossval import crossval as run_crossval
   from mtface.evaluation.results import Row
@@ -151,7 +143,7 @@ def crossval(args: Args, _: Sequence[str]) -> None:
   if rows is None:
     missing = ', '.join(map(str, missing_folds(workdir, args.folds)))
     print(
-      f'fold {missing} to be done; the last one gathers, or: mtface crossval --gather '
+      f'folds left to run: {missing}; the last one gathers, or run: mtface crossval --gather '
       f'--folds={args.folds} --workdir={workdir}'
     )
     return
@@ -161,7 +153,7 @@ def crossval(args: Args, _: Sequence[str]) -> None:
 
 
 def _print_paper_rows(workdir: pathlib.Path) -> None:
-  """The rows of a shipped paper's tables that a workdir fills, if it is of one."""
+  """The rows that a workdir fills in the tables of a shipped paper, if it belongs to one."""
   from mtface.report.tables import paper_table, read_measured, tables_of
 
   run = read_measured(workdir)
@@ -171,24 +163,20 @@ def _print_paper_rows(workdir: pathlib.Path) -> None:
 
 
 def compare(args: Args, _: Sequence[str]) -> None:
-  """The difference between two cross-validations, paired by fold, with an interval where one is
-  known.
-  """
+  """Compares two cross-validations, paired by fold, with a confidence interval if known."""
   from mtface.evaluation.compare import compare as compare_runs
   from mtface.evaluation.compare import comparison_table
 
   if len(args.workdirs) != 2:
     raise UserError(
-      '--workdirs: compare takes two, as in --workdirs=runs/a2@last,runs/a2@ensemble:10'
+      '--workdirs: compare takes exactly two, as in --workdirs=runs/a2@last,runs/a2@ensemble:10'
     )
   print(f'{args.workdirs[1]} minus {args.workdirs[0]}, in percentage points')
   print(comparison_table(compare_runs(*args.workdirs)))
 
 
 def sweep(args: Args, _: Sequence[str]) -> None:
-  """Measures every checkpoint of a run on every set; or trains and measures a grid: --configs=demo
-  --over='seed=0,1'.
-  """
+  """Evaluates all checkpoints of a run, or a grid: --configs=demo --over='seed=0,1'."""
   from mtface.config.saved import read_config
   from mtface.config.stages import stage_folder, stage_of
   from mtface.evaluation.results import results_table
@@ -207,7 +195,7 @@ def sweep(args: Args, _: Sequence[str]) -> None:
     print(f'results: {workdir}/sweep.csv, .json, .md')
     return
   if args.over:
-    raise UserError('--over: varies fields of configs; name them with --configs')
+    raise UserError('--over varies fields of the configs in --configs; pass --configs too')
   rows = sweep_checkpoints(workdir, data_dir(args), args.on, args.stage)
   print(results_table(rows))
   folder = stage_folder(workdir, stage_of(read_config(workdir), args.stage)[0]) / 'sweep'
@@ -216,21 +204,21 @@ def sweep(args: Args, _: Sequence[str]) -> None:
 
 
 def table(args: Args, names: Sequence[str]) -> None:
-  """Prints a paper's tables with ours beside them.   mtface table sang2017
-  --workdirs=runs/a1,runs/a2
-  """
+  """Prints a paper's tables with ours: mtface table sang2017 --workdirs=runs/a1,runs/a2"""
   from mtface.report.tables import paper_table, read_measured, tables_of
 
   if len(names) != 1:
-    raise UserError('table: name one paper, as in `mtface table sang2017 --workdirs=runs/a2`')
+    raise UserError(
+      'table: pass exactly one paper, as in `mtface table sang2017 --workdirs=runs/a2`'
+    )
   path = config_files.find_config(names[0])
   tables = tables_of(config_files.load_module(path))
   if not tables:
-    raise UserError(
-      f'{path}: has no TABLES, which `mtface table` prints; the configs of papers have some'
-    )
+    raise UserError(f"{path}: defines no TABLES, which `mtface table` prints; use a paper's config")
   if args.table and args.table not in tables:
-    raise UserError(f'--table={args.table}: {names[0]} has {", ".join(tables)}')
+    raise UserError(
+      f'--table={args.table}: {names[0]} has no such table; it has {", ".join(tables)}'
+    )
   runs = [read_measured(workdir) for workdir in args.workdirs]
   print(
     '\n\n'.join(
@@ -240,9 +228,7 @@ def table(args: Args, names: Sequence[str]) -> None:
 
 
 def report(args: Args, _: Sequence[str]) -> None:
-  """Draws a run's curves over training, and galleries of its wrong predictions,
-  into its workdir.
-  """
+  """Draws a run's training curves and galleries of its wrong predictions into its workdir."""
   from mtface.report.curves import draw_curves
   from mtface.report.sheet import write_galleries
 
@@ -255,9 +241,7 @@ def report(args: Args, _: Sequence[str]) -> None:
 
 
 def doctor(args: Args, _: Sequence[str]) -> None:
-  """Examines a machine or a cluster: devices, mesh, speed of collectives and of the workdir's file
-  system, versions.
-  """
+  """Checks a machine or cluster: devices, mesh, versions, network and file system speed."""
   from mtface.config.schema import experiment
   from mtface.parallel.doctor import doctor as examine
 
@@ -268,9 +252,7 @@ def doctor(args: Args, _: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """A command: its function, the flags that it takes, and whether other words may stand beside
-  them.
-  """
+  """A command: its function, its flags, and whether it also takes positional arguments."""
 
   run: Callable[[Args, Sequence[str]], None]
   flags: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The commands that work on a trained network's features; `mtface/cli/commands.py` lists them with
+"""The commands that use a trained network's features; `mtface/cli/commands.py` lists them with
 their flags.
 """
 
@@ -11,18 +11,14 @@ from mtface.errors import UserError
 
 
 def features(args: Args, _: Sequence[str]) -> None:
-  """Writes feature vectors of sources: workdir/features/CHECKPOINT/SOURCE.npz, with ids, subjects
-  and labels.
-  """
+  """Writes feature vectors, ids, subjects and labels to workdir/features/."""
   from mtface.features.extract import write_features
 
   write_features(workdir_flag(args), data_dir(args), _checkpoint(args), args.on, args.stage)
 
 
 def classify(args: Args, _: Sequence[str]) -> None:
-  """Fits SVM, forest, k-NN, new layer to features.   mtface classify --train=SOURCE --test=SOURCE
-  --task=ethnicity5
-  """
+  """Fits SVM, forest, k-NN or a new layer on features: --train=SOURCE --test=SOURCE --task=TASK"""
   from mtface.features.classify import CLASSIFY_FILE, Settings, classify_table
   from mtface.features.classify import classify as classify_features
 
@@ -34,7 +30,7 @@ def classify(args: Args, _: Sequence[str]) -> None:
     stage=args.stage,
     train=_given(args, 'train', 'a source, as in utkface/rgb224:train'),
     test=_given(args, 'test', 'a source, as in utkface/rgb224:test'),
-    task=_given(args, 'task', 'the task of the labels, as in ethnicity5'),
+    task=_given(args, 'task', 'the task whose labels to use, as in ethnicity5'),
     classifiers=args.classifiers,
     settings=Settings(args.l2, args.trees, args.seed),
   )
@@ -43,9 +39,7 @@ def classify(args: Args, _: Sequence[str]) -> None:
 
 
 def identify(args: Args, _: Sequence[str]) -> None:
-  """Measures rank-1 identification with one gallery picture a person, 10 random galleries.   mtface
-  identify --on=SOURCE
-  """
+  """Measures rank-1 identification, one gallery picture per person: --on=SOURCE"""
   from mtface.features.identify import IDENTIFY_FILE, identify_table
   from mtface.features.identify import identify as identify_people
 
@@ -64,9 +58,7 @@ def identify(args: Args, _: Sequence[str]) -> None:
 
 
 def video(args: Args, _: Sequence[str]) -> None:
-  """Classifies clips by their faces.   mtface video --train=FOLDER --test=FOLDER, with
-  FOLDER/<class>/<clip>.avi, or sources
-  """
+  """Classifies clips by their faces: --train and --test name sources or folders of clips."""
   from mtface.features.classify import Settings
   from mtface.features.classify_clips import VIDEO_FILE, classify_clips, video_table
   from mtface.features.clips import Reading
@@ -89,17 +81,18 @@ def video(args: Args, _: Sequence[str]) -> None:
 
 
 def _checkpoint(args: Args) -> str:
-  """--checkpoint, one; last where none is given."""
+  """The one --checkpoint; `last` if none is given."""
   if len(args.checkpoint) > 1:
     raise UserError(
-      f'--checkpoint={",".join(args.checkpoint)}: features are of one network at a time; name one'
+      f'--checkpoint={",".join(args.checkpoint)}: features come from one network at a time; '
+      'pass exactly one'
     )
   return args.checkpoint[0] if args.checkpoint else 'last'
 
 
 def _given(args: Args, flag: str, what: str) -> str:
-  """The value of a flag that must be given."""
+  """The value of a required flag."""
   value = args[flag].value
   if not value:
-    raise UserError(f'--{flag} is missing: name {what}')
+    raise UserError(f'--{flag} is missing: pass {what}')
   return str(value)

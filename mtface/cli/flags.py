@@ -1,4 +1,4 @@
-"""The flags of the commands, a row each, and what is read from several of them."""
+"""The flags of the commands, one row each, and the values derived from several of them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ Args = flags.FlagValues
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-  """A flag: its kind (text, number, switch, list, sources, config), its default, and what --help
-  says.
-  """
+  """A flag: its kind (text, number, switch, list, sources, config), default and help text."""
 
   kind: str
   default: Any
@@ -40,107 +38,121 @@ FLAGS: dict[str, Flag] = {
   'workdir': Flag(
     'text',
     None,
-    'the folder of one run (or cross-validation, or sweep): config, checkpoints, metrics, results',
+    'the folder of a run, cross-validation or sweep: config, checkpoints, metrics, results',
   ),
-  'workdirs': Flag('list', [], 'several of them, with commas; compare takes WORKDIR@SELECTION'),
+  'workdirs': Flag('list', [], 'comma-separated workdirs; compare takes WORKDIR@SELECTION'),
   'table': Flag(
     'text',
     '',
-    "which of the paper's tables, by its number there (default: all that its config has)",
+    "which of the paper's tables, by its number in the paper (default: all that its config "
+    'defines)',
   ),
   'data_dir': Flag(
-    'text', None, 'where prepared sets are; default $TFDS_DATA_DIR, then ~/tensorflow_datasets'
+    'text',
+    None,
+    'folder of the prepared data sets (default $TFDS_DATA_DIR, then ~/tensorflow_datasets)',
   ),
   'manual_dir': Flag(
-    'text', None, "the folder of the raw download, in its owner's layout (docs/datasets.md)"
+    'text',
+    None,
+    'folder of the raw download, laid out as its owner distributes it (docs/datasets.md)',
   ),
   'imports': Flag(
-    'list', [], 'modules of your own with builders to import, as config.imports (docs/extending.md)'
+    'list',
+    [],
+    'modules of your own to import that define builders, as config.imports (docs/extending.md)',
   ),
-  'overwrite': Flag('switch', False, 'build again what is already built'),
+  'overwrite': Flag('switch', False, 'rebuild a data set that is already built'),
   'beam_options': Flag(
     'list',
     None,
-    "convert with Apache Beam (pip install 'mtface[beam]'), with these options of its runner, with "
+    "convert with Apache Beam (pip install 'mtface[beam]') and these options for its runner, with "
     'commas',
   ),
   'checkpoint': Flag(
     'list',
     [],
-    "last, best, STEP, average:K, ensemble:K; several with commas (default: the config's "
+    "last, best, STEP, average:K, ensemble:K; comma-separated (default: the config's "
     'evaluation.checkpoints); '
-    'features are of one, no ensemble (default last)',
+    'feature commands take exactly one, and no ensemble (default last)',
   ),
   'format': Flag(
     'text', 'timm', 'timm (a backbone for PyTorch, default) or mtface (every array of any network)'
   ),
-  'classifier': Flag('text', None, "the task whose head becomes timm's classifier (default: none)"),
+  'classifier': Flag(
+    'text', None, "the task whose head is exported as timm's classifier (default: none)"
+  ),
   'to': Flag('text', None, 'the file to write, FILE.safetensors'),
   'on': Flag(
     'sources',
     [],
-    "sets to measure on: names of the run's config.evaluation.sets (default: all), or sources such "
-    'as fer2013/gray48:private_test',
+    "sets to evaluate on: names in the run's config.evaluation.sets (default: all), or sources "
+    'such as '
+    'fer2013/gray48:private_test',
   ),
   're_estimate_statistics': Flag(
     'switch',
     True,
-    'for average:K: measure batch-norm statistics anew on training samples (otherwise they are '
+    'for average:K: recompute batch-norm statistics on training samples (otherwise they are '
     'averaged too)',
   ),
   'sheet': Flag(
     'switch', False, 'also draw a sheet of faces with labels and predictions for each set'
   ),
-  'predictions': Flag('switch', False, 'also write what the networks say of each image, as CSV'),
-  'stage': Flag('text', '', 'of a run with stages: which one (default: the last)'),
+  'predictions': Flag('switch', False, "also write each image's predictions as CSV"),
+  'stage': Flag('text', '', 'which stage of a multi-stage run (default: the last)'),
   'folds': Flag('number', 4, 'number of folds (default 4)'),
-  'fold': Flag('number', None, 'do this fold only, 0 to folds - 1: for jobs side by side'),
-  'gather': Flag('switch', False, 'only put together the folds that are done'),
+  'fold': Flag('number', None, 'run only this fold, 0 to folds - 1, to run folds as parallel jobs'),
+  'gather': Flag('switch', False, 'only gather the results of finished folds'),
   'distributed': Flag(
     'switch',
     False,
-    'be one of several processes, as the scheduler says (Slurm, Open MPI, TPU, Kubernetes)',
+    'join a multi-process run as set up by the scheduler (Slurm, Open MPI, TPU, Kubernetes)',
   ),
-  'coordinator': Flag('text', None, 'be one of several processes: HOST:PORT of process 0'),
-  'processes': Flag('number', None, 'how many processes there are'),
-  'process': Flag('number', None, 'which one this is, from 0'),
-  'fsdp': Flag('number', 1, 'devices that share large parameters, as config.mesh.fsdp (default 1)'),
+  'coordinator': Flag('text', None, 'join a multi-process run: HOST:PORT of process 0'),
+  'processes': Flag('number', None, 'number of processes in the run'),
+  'process': Flag('number', None, 'index of this process, from 0'),
+  'fsdp': Flag(
+    'number', 1, 'devices to shard large parameters over, as in config.mesh.fsdp (default 1)'
+  ),
   'configs': Flag(
-    'text', None, 'configs to train and measure, with commas, as in sang2017:A1,sang2017:A2,fold=1'
+    'text',
+    None,
+    'comma-separated configs to train and evaluate, as in sang2017:A1,sang2017:A2,fold=1',
   ),
-  'train': Flag(
-    'text', None, 'what classifiers are fitted to: a source, as in utkface/rgb224:train'
-  ),
-  'test': Flag('text', None, 'what they are measured on'),
+  'train': Flag('text', None, 'the source to fit classifiers on, as in utkface/rgb224:train'),
+  'test': Flag('text', None, 'the source to evaluate them on'),
   'task': Flag(
-    'text', None, 'the task of the labels, as in ethnicity5; the network need not predict it'
+    'text', None, 'the task whose labels to use, as in ethnicity5; the network need not predict it'
   ),
   'classifiers': Flag(
-    'list', [], 'some of svm, forest, knn, linear, with commas (default all; video: svm,forest)'
+    'list', [], 'comma-separated: svm, forest, knn, linear (default all; video: svm,forest)'
   ),
-  'l2': Flag('switch', True, 'scale feature vectors to length 1 before (default yes; --nol2)'),
-  'level': Flag('text', None, 'clip (default: the main face of each frame) or group (all faces)'),
+  'l2': Flag(
+    'switch', True, 'first scale feature vectors to unit length (default on; --nol2 turns it off)'
+  ),
+  'level': Flag('text', None, 'clip (the main face of each frame, default) or group (all faces)'),
   'boxes': Flag(
     'text',
     None,
     'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
   ),
   'every': Flag(
-    'number', 1, 'in folders of clips: look at each N-th frame (default 1; the set vgaf has 5)'
+    'number', 1, 'in folders of clips: use every N-th frame (default 1; the vgaf data set uses 5)'
   ),
-  'trees': Flag('number', 1000, 'of a random forest (default 1000)'),
-  'seed': Flag('number', 0, 'of whatever is drawn (default 0)'),
-  'repeats': Flag('number', 10, 'how many random galleries (default 10)'),
+  'trees': Flag('number', 1000, 'number of trees in the random forest (default 1000)'),
+  'seed': Flag('number', 0, 'random seed (default 0)'),
+  'repeats': Flag('number', 10, 'number of random galleries (default 10)'),
   'over': Flag(
     'text',
     None,
-    "fields of each of the configs and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
+    "config fields to vary and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
   ),
 }
 
 
 class _SourceParser(flags.ArgumentParser):
-  """Sources with commas between them; those in brackets are their own, as in
+  """Comma-separated sources; commas inside brackets do not separate, as in
   wiki/gray48:train[take=3000,seed=0].
   """
 
@@ -165,9 +177,7 @@ _DEFINE: dict[str, Callable[..., Any]] = {
 
 
 def define_flags(values: Args, names: Sequence[str]) -> None:
-  """Defines the flags of a command, but for --config, which
-  `mtface/cli/main.py` takes out before.
-  """
+  """Defines the flags of a command, except --config, which `mtface/cli/main.py` extracts first."""
   for name in names:
     flag = FLAGS[name]
     if flag.kind != 'config':
@@ -178,19 +188,19 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
 
 
 def data_dir(args: Args) -> pathlib.Path:
-  """--data_dir, as TFDS finds it."""
+  """--data_dir, resolved as in TFDS."""
   return local_path(args.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
 
 
 def workdir_flag(args: Args) -> pathlib.Path:
-  """--workdir, which must be given."""
+  """--workdir, which is required."""
   if not args.workdir:
-    raise UserError('--workdir is missing: name the folder of the run')
+    raise UserError('--workdir is missing: pass the folder of the run')
   return local_path(args.workdir)
 
 
 def join(args: Args, config: ConfigDict) -> None:
-  """Joins the other processes, if there are any."""
+  """Joins the other processes of the run, if any."""
   from mtface.parallel.distributed import Place, start
 
   place = Place(args.coordinator, args.processes, args.process)
@@ -199,7 +209,9 @@ def join(args: Args, config: ConfigDict) -> None:
 
 
 def config_of(args: Args) -> ConfigDict:
-  """The config of --config with the overrides of the command line."""
+  """The config given by --config, with the command-line overrides applied."""
   if 'config' not in args:
-    raise UserError('--config is missing: name a config file or a shipped one, e.g. --config=demo')
+    raise UserError(
+      '--config is missing: pass a config file or the name of a shipped one, e.g. --config=demo'
+    )
   return args.config

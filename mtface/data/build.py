@@ -1,8 +1,8 @@
-"""`mtface build`: from a raw download to a prepared set, whole or not at all.
+"""`mtface build`: converts a raw download into a prepared set, atomically.
 
-TFDS writes a set into a folder called `incomplete.*` and renames it when it is finished, so what
-bears a version's name is whole. Here are the rest: finding the builder, errors in the user's words,
-and the leftovers of builds that were killed.
+TFDS writes a set into a folder named `incomplete.*` and renames it when it is finished, so a folder
+with a version's name is complete. This module does the rest: it finds the builder, words errors for
+the user, and cleans up after builds that were killed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mtface.config.tables import BUILDERS
 from mtface.data import index
 from mtface.files import local_path
 
-_MOST_CLASSES_SHOWN = 12  # a row of more class counts than this is left to the summary file
+_MOST_CLASSES_SHOWN = 12  # longer rows of class counts are only written to the summary file
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -40,33 +40,33 @@ def build(
   workers: int | None = None,
   beam_options: Sequence[str] | None = None,
 ) -> pathlib.Path:
-  """Prepares one set and prints what became of its images.
+  """Prepares one set and prints a summary of its images.
 
   Args:
     name: `genki4k/gray48`, or `genki4k` for its first config.
-    data_dir: where prepared sets are; the set goes to <data_dir>/<set>/<config>/<version>.
-    manual_dir: the folder of the raw download; sets that are generated need none.
-    overwrite: build again what is already built. If that fails, the old one is kept.
-    workers: number of processes; all cores by default. The records do not depend on it.
-    beam_options: converts with Apache Beam, with these options (`--runner=...`; empty:
-      DirectRunner, on this machine). `data_dir` and `manual_dir` must be where all its workers see
-      them. The records are the same.
+    data_dir: folder of prepared sets; the set goes to <data_dir>/<set>/<config>/<version>.
+    manual_dir: folder of the raw download; generated sets need none.
+    overwrite: rebuild a set that is already built. If that fails, the old one is kept.
+    workers: number of processes; defaults to all cores. The records do not depend on it.
+    beam_options: convert with Apache Beam and these options (`--runner=...`; empty: DirectRunner,
+      on this machine). All workers must be able to see `data_dir` and `manual_dir`. The records are
+      the same.
 
   Returns:
     The folder of the prepared set.
 
   Raises:
-    UserError: there is no such set, the download is not there or not in order, `data_dir` cannot be
-      written, or Beam is not installed or refuses its options.
+    UserError: no such set, the download is missing or invalid, `data_dir` cannot be written, or
+      Beam is not installed or rejects its options.
   """
   builder_class, config = find_builder(name)
   data_dir = local_path(data_dir)
   manual = local_path(manual_dir) if manual_dir else None
   if beam_options is not None:
-    # Its workers may run in another folder.
+    # Workers may run in another folder.
     data_dir, manual = data_dir.absolute(), manual and manual.absolute()
   with _in_the_users_words(data_dir):
-    # Quick questions first, before anything is written.
+    # Quick checks first, before anything is written.
     found = builder_class(config=config, data_dir=data_dir)
     path = pathlib.Path(found.data_dir)
     beam = _beam(beam_options)
@@ -74,7 +74,7 @@ def build(
     if finished:
       _remove_old_parts(path)
     if finished and not overwrite:
-      print(f'{name} is already built (--overwrite builds it again): {path}')
+      print(f'{name} is already built (--overwrite rebuilds it): {path}')
       return path
     found.locate(manual)
     with _only_build(path.parent):
@@ -96,16 +96,16 @@ def available() -> dict[str, list[str]]:
 
 
 def find_builder(name: str) -> tuple[Any, Any]:
-  """Returns the builder class and the config of `set/config` or `set`: its name, or itself where it
-  is not a listed one.
+  """Returns the builder class and the config of `set/config` or `set`: the config's name, or the
+  config itself if it is not a listed one.
 
   Raises:
-    UserError: there is no such set or config; the message lists those that there are.
+    UserError: no such set or config; the message lists the available ones.
   """
   set_name, _, config = name.partition('/')
   if set_name not in _all_sets():
     raise errors.UserError(
-      f'{name}: there is no builder for a set {set_name!r}; there are: {_all_names()}'
+      f'{name}: no builder for the set {set_name!r}; available: {_all_names()}'
     )
   builder_class = _builder_class(set_name)
   configs = list(builder_class.builder_configs)
@@ -113,7 +113,7 @@ def find_builder(name: str) -> tuple[Any, Any]:
     if (unlisted := builder_class.unlisted_config(config)) is not None:
       return builder_class, unlisted
     raise errors.UserError(
-      f'{name}: {set_name} has no config {config!r}; it has: {", ".join(configs)}'
+      f'{name}: {set_name} has no config {config!r}; available: {", ".join(configs)}'
     )
   return builder_class, config or configs[0]
 
@@ -147,7 +147,7 @@ def _builder_class(set_name: str) -> Any:
 
 
 def _beam(arguments: Sequence[str] | None) -> Any:
-  """Beam's options, None if it is not wanted."""
+  """Beam's options, or None without Beam."""
   from tfds_builders import on_beam
 
   return None if arguments is None else on_beam.pipeline_options(arguments)
@@ -160,7 +160,7 @@ def _prepare(builder: Any, manual_dir: pathlib.Path | None, beam_options: Any) -
   config = tfds.download.DownloadConfig(manual_dir=manual_dir, beam_options=beam_options)
   with (
     tempfile.TemporaryDirectory() as unused
-  ):  # TFDS makes a folder for downloads even if there are none
+  ):  # TFDS creates a download folder even if there are no downloads
     builder.download_and_prepare(
       download_dir=unused, download_config=config, file_format='array_record'
     )
@@ -174,15 +174,13 @@ def _is_finished(path: pathlib.Path) -> bool:
     return False
   if (path / 'dataset_info.json').is_file():
     return True
-  raise errors.UserError(
-    f'{path}: this folder is in the way: it bears the name of a set but holds none; remove it'
-  )
+  raise errors.UserError(f'{path}: this folder has the name of a set but contains none; remove it')
 
 
 def _remove_old_parts(path: pathlib.Path) -> None:
-  """Removes what a build had converted that was killed when all that was left to do was this.
+  """Removes converted parts left by a build that was killed just before removing them.
 
-  Newer parts are of a build with `overwrite` that failed; the next one takes them over.
+  Newer parts belong to a failed build with `overwrite`; the next build reuses them.
   """
   from tfds_builders import parts
 
@@ -190,21 +188,21 @@ def _remove_old_parts(path: pathlib.Path) -> None:
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
-  """Removes what builds that were killed left in the folder of a config."""
+  """Removes what killed builds left in the folder of a config."""
   for left in folder.glob('incomplete.*'):
-    print(f'removing what an interrupted build left: {left}')
+    print(f'removing leftovers of an interrupted build: {left}')
     shutil.rmtree(left)
 
 
 @contextlib.contextmanager
 def _only_build(folder: pathlib.Path) -> Iterator[None]:
-  """Holds a lock, so that two builds of one set do not remove each other's files. The system frees
-  it if we are killed.
+  """Holds a lock so that two builds of one set do not remove each other's files. The system
+  releases it if this process is killed.
   """
   folder.mkdir(parents=True, exist_ok=True)
   try:
     import fcntl
-  except ImportError:  # not on Windows
+  except ImportError:  # Windows
     yield
     return
   with (folder / '.build.lock').open('w') as file:
@@ -219,7 +217,7 @@ def _only_build(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _set_aside(path: pathlib.Path) -> Iterator[None]:
-  """Moves a set that is to be built again out of the way, and back if the new build fails."""
+  """Moves a set that is being rebuilt out of the way, and back if the new build fails."""
   if not path.exists():
     yield
     return
@@ -242,28 +240,29 @@ def _in_the_users_words(data_dir: pathlib.Path) -> Iterator[None]:
     yield
   except process_pool.BrokenProcessPool:
     raise errors.UserError(
-      'a worker process of the build was killed, mostly for lack of memory; nothing was built: '
-      'free some and try again'
+      'a worker process of the build was killed, probably because memory ran out; nothing was '
+      'built: '
+      'free up memory and try again'
     ) from None
   except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
     if getattr(error, 'errno', None) in _DISK_FULL or os.strerror(errno.ENOSPC) in str(error):
       raise errors.UserError(
-        f'{data_dir}: the disk is full; nothing was built: free some or give another --data_dir'
+        f'{data_dir}: the disk is full; nothing was built: free up space or choose another '
+        '--data_dir'
       ) from None
     if isinstance(error, OSError) and error.filename is not None:
       raise errors.UserError(
-        f'{error.filename}: {error.strerror}; nothing was built: give a --data_dir that can be '
-        'written and a --manual_dir'
-        ' that can be read'
+        f'{error.filename}: {error.strerror}; nothing was built: pass a writable '
+        '--data_dir and a readable --manual_dir'
       ) from None
     raise
 
 
-# --- What became of the images --------------------------------------------------------------------
+# --- The summary ----------------------------------------------------------------------------------
 
 
 def describe(path: pathlib.Path) -> str:
-  """Returns a short account of a prepared set, from its build_summary.json."""
+  """Returns a short summary of a prepared set, from its build_summary.json."""
   from tfds_builders import summary
 
   file = path / summary.SUMMARY_FILE
@@ -286,7 +285,7 @@ def describe(path: pathlib.Path) -> str:
     f'  left out: {report["left_out"]["images"]:,}{_reasons(report["left_out"]["by_reason"])}'
   )
   lines.append(f'  duplicates: {_duplicates(report["duplicates"])}')
-  return '\n'.join([*lines, f'  which ones: {file}', f'prepared: {path}'])
+  return '\n'.join([*lines, f'  details: {file}', f'prepared: {path}'])
 
 
 def _classes(labelled: int, counts: Mapping[str, int]) -> str:
@@ -309,5 +308,5 @@ def _duplicates(found: Mapping[str, Any]) -> str:
   return (
     f'{found["copies"]:,} copies of {found["groups"]:,} images (compared: {found["compared"]});'
     f' {found["groups_across_splits"]:,} of them across splits, '
-    f'{found["groups_with_other_labels"]:,} with unlike labels'
+    f'{found["groups_with_other_labels"]:,} with different labels'
   )

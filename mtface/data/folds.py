@@ -1,6 +1,4 @@
-"""Folds and random draws that depend on the images' ids, not on the order in which a build happened
-to write them.
-"""
+"""Folds and random draws that depend on image ids, not on the order in which a build wrote them."""
 
 from __future__ import annotations
 
@@ -22,25 +20,25 @@ def stratified_folds(
   seed: int = 0,
   groups: Sequence[Any] | np.ndarray | None = None,
 ) -> np.ndarray:
-  """Deals N images into k folds of equal size and equal mixture of strata.
+  """Assigns N images to k folds of equal size and equal mixture of strata.
 
-  The fold of an image follows from the set of (id, stratum, group), k and seed; the order of the
-  rows and the machine do not matter. Within a stratum images are ordered by a hash of seed and id
-  and cut into k runs, so an image more or less in a rebuilt set moves only the few images at the
-  ends of the runs.
+  The fold of an image depends only on the set of (id, stratum, group), k and seed, not on the order
+  of the rows or the machine. Within a stratum, images are ordered by a hash of seed and id and cut
+  into k runs, so adding or removing an image in a rebuilt set moves only the few images at the ends
+  of the runs.
 
   Args:
-    image_ids: [N] text (or bytes, as TFDS returns it) or numbers, each unique.
-    strata: [N] or [N, M] whatever is to be spread evenly, usually the label, or M of them taken
-      together; give unlabelled images a value of their own.
+    image_ids: [N] text (or bytes, as returned by TFDS) or numbers, each unique.
+    strata: [N] or [N, M], what to spread evenly, usually the label, or M labels taken together;
+      give unlabelled images a value of their own.
     k: number of folds, 2 to N.
-    seed: another seed, other folds.
-    groups: [N] images of one group (a subject, or copies of one image) share a fold; an image whose
-      group is '' or None stands alone.
+    seed: different seeds give different folds.
+    groups: [N], images of one group (a subject, or copies of one image) share a fold; an image
+      whose group is '' or None has no group.
 
   Returns: int32 [N], each image's fold, 0..k-1. Without groups fold sizes differ by at most 1, in
     total and in every stratum. With groups, those of several images are placed first, largest
-    first, each on the fold that it unbalances least; the single images then even out what they can.
+    first, each in the fold that it unbalances least; single images then even out the rest.
 
   Raises:
     UserError: k is out of range, an id is not unique, or there are fewer groups than folds.
@@ -49,13 +47,13 @@ def stratified_folds(
   members = ids if groups is None else [_text(group) for group in groups]
   if not len(ids) == len(strata) == len(members):
     raise ValueError(
-      f'{len(ids)} image_ids, {len(strata)} strata and {len(members)} groups; expected the same '
-      'number'
+      f'{len(ids)} image_ids, {len(strata)} strata and {len(members)} groups; expected equal '
+      'numbers'
     )
   _check(ids, k)
   stratum = _stratum_indices(np.asarray(strata))
   sizes = np.bincount(stratum)
-  filled = np.zeros((k, len(sizes)), np.int64)  # images of each fold and stratum so far
+  filled = np.zeros((k, len(sizes)), np.int64)  # number of images in each fold and stratum so far
   folds = np.full(len(ids), -1, np.int32)
   if groups is not None:
     _place_groups(folds, filled, stratum, sizes, _group_rows(ids, members, k, seed))
@@ -73,28 +71,28 @@ def draw(
   usable: np.ndarray | None = None,
   at_most: bool = False,
 ) -> np.ndarray:
-  """Draws `take` of N images, the same ones wherever the set was built.
+  """Draws `take` of N images, always the same ones wherever the set was built.
 
-  Groups are put into a random order, by a hash of seed and name; a group's images follow each other
-  by id. The draw is the first `take` images of that order, or with `after` the `take` images from
-  the first group on that the draw of `after` does not touch: so a training draw of `after` images
-  and its test draw share no group.
+  Groups are put in a random order, by a hash of seed and name; within a group, images are ordered
+  by id. The draw is the first `take` images in that order, or with `after`, the `take` images
+  starting from the first group that the draw of `after` does not touch, so that a training draw of
+  `after` images and its test draw share no group.
 
   Args:
     image_ids: [N], unique.
-    groups: [N] images of one group (a subject, copies of one image) never come into both draws; ''
-      or None stands alone.
+    groups: [N], images of one group (a subject, copies of one image) never end up in both draws; ''
+      or None means no group.
     take: number of images.
-    after: number of images of the draw to stay clear of.
-    seed: another seed, another order.
+    after: size of the draw to stay clear of.
+    seed: different seeds give different orders.
     usable: bool [N], which images may be drawn; None: all.
-    at_most: draws as many as there are where they are fewer than `take`.
+    at_most: draw all images if there are fewer than `take`.
 
   Returns:
     int [take], the rows in ascending order.
 
   Raises:
-    UserError: there are not so many, or with `at_most` none at all.
+    UserError: there are fewer images, or with `at_most` none at all.
   """
   ids = [_text(image_id) for image_id in image_ids]
   rows = np.arange(len(ids)) if usable is None else np.flatnonzero(usable)
@@ -111,8 +109,8 @@ def draw(
     take = max(1, min(take, len(order) - start))
   if start + take > len(order):
     raise errors.UserError(
-      f'{take} images{f" after {start}" if after else ""} are to be drawn, but only {len(order)} '
-      'can be; take fewer'
+      f'{take} images{f" after {start}" if after else ""} requested, but only {len(order)} '
+      'available; take fewer'
     )
   return np.sort(rows[order[start : start + take]])
 
@@ -124,28 +122,28 @@ def _text(value: Any) -> str:
 
 
 def _stratum_indices(strata: np.ndarray) -> np.ndarray:
-  """int [N]: each row's place in the sorted list of distinct strata."""
+  """int [N]: each row's index in the sorted list of distinct strata."""
   _, indices = np.unique(strata, return_inverse=True, axis=0 if strata.ndim > 1 else None)
   return indices.reshape(-1)
 
 
 def _check(ids: list[str], k: int) -> None:
   if k < 2:
-    raise errors.UserError(f'folds is {k}; expected at least 2')
+    raise errors.UserError(f'folds={k}: expected at least 2')
   if k > len(ids):
     raise errors.UserError(
-      f'folds is {k}, but there are only {len(ids)} images; give at most one fold an image'
+      f'folds={k}: there are only {len(ids)} images; use at most one fold per image'
     )
   if len(set(ids)) < len(ids):
     repeated, _ = collections.Counter(ids).most_common(1)[0]
     raise errors.UserError(
-      f"image_id '{repeated}' occurs more than once; expected unique ids; build the set again"
+      f"image_id '{repeated}' occurs more than once; expected unique ids; rebuild the set"
     )
 
 
 def _hashes(texts: list[str], seed: int) -> np.ndarray:
-  """uint64 [N, 2]; 128 bits, so that two ids never tie. Python's own hash differs from process to
-  process.
+  """uint64 [N, 2]; 128 bits, so that two ids never tie. Python's own hash differs between
+  processes.
   """
   start = hashlib.blake2b(f'{seed}:'.encode(), digest_size=16)
 
@@ -158,7 +156,7 @@ def _hashes(texts: list[str], seed: int) -> np.ndarray:
 
 
 def _group_rows(ids: list[str], members: list[str], k: int, seed: int) -> list[np.ndarray]:
-  """The rows of each group of several images; largest first, then by hash."""
+  """The rows of each group of several images, largest first, then by hash."""
   is_grouped = np.array([bool(group) for group in members])
   names, group, counts = np.unique(
     np.array(members)[is_grouped], return_inverse=True, return_counts=True
@@ -166,7 +164,7 @@ def _group_rows(ids: list[str], members: list[str], k: int, seed: int) -> list[n
   num_units = len(names) + int(np.sum(~is_grouped))
   if num_units < k:
     raise errors.UserError(
-      f'folds is {k}, but the {len(ids)} images come from only {num_units} groups; give fewer folds'
+      f'folds={k}: the {len(ids)} images form only {num_units} groups; use fewer folds'
     )
   rows = np.flatnonzero(is_grouped)[np.argsort(group, kind='stable')]
   rows_of = np.split(rows, np.cumsum(counts)[:-1])
@@ -184,9 +182,9 @@ def _place_groups(
 ) -> None:
   """Writes into `folds` and `filled` the fold of each group of several images.
 
-  Imbalance is measured by the sum over folds and strata of filled^2 / stratum size, plus the same
-  of whole folds: both are least when all are equal. `cost` is what one more group adds to it, up to
-  a part that is the same for all folds.
+  Imbalance is the sum over folds and strata of filled^2 / stratum size, plus the same for whole
+  folds: both are smallest when all are equal. `cost` is what one more group adds, up to a term that
+  is the same for all folds.
   """
   totals = filled.sum(axis=1)
   num_images = len(stratum)
@@ -202,8 +200,8 @@ def _place_groups(
 def _deal_singles(
   folds: np.ndarray, filled: np.ndarray, stratum: np.ndarray, hashes: np.ndarray
 ) -> None:
-  """Writes into `folds` the fold of each image that has none, stratum by stratum, in the order of
-  the hashes.
+  """Writes into `folds` the fold of each image that has none yet, stratum by stratum, in hash
+  order.
   """
   rows = np.flatnonzero(folds < 0)
   rows = rows[np.lexsort((hashes[rows, 1], hashes[rows, 0], stratum[rows]))]
@@ -217,10 +215,10 @@ def _deal_singles(
 
 
 def _level(filled: np.ndarray, totals: np.ndarray, amount: int) -> np.ndarray:
-  """How many of `amount` images each fold gets, so that `filled + result` is as level as possible,
-  as water would be.
+  """How many of `amount` images each fold gets so that `filled + result` is as level as possible,
+  like water.
 
-  The images that do not make up a whole layer go to the folds with the fewest images in total.
+  Images that do not fill a whole layer go to the folds with the fewest images in total.
   """
   shares = np.zeros_like(filled)
   if amount == 0:

@@ -1,14 +1,13 @@
-"""The index of a prepared split: all that its records say but the pixels, in the order of the image
-ids.
+"""The index of a prepared split: everything in its records except the pixels, sorted by image id.
 
-The index is made in one pass over the records, in which no image is decoded: by `mtface build` when
-the set is finished, or when the set is first used. It lies beside the shards, as one file a column,
-and is memory-mapped: a set of millions is opened at once.
+The index is made in one pass over the records without decoding images, either by `mtface build`
+when the set is finished, or when the set is first used. It is stored next to the shards, one file
+per column, and memory-mapped, so that a set of millions opens instantly.
 
-It knows the shards that it was made of by a hash of their bytes, so that a set that was replaced is
-noticed; they are read again only where a shard's size or times have changed since. What was read
-from them has a hash too, the *fingerprint* of the split: the same set built again has the same one,
-though the bytes of its shards may differ (the order of fields in a record is not fixed).
+It identifies its shards by a hash of their bytes, so that a replaced set is noticed; shards are
+re-read only if their size or timestamps have changed. What was read from them has a hash too, the
+*fingerprint* of the split: rebuilding the same set gives the same fingerprint, although the bytes
+of its shards may differ (the order of fields in a record is not fixed).
 """
 
 from __future__ import annotations
@@ -32,32 +31,32 @@ from mtface.progress import progress, warn
 from mtface.tasks import get_task
 
 FORMAT = 4
-ATTRIBUTE = 'attributes.'  # begins the key of a column of attributes
-_CHUNK = 1024  # records that are read at a time
-_BLOCK = 1 << 20  # bytes of a shard that are hashed at a time
+ATTRIBUTE = 'attributes.'  # prefix of the keys of attribute columns
+_CHUNK = 1024  # records to read at a time
+_BLOCK = 1 << 20  # bytes of a shard to hash at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-  """All that a split of M faces says but the pixels.
+  """Everything in a split of M faces except the pixels.
 
   Attributes:
-    folder: of the prepared set.
+    folder: folder of the prepared set.
     name: SET/CONFIG:SPLIT.
     shards: its files, in order.
-    fingerprint: 16 hex digits of all that its records say, pixels included, in the order of the
-      ids.
+    fingerprint: 16 hex digits, a hash of the whole content of its records including pixels, in the
+      order of the ids.
     image_shape: (H, W, C).
-    encoded: whether images are stored as JPEG, not as they are.
-    encoded_bytes: of all images together as they are stored.
+    encoded: whether images are stored as JPEG rather than raw.
+    encoded_bytes: total size of the stored images.
     columns: by name, [M, ...], memory-mapped where the index could be written. Text is UTF-8 bytes.
       `positions` int64: the record of each face, counted through the shards; `image_ids`,
-      `subjects` ('' where unknown), `digests` (of the stored image) and `groups` (what must not be
-      parted: a subject's images, or a clip's, or copies of one image): text; `labels.TASK` int32
-      and `mask.TASK` bool, [M] or [M, C]; `attributes.NAME`.
-    cache: the folder of the index, where decoded images may be kept too; None where nothing could
-      be written.
-    times: of each shard, its size and when it was changed.
+      `subjects` ('' where unknown), `digests` (of the stored image) and `groups` (images that must
+      stay together: those of a subject or a clip, or copies of one image): text; `labels.TASK`
+      int32 and `mask.TASK` bool, [M] or [M, C]; `attributes.NAME`.
+    cache: the folder of the index, where decoded images may be kept too; None if it cannot be
+      written.
+    times: the size and modification time of each shard.
   """
 
   folder: pathlib.Path
@@ -81,11 +80,11 @@ class Index:
 
 
 def prepared_dir(set_name: str, data_dir: pathlib.Path) -> pathlib.Path:
-  """The newest version's folder of a prepared set; `UserError`, which says how to build it, if
+  """The folder of the newest version of a prepared set; a `UserError` that says how to build it if
   there is none.
   """
   if '/' not in set_name:
-    raise UserError(f'source {set_name!r}: name the prepared config too, as in {set_name}/gray48')
+    raise UserError(f'source {set_name!r}: lacks the config; write e.g. {set_name}/gray48')
   folder = data_dir / set_name
   versions = sorted(
     (
@@ -97,7 +96,7 @@ def prepared_dir(set_name: str, data_dir: pathlib.Path) -> pathlib.Path:
   )
   if not versions:
     raise UserError(
-      f'{folder}: no prepared set is here; build it with `mtface build {set_name} '
+      f'{folder}: no prepared set found; build it with `mtface build {set_name} '
       f'--data_dir={data_dir}` '
       '(real sets also need --manual_dir), or pass the --data_dir that holds it'
     )
@@ -105,10 +104,10 @@ def prepared_dir(set_name: str, data_dir: pathlib.Path) -> pathlib.Path:
 
 
 def load_index(set_name: str, split: str, data_dir: pathlib.Path) -> Index:
-  """The index of a split, made if it is not there or is of other shards.
+  """The index of a split, made if it is missing or belongs to other shards.
 
   Raises:
-    UserError: the set is not prepared or is damaged, or has no such split.
+    UserError: the set is not prepared, is damaged, or has no such split.
   """
   folder = prepared_dir(set_name, data_dir)
   with _readable(folder, set_name):
@@ -140,16 +139,16 @@ def load_index(set_name: str, split: str, data_dir: pathlib.Path) -> Index:
 
 
 def check_unchanged(index: Index) -> None:
-  """Raises a `UserError` if a shard is another one than when the index was loaded."""
+  """Raises a `UserError` if a shard has changed since the index was loaded."""
   for path, times in zip(index.shards, index.times, strict=True):
     if not path.exists() or _times(path) != times:
       raise UserError(
-        f'{path}: was changed while it was in use; the set was built again or replaced: start anew'
+        f'{path}: changed while in use, so the set was rebuilt or replaced; rerun the command'
       )
 
 
 def splits_of(folder: pathlib.Path) -> dict[str, list[str]]:
-  """The names of the shards of each split of a prepared set."""
+  """The shard names of each split of a prepared set."""
   info = json.loads((folder / 'dataset_info.json').read_text())
   names = {}
   for split in info['splits']:
@@ -162,7 +161,7 @@ def splits_of(folder: pathlib.Path) -> dict[str, list[str]]:
 
 @contextlib.contextmanager
 def _readable(folder: pathlib.Path, set_name: str) -> Iterator[None]:
-  """Says in the user's words that a set is damaged: array_record, TFDS and protobuf raise many
+  """Turns errors about a damaged set into a `UserError`: array_record, TFDS and protobuf raise many
   types.
   """
   try:
@@ -174,10 +173,10 @@ def _readable(folder: pathlib.Path, set_name: str) -> Iterator[None]:
 
 
 def damaged(folder: pathlib.Path, set_name: str, error: Exception) -> UserError:
-  """The error of a prepared set that cannot be read."""
+  """The error for a prepared set that cannot be read."""
   first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
   return UserError(
-    f'{folder}: the prepared set cannot be read ({first_line}); build it again with `mtface build '
+    f'{folder}: the prepared set cannot be read ({first_line}); rebuild it with `mtface build '
     f'{set_name} --overwrite`'
   )
 
@@ -190,7 +189,7 @@ Shard = list[
 
 
 def _digest(path: pathlib.Path, known: Shard | None) -> Shard:
-  """A shard's size, times and digest, read anew unless size and times are those that are known."""
+  """A shard's size, times and digest, re-read unless size and times are unchanged."""
   head = _times(path)
   if known is not None and known[:3] == head:
     return known
@@ -207,7 +206,7 @@ def _times(path: pathlib.Path) -> list[int]:
 
 
 def _form(folder: pathlib.Path) -> str:
-  """A hash of what the records' numbers mean: their features and the names of classes."""
+  """A hash of the meaning of the records' numbers: their features and class names."""
   digest = hashlib.blake2b(digest_size=8)
   for path in [folder / 'features.json', *sorted(folder.glob('*.labels.txt'))]:
     digest.update(path.read_bytes())
@@ -217,7 +216,7 @@ def _form(folder: pathlib.Path) -> str:
 def _fingerprint(form: str, columns: Mapping[str, np.ndarray]) -> str:
   digest = hashlib.blake2b(form.encode(), digest_size=8)
   for name, values in sorted(columns.items()):
-    if name != 'positions':  # which depend on the number of shards
+    if name != 'positions':  # positions depend on the number of shards
       digest.update(f'{name} {values.dtype} {values.shape}'.encode())
       digest.update(np.ascontiguousarray(values).data)
   return digest.hexdigest()
@@ -228,7 +227,7 @@ def _fingerprint(form: str, columns: Mapping[str, np.ndarray]) -> str:
 
 def _make(folder: pathlib.Path, what: str, shards: Sequence[pathlib.Path]) -> dict[str, Any]:
   """One pass over the records."""
-  import tensorflow_datasets as tfds  # a second of imports that a cached run does not need
+  import tensorflow_datasets as tfds  # takes a second to import, which a cached run does not need
   from array_record.python.array_record_data_source import ArrayRecordDataSource
 
   features = tfds.features.FeaturesDict.from_config(str(folder))
@@ -251,21 +250,23 @@ def _make(folder: pathlib.Path, what: str, shards: Sequence[pathlib.Path]) -> di
 
 
 class _Columns:
-  """The columns of `count` records, as they are read.
+  """Collects the columns of `count` records as they are read.
 
-  A record is parsed once and its fields are taken as they lie in it: TFDS's own decoding takes
-  several times as long.
+  Each record is parsed once and its fields are taken as stored: TFDS's own decoding is several
+  times slower.
   """
 
   def __init__(self, what: str, features: Any, count: int):
     if not count:
-      raise UserError(f'{what}: holds no record; build the set again')
+      raise UserError(f'{what}: contains no records; rebuild the set')
     self._what, self._count = what, count
     self._arrays: dict[str, np.ndarray] = {}
-    self._texts: dict[str, list[np.ndarray]] = {}  # a piece a chunk: as wide as its longest text
+    self._texts: dict[
+      str, list[np.ndarray]
+    ] = {}  # one array per chunk, as wide as its longest text
     self.encoded_bytes = 0
     labels = features['labels']
-    # The task of each label set: its own name, but identities say among how many people, as in
+    # The task of each label set: its own name, but identities include the number of people, as in
     # `identity:158`.
     self._tasks = {
       name: f'{name}:{labels[name].num_classes}' if name == 'identity' else name for name in labels
@@ -281,7 +282,7 @@ class _Columns:
     self._has_subject = 'subject' in features
 
   def add(self, first: int, records: Sequence[bytes]) -> None:
-    """Adds records, the first of which is number `first`."""
+    """Adds records, numbered from `first`."""
     texts: dict[str, list[bytes]] = {'image_ids': [], 'subjects': [], 'digests': []}
     numbers: dict[str, list[Any]] = {name: [] for name in self._fields}
     for record in records:
@@ -314,7 +315,7 @@ class _Columns:
     self._arrays[key][first : first + len(values)] = values
 
   def finished(self) -> dict[str, np.ndarray]:
-    """All columns, in the order of the ids: that of the shards would depend on their number."""
+    """All columns, sorted by id: the order in the shards depends on their number."""
     ids = np.concatenate(self._texts.pop('image_ids'))
     order = np.argsort(ids, kind='stable')
     columns = {'positions': order.astype(np.int64), 'image_ids': ids[order]}
@@ -329,7 +330,7 @@ class _Columns:
 
 
 def _parsed(record: bytes) -> Any:
-  """{name of a field: its values}, as protocol buffers."""
+  """{name of a field: its values}, parsed from protocol buffers."""
   from tensorflow_datasets.proto import tf_example_pb2
 
   return tf_example_pb2.Example.FromString(record).features.feature
@@ -341,8 +342,8 @@ def image_bytes(record: bytes) -> bytes:
 
 
 def groups(digests: np.ndarray, subjects: np.ndarray | None = None) -> np.ndarray:
-  """bytes [M]: what must not be parted by folds: a subject's images (or a clip's), and copies of
-  one image.
+  """bytes [M]: groups that folds must not split: images of a subject (or clip), and copies of an
+  image.
   """
   images = np.char.add(b'image ', digests)
   return images if subjects is None else np.where(subjects == b'', images, subjects)
@@ -364,7 +365,7 @@ def _check_labels(name: str, columns: Mapping[str, np.ndarray], what: str) -> No
 
 
 def _known_shards(cache: pathlib.Path) -> dict[str, Shard]:
-  """What the index says of the shards that it was made of; nothing where there is none."""
+  """What the index says about its shards; empty if there is none."""
   try:
     return dict(json.loads((cache / 'index.json').read_text())['shards'])
   except (OSError, ValueError, KeyError, TypeError):
@@ -372,14 +373,14 @@ def _known_shards(cache: pathlib.Path) -> dict[str, Shard]:
 
 
 def _read(cache: pathlib.Path, form: str, shards: Mapping[str, Shard]) -> dict[str, Any] | None:
-  """The index, or None where it is absent, damaged, or of other shards."""
+  """The index, or None if it is missing, damaged, or belongs to other shards."""
   try:
     index = json.loads((cache / 'index.json').read_text())
     if index['format'] != FORMAT:
       return None
     if (index['form'], _bytes_of(index['shards'])) != (form, _bytes_of(shards)):
       warn(
-        f'{cache.parent.parent}: the set has changed since it was used last; its index is made '
+        f'{cache.parent.parent}: the set has changed since it was last used; its index is made '
         'again'
       )
       return None
@@ -389,14 +390,14 @@ def _read(cache: pathlib.Path, form: str, shards: Mapping[str, Shard]) -> dict[s
     columns = {
       name.removesuffix('.npy'): np.load(cache / name, mmap_mode='r') for name in index['bytes']
     }
-    if index['shards'] != shards:  # the same content under other times
+    if index['shards'] != shards:  # the same content with other timestamps
       with contextlib.suppress(OSError):
         _write_json(cache / 'index.json', index | {'shards': shards})
     return index | {'columns': columns, 'cache': cache}
   except FileNotFoundError:
     return None
   except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-    warn(f'{cache}: the index is damaged ({error}) and is made again')
+    warn(f'{cache}: the index is damaged ({error}); making it again')
     return None
 
 
@@ -405,8 +406,8 @@ def _bytes_of(shards: Mapping[str, Shard]) -> dict[str, str]:
 
 
 def _written(cache: pathlib.Path, found: dict[str, Any]) -> dict[str, Any] | None:
-  """Writes an index under a temporary name and renames it, so that a killed process leaves no half
-  one; None where that cannot be.
+  """Writes an index under a temporary name and renames it, so that a killed process leaves no
+  partial index; returns None if that is not possible.
   """
   temporary = None
   try:
@@ -421,7 +422,7 @@ def _written(cache: pathlib.Path, found: dict[str, Any]) -> dict[str, Any] | Non
     temporary.rename(cache)
     return _read(cache, found['form'], found['shards'])
   except OSError as error:  # a read-only data_dir or a full disk
-    warn(f'{cache}: no index could be written ({error}); it is made at every start')
+    warn(f'{cache}: the index cannot be written ({error}); it will be made at every start')
     return None
   finally:
     if temporary is not None:

@@ -1,5 +1,5 @@
-"""How much memory this process may still take: of the machine, and within the limits that a
-scheduler or a container has set.
+"""How much memory this process may still use: on the machine, and within the limits set by a
+scheduler or container.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Iterator
 
 _GROUPS = pathlib.Path('/sys/fs/cgroup')
-# of control groups: (file of the limit, the line of memory.stat that says what cannot be given
-# back)
+# of control groups: (file of the limit, the line of memory.stat for memory that cannot be
+# reclaimed)
 _KINDS = {
   'memory': ('memory.limit_in_bytes', 'total_rss'),  # version 1
   '': ('memory.max', 'anon'),  # version 2
@@ -17,8 +17,8 @@ _KINDS = {
 
 
 def available() -> int:
-  """Bytes that can be taken without swapping or being killed for it; a guess of 4 GB where the
-  system does not say.
+  """Bytes that can be allocated without swapping or being killed; 4 GB if the system does not
+  say.
   """
   return max(0, min(_machine(), *_groups()))
 
@@ -34,7 +34,7 @@ def _machine() -> int:
 
 
 def _groups() -> Iterator[int]:
-  """What is left within the limit of each control group that this process is in."""
+  """What is available within the limit of each control group of this process."""
   yield 1 << 62
   try:
     lines = pathlib.Path('/proc/self/cgroup').read_text().splitlines()

@@ -1,5 +1,5 @@
-"""The names of sources: a prepared set, one of its splits, and which part of it. One line of text,
-which configs, `--on` and reports use:
+"""The names of sources: a prepared set, one of its splits, and optionally a part of it. They are
+single lines of text, used in configs, `--on` and reports:
 
 genki4k/gray48:train                               a prepared set and one of its splits
 genki4k/gray48:train[fold!=0/4]                    three of four stratified folds (training)
@@ -36,8 +36,8 @@ _DRAW = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-  """One of `of` stratified folds, or with `others` all but that one; `by_image` deals out images
-  whoever they show.
+  """One of `of` stratified folds, or with `others` all but that one; `by_image` assigns images to
+  folds regardless of who they show.
   """
 
   index: int
@@ -52,10 +52,10 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """`take` faces of a random order that follows from `seed`: the first ones, or those after the
-  first `after`.
+  """`take` faces of a random order determined by `seed`: the first ones, or those after the first
+  `after`.
 
-  `at_most`: all that there are, where they are fewer.
+  `at_most`: all faces if there are fewer.
   """
 
   take: int
@@ -70,9 +70,7 @@ class Draw:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """The faces of which a label or an attribute, called `of`, is a number from `least` to `most`,
-  both inclusive.
-  """
+  """The faces whose label or attribute named `of` is between `least` and `most`, inclusive."""
 
   of: str
   least: int
@@ -93,7 +91,7 @@ class SourceName:
 
   @classmethod
   def parse(cls, text: str) -> SourceName:
-    """Reads a name as in the module's docstring; anything else is a `UserError`."""
+    """Parses a name as in the module docstring; anything else is a `UserError`."""
     found = _NAME.match(text.strip())
     if not found:
       raise _not_a_name(text)
@@ -106,7 +104,7 @@ class SourceName:
     return f'{self.set_name}:{self.split}' + (f'[{",".join(parts)}]' if parts else '')
 
   def rotated(self, fold: int, folds: int) -> SourceName:
-    """The same source in another round of a cross-validation: another fold, or a draw with another
+    """The same source for another round of a cross-validation: another fold, or a draw with another
     seed.
     """
     if isinstance(self.part, Fold):
@@ -117,12 +115,12 @@ class SourceName:
 
 
 def _parse_parts(parts: list[str], text: str) -> tuple[Fold | Draw | None, tuple[Range, ...]]:
-  """Ranges as long as they go, then a fold or a draw."""
+  """Any number of ranges, then a fold or a draw."""
   found = list(itertools.takewhile(bool, map(_RANGE.match, parts)))
   ranges = tuple(Range(r['of'], int(r['least']), int(r['most'] or r['least'])) for r in found if r)
   for r in ranges:
     if r.least > r.most:
-      raise UserError(f'source {text!r}: the range {r} is empty; expected the smaller number first')
+      raise UserError(f'source {text!r}: the range {r} is empty; write the smaller number first')
   rest = parts[len(ranges) :]
   return (_parse_part(','.join(rest), text) if rest else None), ranges
 
@@ -140,7 +138,7 @@ def _parse_part(part: str, text: str) -> Fold | Draw:
   if not draw:
     raise _not_a_name(text)
   if not int(draw['take']):
-    raise UserError(f'source {text!r}: takes no face at all; {draw["how"]} must be at least 1')
+    raise UserError(f'source {text!r}: {draw["how"]} must be at least 1')
   return Draw(
     int(draw['take']), int(draw['after'] or 0), int(draw['seed'] or 0), draw['how'] == 'upto'
   )
@@ -150,6 +148,6 @@ def _not_a_name(text: str) -> UserError:
   return UserError(
     f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N] or '
     '[take=N,after=M,seed=S] (or upto=N), '
-    'as in genki4k/gray48:train[fold!=0/4]; before these, ranges of labels or attributes: '
+    'as in genki4k/gray48:train[fold!=0/4]; ranges of labels or attributes come first: '
     '[age_years=21-60,fold=0/4]'
   )

@@ -1,14 +1,13 @@
-"""Where the images of a source are while they are used: decoded in one file that is memory-mapped,
-or as they were encoded.
+"""Where the images of a source are kept during use: decoded in one memory-mapped file, or encoded
+as stored.
 
-    memory    every image is decoded once, into a file of uint8 beside the shards that all processes
-              of a host share. For sets whose decoded pixels fit the memory: gathering a batch is a
+    memory    every image is decoded once into a uint8 file next to the shards, which all processes
+              of a host share. For sets whose decoded pixels fit in memory: gathering a batch is a
               copy.
-    stream    images stay as they were encoded, and are read and decoded when a batch wants them, by
-              as many threads as there are cores. Memory does not grow with the set, and training
-              begins at once.
+    stream    images stay encoded, and are read and decoded when a batch needs them, with one thread
+              per core. Memory does not grow with the set, and training starts immediately.
 
-Both give the same pixels for the same rows, so batches do not depend on it.
+Both give the same pixels for the same rows, so batches do not depend on the choice.
 """
 
 from __future__ import annotations
@@ -31,24 +30,22 @@ from mtface.files import whole
 from mtface.progress import progress, warn
 
 STORES = ('auto', 'memory', 'stream')
-_SHARE = (
-  0.25  # of the memory that is left: more than that is not to be filled with one set's pixels
-)
-_TOGETHER = 8  # images that a thread decodes at a time
-_BLOCK = 512  # images that are decoded at a time into the file
+_SHARE = 0.25  # of the available memory: the most to fill with the pixels of one set
+_TOGETHER = 8  # images that one thread decodes at a time
+_BLOCK = 512  # images decoded into the file at a time
 
 
 class Images:
-  """The images of a split, uint8 [M, H, W, C]; `images[rows]` are some of them. Nothing is decoded
-  before that.
+  """The images of a split, uint8 [M, H, W, C]; `images[rows]` returns some of them. Nothing is
+  decoded until then.
   """
 
   def __init__(self, index: Index, store: str = 'auto'):
-    """Chooses where the images are to be; `store` is one of `STORES`, `auto` asks for their size
-    and the memory that is left.
+    """Chooses where to keep the images; `store` is one of `STORES`, and `auto` decides by their
+    size and the available memory.
     """
     if store not in STORES:
-      raise UserError(f'config.store {store!r} is unknown; there are {", ".join(STORES)}')
+      raise UserError(f'config.store {store!r} is unknown; expected {", ".join(STORES)}')
     self._index = index
     self.shape = (len(index), *index.image_shape)
     self._left = memory.available()
@@ -67,14 +64,14 @@ class Images:
     return self._opened[rows]
 
   def read_into(self, images: np.ndarray, places: np.ndarray, rows: np.ndarray) -> None:
-    """Writes the images of `rows` to `images[places]`; what has to be decoded is decoded there."""
+    """Writes the images of `rows` to `images[places]`, decoding in place where needed."""
     if isinstance(self._opened, EncodedImages):
       self._opened.read_into(images, places, rows)
     else:
       images[places] = self._opened[rows]
 
   def open(self) -> None:
-    """Decodes the images, where they are to be in memory and are not yet."""
+    """Decodes the images if they belong in memory and are not there yet."""
     _ = self._opened
 
   @functools.cached_property
@@ -88,16 +85,12 @@ class Images:
       f'{name}: {len(self):,} images, {gigabytes:,.2f} GB decoded, '
       f'{self._index.encoded_bytes / 1e9:,.2f} GB as stored'
     )
-    left = f'{self._left / 1e9:,.1f} GB of memory are left'
-    return (
-      f'{text}: {"decoded once" if self.store == "memory" else "decoded as they are used"} ({left})'
-    )
+    left = f'{self._left / 1e9:,.1f} GB of memory available'
+    return f'{text}: {"decoded once" if self.store == "memory" else "decoded as needed"} ({left})'
 
 
 class EncodedImages:
-  """Images that are read from the shards and decoded when they are asked for. Threads may ask at
-  once.
-  """
+  """Images that are read from the shards and decoded on access. Thread-safe."""
 
   def __init__(self, index: Index):
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -114,7 +107,7 @@ class EncodedImages:
     return images
 
   def read_into(self, images: np.ndarray, places: np.ndarray, rows: np.ndarray) -> None:
-    """Decodes the images of `rows` into `images[places]`, some of them at a time in each thread."""
+    """Decodes the images of `rows` into `images[places]`, a few at a time in each thread."""
     positions = self._positions[rows]
     starts = range(0, len(positions), _TOGETHER)
     parts = [
@@ -139,7 +132,7 @@ def _decode_jpeg(stored: bytes, image: np.ndarray) -> None:
   how = cv2.IMREAD_GRAYSCALE if image.shape[-1] == 1 else cv2.IMREAD_COLOR_RGB
   decoded = cv2.imdecode(np.frombuffer(stored, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
   if decoded is None:
-    raise ValueError('a stored image is no JPEG')
+    raise ValueError('a stored image is not a JPEG')
   image[...] = decoded.reshape(image.shape)
 
 
@@ -166,8 +159,8 @@ def _cores() -> int:
 
 
 def _decoded(index: Index, encoded: EncodedImages) -> np.ndarray:
-  """All images of a split, memory-mapped from a file beside the index, which is made if it is not
-  there.
+  """All images of a split, memory-mapped from a file next to the index, which is made if
+  missing.
   """
   if index.cache is None:
     return _filled(index, encoded, np.empty((len(index), *index.image_shape), np.uint8))
@@ -178,10 +171,8 @@ def _decoded(index: Index, encoded: EncodedImages) -> np.ndarray:
         _write_decoded(path, index, encoded)
     return np.load(path, mmap_mode='r')
   except OSError as error:
-    warn(
-      f'{path}: cannot be written ({error.strerror or error}); images are decoded as they are used'
-    )
-    return encoded  # type: ignore[return-value]  # it is indexed in the same way
+    warn(f'{path}: cannot be written ({error.strerror or error}); decoding images as needed')
+    return encoded  # type: ignore[return-value]  # it supports the same indexing
 
 
 def _is_whole(path: pathlib.Path, index: Index) -> bool:
@@ -190,13 +181,13 @@ def _is_whole(path: pathlib.Path, index: Index) -> bool:
   except FileNotFoundError:
     return False
   except (OSError, ValueError, EOFError) as error:
-    warn(f'{path}: is damaged ({error}) and is made again')
+    warn(f'{path}: is damaged ({error}); making it again')
     return False
 
 
 def _write_decoded(path: pathlib.Path, index: Index, encoded: EncodedImages) -> None:
-  """Under a temporary name first, so that a killed process leaves no half file; block by block, so
-  that it is never whole in memory.
+  """Writes to a temporary name first, so that a killed process leaves no partial file, and in
+  blocks, so that it is never entirely in memory.
   """
   for left in path.parent.glob(f'.{path.name}.*.tmp'):
     left.unlink(missing_ok=True)
@@ -223,14 +214,14 @@ def _blocks(index: Index) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def _only_one(path: pathlib.Path) -> Iterator[None]:
-  """Lets one process of several do the work, and the others find it done, where the file system has
+  """Lets one of several processes do the work while the others wait, if the file system has
   locks.
   """
   try:
     import fcntl
 
     file = path.open('w')
-  except (ImportError, OSError):  # not on Windows; a folder that cannot be written
+  except (ImportError, OSError):  # Windows, or a folder that cannot be written
     yield
     return
   with file:
@@ -240,7 +231,7 @@ def _only_one(path: pathlib.Path) -> Iterator[None]:
 
 
 def open_all(sources: Sequence[Any]) -> list[str]:
-  """Decodes what is to be decoded before it is used; returns a line a source on where its images
+  """Decodes what should be decoded before use; returns one line per source about where its images
   are.
   """
   lines = []

@@ -1,4 +1,4 @@
-"""Faces in photographs and videos: finding them, and cutting them out.
+"""Faces in photographs and videos: detection and cropping.
 
-The builders of data sets use it, and what works on photographs and clips of one's own.
+Used by the data set builders, and by commands that work on the user's own photographs and clips.
 """

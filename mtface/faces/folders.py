@@ -1,6 +1,4 @@
-"""What is in a folder of images or clips: files of other programs are passed over, endings may be
-in capitals.
-"""
+"""Lists folders of images or clips, ignoring other programs' files and the case of extensions."""
 
 from __future__ import annotations
 
@@ -18,21 +16,21 @@ IMAGES = (
 )  # fmt: skip
 VIDEOS = ('.avi', '.mp4', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.3gp')
 
-# What file managers and archives leave beside people's files, in lower case; macOS's ._NAME begins
+# What file managers and archives leave next to users' files, in lower case; macOS's ._NAME starts
 # with a dot.
 _STRANGERS = ('__macosx', 'thumbs.db', 'ehthumbs.db', 'desktop.ini', '@eadir', '$recycle.bin')
 
 
 def is_stranger(name: str) -> bool:
-  """Returns whether a file or folder of this name is no part of a set: `.hidden`, `._copy.jpg`,
+  """Returns whether a file or folder of this name is not part of a set: `.hidden`, `._copy.jpg`,
   `__MACOSX`, `Thumbs.db`.
   """
   return name.startswith('.') or name.casefold() in _STRANGERS
 
 
 def has_ending(name: str, endings: str | Sequence[str]) -> bool:
-  """Returns whether a name ends in one of `endings` (lower case, with their dot), in whatever case,
-  and is no stranger's.
+  """Returns whether a name ends in one of `endings` (lower case, including the dot), ignoring case,
+  and does not belong to another program.
   """
   return name.casefold().endswith(
     endings if isinstance(endings, str) else tuple(endings)
@@ -40,8 +38,8 @@ def has_ending(name: str, endings: str | Sequence[str]) -> bool:
 
 
 def files(folder: pathlib.Path, endings: str | Sequence[str]) -> list[pathlib.Path]:
-  """Returns what is called so in a folder, sorted. Links to nowhere are among them: who opens them
-  says so.
+  """Returns the entries of a folder with such names, sorted. Dangling links are included: opening
+  them reports the error.
   """
   return sorted(folder / name for name in os.listdir(folder) if has_ending(name, endings))
 
@@ -56,37 +54,41 @@ def folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-  """As `entry.is_dir()`, which asks no disk for most entries, but raises for links that go round in
-  a circle.
+  """As `entry.is_dir()`, which needs no disk access for most entries, but raises for circular
+  links.
   """
   return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def tell_unread(folder: pathlib.Path, read: Iterable[pathlib.Path], why: str) -> None:
-  """Warns of images in a folder that are not among those that are read: `why`, in words that follow
-  on a name.
-  """
+  """Warns about images in a folder that are not read; `why` is worded to follow a name."""
   unread = sorted(set(files(folder, IMAGES)) - set(read))
   if unread:
     others = f' and {len(unread) - 1:,} more images' if len(unread) > 1 else ''
-    warn(f'{unread[0]}{others}: {why}; not read')
+    warn(f'{unread[0]}{others}: {why}; ignored')
 
 
 def is_file_there(path: pathlib.Path) -> bool:
-  """Returns whether an optional file is there.
+  """Returns whether an optional file exists.
 
   Raises:
-    UserError: something else bears its name, so that it would be taken for missing.
+    UserError: something else has its name, so that it would be considered missing.
   """
   if not os.path.lexists(path) or path.is_file():
     return path.is_file()
-  what = 'a folder' if path.is_dir() else 'a link to nothing' if path.is_symlink() else 'no file'
-  raise errors.UserError(f'{path}: this is {what}; expected a file: put it there, or remove this')
+  what = (
+    'a folder'
+    if path.is_dir()
+    else 'a dangling link'
+    if path.is_symlink()
+    else 'not a regular file'
+  )
+  raise errors.UserError(f'{path}: is {what}; expected a file: put the file there, or remove this')
 
 
 def composed(text: str) -> str:
-  """Returns a name in Unicode's composed form, for Macs write é as e and an accent; bytes that are
-  no UTF-8 come escaped.
+  """Returns a name in Unicode's composed form, since Macs store é as e and an accent; bytes that
+  are not UTF-8 are escaped.
   """
   return unicodedata.normalize('NFC', text).encode('utf-8', 'backslashreplace').decode()
 
@@ -95,7 +97,7 @@ def by_id(named: Iterable[tuple[str, pathlib.Path]]) -> dict[str, pathlib.Path]:
   """Returns files by image id.
 
   Raises:
-    UserError: two files would have one.
+    UserError: two files would have the same id.
   """
   found: dict[str, pathlib.Path] = {}
   for image_id, path in named:
@@ -105,8 +107,8 @@ def by_id(named: Iterable[tuple[str, pathlib.Path]]) -> dict[str, pathlib.Path]:
 
 
 def one_id(image_id: str, first: object, second: object) -> errors.UserError:
-  """Returns the error that two files would have one image id."""
+  """Returns the error for two files with the same image id."""
   return errors.UserError(
-    f'{first} and {second}: both would have the image_id {image_id!r}; expected one file for it: '
+    f'{first} and {second}: both map to the image_id {image_id!r}; expected one file for it: '
     'remove one of them'
   )

@@ -1,23 +1,23 @@
-"""From the forms in which files hold pixels to RGB of 8 bits."""
+"""Converts the pixel formats of image files to 8-bit RGB."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-_BEHIND = (255, 255, 255)  # what shows through where a picture is transparent: white, as on a page
+_BEHIND = (255, 255, 255)  # background of transparent pictures: white, as on a page
 _WITH_ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
   """Returns a picture as RGB uint8 [H, W, 3]: the same picture, not the same numbers.
 
-  16 bits are divided by 257, so that white stays white. Floating point is taken to be 0 to 1, or 0
-  to 255 where it exceeds 1. What is transparent is laid on white, so that nothing is stored that
-  nobody has seen.
+  16-bit values are divided by 257, so that white stays white. Floating-point values are taken as 0
+  to 1, or 0 to 255 if they exceed 1. Transparent pictures are composited on white, so that hidden
+  pixels are not stored.
 
   Raises:
-    ValueError: it cannot be told which number is white, or the whole picture is transparent.
+    ValueError: the white value is ambiguous, or the whole picture is transparent.
   """
   if image.mode.startswith('I') or image.mode == 'F':
     grey = _eight_bits(np.asarray(image), image.mode, image.format)
@@ -33,19 +33,18 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _eight_bits(pixels: np.ndarray, mode: str, form: str | None) -> np.ndarray:
-  """uint8 [H, W] of grey values in 16 bits or floating point."""
+  """Converts 16-bit or floating-point grey values to uint8 [H, W]."""
   low, high = float(pixels.min()), float(pixels.max())
   if mode == 'F':
     scale = 255.0 if high <= 1 else 1.0
-    if not (low >= 0 and high * scale <= 255):  # not a number is neither
+    if not (low >= 0 and high * scale <= 255):  # also catches NaN
       raise ValueError(
-        f'its floating-point values are {low:g} to {high:g}; expected 0 to 1, or 0 to 255'
+        f'its floating-point values range from {low:g} to {high:g}; expected 0 to 1, or 0 to 255'
       )
     return np.rint(pixels * scale).astype(np.uint8)
-  if mode == 'I' and form not in ('PNG', 'PPM'):  # Pillow reads their 16 bits into 32
+  if mode == 'I' and form not in ('PNG', 'PPM'):  # Pillow reads their 16 bits as 32
     raise ValueError(
-      'its values are 32-bit integers, of which it is not known which one is white; expected 8 or '
-      '16 bits'
+      'its values are 32-bit integers, whose white value is unknown; expected 8 or 16 bits'
     )
   if 0 < high < 256:
     raise ValueError(

@@ -1,5 +1,5 @@
-"""Video as a stream of frames, and the faces of a frame. One frame at a time is in memory, however
-long the video.
+"""Video as a stream of frames, and the faces in a frame. Only one frame at a time is in memory,
+however long the video is.
 
 for frame in video.frames('clip.mp4', every=5):
   for face in video.faces_of(frame.image):
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# FFmpeg, inside OpenCV, writes to stderr whatever it stumbles over; `frames` says it in one line.
-# Read when a file is first opened.
+# FFmpeg, inside OpenCV, prints every problem to stderr; `frames` reports it in one line. Read when
+# a file is first opened.
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 
 import cv2
@@ -25,8 +25,8 @@ import cv2
 from mtface import errors
 from mtface.faces import crop, detect
 
-# From this share of the frames that the container promises on, nothing is said: decoders drop
-# frames at either end that lean on others.
+# No warning from this share of the promised frames on: decoders drop frames at either end that
+# depend on others.
 LEAST_SHARE = 0.8
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
@@ -36,13 +36,13 @@ class Frame(NamedTuple):
   """One frame of a video.
 
   Attributes:
-    index: its place among all frames of the video, from 0.
-    seconds: when it is shown, after the first frame, by the container's time stamp: also right
-      where the rate varies.
+    index: its position among all frames of the video, from 0.
+    seconds: its time after the first frame, by the container's timestamps, so it is right even if
+      the frame rate varies.
     image: RGB uint8 [H, W, 3], turned upright if the container says so.
   """
 
-  index: int  # type: ignore[assignment]  # tuples have a method of this name
+  index: int  # type: ignore[assignment]  # tuples have a method with this name
   seconds: float
   image: np.ndarray
 
@@ -50,28 +50,28 @@ class Frame(NamedTuple):
 def frames(
   path: str | os.PathLike[str], every: int = 1, on_fewer: Callable[[int, int], None] | None = None
 ) -> Iterator[Frame]:
-  """Yields frames 0, `every`, 2 * `every`, ... of a video. What is skipped is decoded, but not
+  """Yields frames 0, `every`, 2 * `every`, ... of a video. Skipped frames are decoded, but not
   converted.
 
-  All frames that can be read count. A container may promise more: it was cut without being encoded
-  again, states a nominal rate, or is truncated; which of these it is cannot be told.
+  All readable frames count. A container may promise more: it was cut without re-encoding, states a
+  nominal rate, or is truncated; these cases cannot be told apart.
 
   Args:
     path: any file that FFmpeg reads: AVI, MP4, MKV, WebM, ...
-    every: take each `every`-th frame.
-    on_fewer: called at the end with how many frames can be read and how many are promised, if that
-      is less than LEAST_SHARE.
+    every: yield every `every`-th frame.
+    on_fewer: called at the end with the number of readable and of promised frames, if their ratio
+      is below LEAST_SHARE.
 
   Raises:
-    UserError: there is no such file, it is no video, or not one of its frames can be read.
+    UserError: the file does not exist, is not a video, or has no readable frame.
   """
   if every < 1:
-    raise errors.UserError(f'every is {every}; expected 1 (all frames) or more')
+    raise errors.UserError(f'every={every}: expected 1 (all frames) or more')
   path = pathlib.Path(path)
   with _opened(path) as capture:
     promised = max(
       int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
-    )  # negative where the length is not known
+    )  # negative if the length is unknown
     index = read = 0
     for index, seconds in enumerate(_times(capture)):
       if index % every == 0:
@@ -81,14 +81,14 @@ def frames(
           yield Frame(index, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
   if not read:
     raise errors.UserError(
-      f'{path}: 0 of {max(promised, 1)} frames can be read; the file may be damaged'
+      f'{path}: none of {max(promised, 1)} frames can be read; the file may be damaged'
     )
   if index + 1 < LEAST_SHARE * promised and on_fewer:
     on_fewer(index + 1, promised)
 
 
 def _times(capture: cv2.VideoCapture) -> Iterator[float]:
-  """Grabs one frame after the other and yields when it is shown, in seconds."""
+  """Grabs the frames in order and yields their times in seconds."""
   fps = capture.get(cv2.CAP_PROP_FPS)
   index, seconds = 0, 0.0
   while capture.grab():
@@ -100,11 +100,9 @@ def _times(capture: cv2.VideoCapture) -> Iterator[float]:
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[cv2.VideoCapture]:
   if not path.is_file():
-    raise errors.UserError(f'{path}: there is no such file; expected a video')
+    raise errors.UserError(f'{path}: no such file; expected a video')
   level = cv2.utils.logging.getLogLevel()
-  cv2.utils.logging.setLogLevel(
-    0
-  )  # it warns of every reader that it has and that cannot read the file
+  cv2.utils.logging.setLogLevel(0)  # it warns about each of its readers that cannot read the file
   try:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
   finally:
@@ -118,8 +116,8 @@ def _opened(path: pathlib.Path) -> Iterator[cv2.VideoCapture]:
 
 
 def _seconds(capture: cv2.VideoCapture, index: int, fps: float, before: float) -> float:
-  """The time stamp of the frame that was just grabbed; where there is none (they stand still), what
-  the rate makes of it.
+  """The timestamp of the frame just grabbed; computed from the frame rate if timestamps are missing
+  (constant).
   """
   seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
   if index == 0 or seconds > before:
@@ -128,11 +126,10 @@ def _seconds(capture: cv2.VideoCapture, index: int, fps: float, before: float) -
 
 
 def faces_of(image: np.ndarray, min_face: int = 20) -> list[detect.Detection]:
-  """Returns the faces in a frame, RGB uint8 [H, W, 3], of at least `min_face` pixels, the largest
-  first.
+  """Returns the faces of at least `min_face` pixels in a frame, RGB uint8 [H, W, 3], largest first.
 
-  There is no second look with lower thresholds, as there is for a photograph: a frame need not hold
-  a face, and the next frame is soon there. A box may reach over the frame's right and lower edge
+  Unlike for photographs, there is no second look with lower thresholds: a frame need not contain a
+  face, and the next frame follows soon. A box may extend beyond the frame's right and lower edges
   (`crop.clip_box`).
   """
   inside = (image.shape[1], image.shape[0])
@@ -141,16 +138,16 @@ def faces_of(image: np.ndarray, min_face: int = 20) -> list[detect.Detection]:
 
 
 def follow(faces: Sequence[detect.Detection], before: Box | None) -> detect.Detection | None:
-  """Returns the main face of a frame: the largest, but the one of the frame before as long as it is
-  nearly as large.
+  """Returns the main face of a frame: the largest, but preferring the previous frame's face while
+  it is nearly as large.
 
-  Savchenko 2021 takes the largest face of each frame. Of two faces of about one size that would
-  change from frame to frame; so of those with at least half the largest one's area, the one that
-  overlaps most with `before` is taken.
+  Savchenko 2021 takes the largest face of each frame. With two faces of similar size, that would
+  switch from frame to frame; so among faces with at least half the largest one's area, the one that
+  overlaps most with `before` is chosen.
 
   Args:
-    faces: of this frame, the largest first.
-    before: the box of the frame before; None: there is none.
+    faces: the faces of this frame, largest first.
+    before: the box in the previous frame; None if there is none.
 
   Returns:
     None if there are no faces.
@@ -160,4 +157,4 @@ def follow(faces: Sequence[detect.Detection], before: Box | None) -> detect.Dete
   near = [face for face in faces if 2 * face.area >= faces[0].area]
   return max(
     near, key=lambda face: crop.overlap(face.box, before)
-  )  # of equals the first one, which is the largest
+  )  # ties go to the first, which is the largest

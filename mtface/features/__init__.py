@@ -1,4 +1,4 @@
-"""What is made of a network's features: classifiers, identification, descriptors of clips.
+"""Uses of a network's features: classifiers, identification, descriptors of clips.
 
-Each command leaves rows in a JSON file of the workdir, as evaluation does.
+Each command adds rows to a JSON file in the workdir, as evaluation does.
 """

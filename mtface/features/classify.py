@@ -1,11 +1,11 @@
 """`mtface classify`: simple classifiers on the features of a trained network (Savchenko 2021,
 section 3.3, table 7).
 
-All are scikit-learn's. What the paper does not say is scikit-learn's default, but for the number of
-trees, which is the one of its section 2.2. The "new fully connected layer" is multinomial logistic
-regression, fitted to convergence by L-BFGS: its optimum is one, so no rate or number of epochs of
-ours has a part in it; its classes are weighted to count the same, as the paper's are. For the
-others classes count as often as they occur.
+All are scikit-learn's. What the paper does not specify is left at scikit-learn's default, except
+for the number of trees, which is taken from section 2.2. The "new fully connected layer" is
+multinomial logistic regression, fitted to convergence with L-BFGS: its optimum is unique, so it
+does not depend on a learning rate or number of epochs; its classes are weighted equally, as in the
+paper. The other classifiers weight classes by how often they occur.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _KEY = ('checkpoint', 'train', 'test', 'task', 'classifier', 'l2', 'trees', 'see
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What the classifiers are made with.
+  """Settings of the classifiers.
 
   Attributes:
-    l2: whether feature vectors are scaled to length 1 before.
-    trees: of a random forest.
-    seed: of the forest and of LinearSVC's order of samples.
+    l2: whether feature vectors are first scaled to unit length.
+    trees: number of trees in a random forest.
+    seed: seed of the forest and of LinearSVC's sample order.
   """
 
   l2: bool = True
@@ -50,7 +50,7 @@ class Settings:
 
   def __post_init__(self) -> None:
     if self.trees < 1:
-      raise UserError(f'--trees={self.trees}: a forest has at least one tree')
+      raise UserError(f'--trees={self.trees}: expected at least 1')
     if not 0 <= self.seed < 2**32:
       raise UserError(f'--seed={self.seed}: expected 0 to {2**32 - 1}')
 
@@ -88,37 +88,40 @@ CLASSIFIERS: dict[str, tuple[str, Callable[[Settings], Any]]] = {
 
 
 def check_classifiers(names: Sequence[str]) -> None:
-  """Raises a `UserError` for a name that is not in CLASSIFIERS."""
+  """Raises a `UserError` if a name is not in CLASSIFIERS."""
   for name in names:
     if name not in CLASSIFIERS:
-      raise UserError(f'--classifiers: {name!r} is unknown; there are {", ".join(CLASSIFIERS)}')
+      raise UserError(
+        f'--classifiers: unknown classifier {name!r}; expected {", ".join(CLASSIFIERS)}'
+      )
 
 
 def fit_predict(
   name: str, settings: Settings, vectors: np.ndarray, labels: np.ndarray, test_vectors: np.ndarray
 ) -> np.ndarray:
-  """Fits a classifier of CLASSIFIERS, and returns its predictions of the test vectors: int [M].
+  """Fits a classifier and returns its predictions for the test vectors: int [M].
 
   Args:
     name: a key of CLASSIFIERS.
-    settings: see there; `l2` is the caller's.
-    vectors: [N, D], of training samples.
+    settings: see `Settings`; `l2` is up to the caller.
+    vectors: [N, D], of the training samples.
     labels: int [N], of at least two classes.
     test_vectors: [M, D].
 
   Raises:
-    UserError: the training samples are of one class only, or fewer than k-NN's neighbours.
+    UserError: the training samples have only one class, or there are fewer than k-NN's
+      neighbours.
   """
   from sklearn.exceptions import ConvergenceWarning
 
   if len(np.unique(labels)) < 2:
     raise UserError(
-      f'--train: {len(labels)} labelled samples of one class; a classifier needs two classes'
+      f'--train: all {len(labels)} labelled samples have one class; a classifier needs at least two'
     )
   classifier = CLASSIFIERS[name][1](settings)
   if name == 'knn' and len(labels) < classifier.n_neighbors:
     raise UserError(
-      f'--classifiers=knn: looks at {classifier.n_neighbors} neighbours, --train has {len(labels)}'
+      f'--classifiers=knn: uses {classifier.n_neighbors} neighbours, but --train has {len(labels)}'
     )
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter('ignore')
@@ -126,14 +129,13 @@ def fit_predict(
     classifier.fit(vectors, labels)
   if caught:
     warn(
-      f'{name} stopped before it converged; its features may be of very unequal size: --l2 makes '
-      'them equal'
+      f'{name} did not converge; the features may have very different scales: --l2 normalises them'
     )
   return classifier.predict(test_vectors)
 
 
 def summarize(task: Task, predicted: np.ndarray, labels: np.ndarray) -> Row:
-  """`metrics.summarize` of predicted classes, int [M], with the accuracy's 95% Wilson interval as
+  """`metrics.summarize` for predicted classes, int [M], with the accuracy's 95% Wilson interval as
   `low` and `high`.
   """
   scores = np.zeros((len(labels), task.num_classes), bool)
@@ -157,29 +159,31 @@ def classify(
   classifiers: Sequence[str] = (),
   settings: Settings = Settings(),
 ) -> list[Row]:
-  """Fits classifiers to the features of one source, measures them on another, and adds the results
+  """Fits classifiers on the features of one source, evaluates them on another, and adds the results
   to `workdir`/classify.json.
 
   Args:
-    workdir: of a trained run.
-    data_dir: of the prepared sets.
+    workdir: folder of a trained run.
+    data_dir: folder of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
-    stage: of the run; '' is the last one.
-    train: a source (or one of the run's evaluation sets) that labels `task`.
-    test: another one. It shares no face with `train`.
-    task: a task of one class a face; the network need not predict it.
-    classifiers: keys of CLASSIFIERS; none: all.
-    settings: see there.
+    stage: a stage of the run; '' is the last one.
+    train: a source (or one of the run's evaluation sets) with labels of `task`.
+    test: another one, which must not share faces with `train`.
+    task: a task with one class per face; the network need not predict it.
+    classifiers: keys of CLASSIFIERS; if empty, all.
+    settings: see `Settings`.
 
-  Returns: One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has
-    some), `train`, `test`, `task`, `classifier`, `l2`, `trees`, `seed`, `features` (D), `n_train`,
-    `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of `metrics.summarize`.
+  Returns: One row per classifier: `checkpoint`, `steps`, `checksums`, `stage` (if the run has
+    stages), `train`, `test`, `task`, `classifier`, `l2`, `trees`, `seed`, `features` (D),
+    `n_train`, `seconds`, `low`, `high` (95% Wilson interval of the accuracy), and all of
+    `metrics.summarize`.
   """
   kind = get_task(task)
   check_classifiers(classifiers)
   if kind.multi_label:
     raise UserError(
-      f'--task={task}: has several labels a face; classify takes a task of one, such as ethnicity5'
+      f'--task={task}: has several labels per face; classify needs a task with one, such as '
+      'ethnicity5'
     )
   evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
   sources = [
@@ -212,20 +216,22 @@ def _labelled(source: Source, task: str) -> Source:
   """The faces of a source with a label of `task`."""
   if task not in source.labels:
     raise UserError(
-      f'--task={task}: {source.name} has no such labels; it has {", ".join(source.labels)}'
+      f'--task={task}: {source.name} is not labelled for it; its labels are '
+      f'{", ".join(source.labels)}'
     )
   if not source.mask[task].any():
     raise UserError(
-      f'--task={task}: no face of {source.name} is labelled; name another part of the set'
+      f'--task={task}: no face of {source.name} is labelled; choose another part of the set'
     )
   return source.take(np.flatnonzero(source.mask[task]))
 
 
 def check_apart(train: Source, test: Source) -> None:
-  """Sees that nothing is measured on what it was fitted to.
+  """Checks that classifiers are not evaluated on their training faces.
 
   Raises:
-    UserError: the two sources share faces. People in both are a warning: some sets are split so.
+    UserError: the two sources share faces. Shared people only cause a warning: some sets are split
+      that way.
   """
   first, second = (SourceName.parse(source.name) for source in (train, test))
   same_set = first.set_name.partition('/')[0] == second.set_name.partition('/')[0]
@@ -236,16 +242,17 @@ def check_apart(train: Source, test: Source) -> None:
   )
   if shared:
     raise UserError(
-      f'--test={test.name}: {shared:,} of its {len(test):,} faces are in --train={train.name} too; '
-      'take another split or fold'
+      f'--test={test.name}: {shared:,} of its {len(test):,} faces are also in '
+      f'--train={train.name}; '
+      'choose another split or fold'
     )
   people = set(train.subjects) & set(test.subjects) - {''}
   if people:
-    warn(f'{len(people):,} people are both in {train.name} and in {test.name}')
+    warn(f'{len(people):,} people are in both {train.name} and {test.name}')
 
 
 def classify_table(rows: Sequence[Mapping[str, Any]]) -> str:
-  """The rows as a table for a terminal or a Markdown file."""
+  """Formats the rows as a table for a terminal or a Markdown file."""
   columns = [
     'classifier',
     'train',

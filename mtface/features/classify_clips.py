@@ -57,26 +57,26 @@ def classify_clips(
   classifiers: Sequence[str] = (),
   settings: Settings = _SETTINGS,
 ) -> list[Row]:
-  """Fits classifiers to the descriptors of clips, measures them on others, and adds the results to
+  """Fits classifiers on the descriptors of clips, evaluates them on others, and adds the results to
   `workdir`/video.json.
 
   Training clips without a face are left out; a test clip without one has a descriptor of zeros and
-  counts, as in the paper. A damaged clip is left out on either side.
+  counts, as in the paper. Damaged clips are left out on either side.
 
   Args:
-    workdir: of a trained run.
-    data_dir: of the prepared sets.
+    workdir: folder of a trained run.
+    data_dir: folder of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
-    stage: of the run; '' is the last one.
+    stage: a stage of the run; '' is the last one.
     train: a folder of clips (FOLDER/<class>/<clip>.avi) or a source of clips.
-    test: another one, of the same classes.
+    test: another one, with the same classes.
     reading: the level, and how faces are found in a folder's clips.
-    task: the labels of sources of several tasks.
-    classifiers: keys of CLASSIFIERS; none: svm and forest, the paper's.
-    settings: see there; `l2` is always on here.
+    task: which labels to use, for sources with several tasks.
+    classifiers: keys of CLASSIFIERS; if empty, svm and forest, as in the paper.
+    settings: see `classify.Settings`; `l2` is always on here.
 
-  Returns: One row for each classifier: `checkpoint`, `steps`, `checksums`, `stage` (if it has
-    some), `train`, `test`, `task`, `level`, `boxes`, `every`, `classifier`, `trees`, `seed`,
+  Returns: One row per classifier: `checkpoint`, `steps`, `checksums`, `stage` (if the run has
+    stages), `train`, `test`, `task`, `level`, `boxes`, `every`, `classifier`, `trees`, `seed`,
     `features` (4D), `classes`, `n_train`; the training clips left out, `no_face_train` and
     `damaged_train`; the test clips `no_face_test` (which count) and `damaged_test` (which do not);
     `accuracy_with_face`, of the test clips that have one; `seconds`, `low`, `high` (95% Wilson
@@ -103,10 +103,10 @@ def classify_clips(
 
 
 def check_clip_sets(train: ClipSet, test: ClipSet) -> None:
-  """Sees that two sets have the same classes and no clip in common.
+  """Checks that two sets have the same classes and no clip in common.
 
   Raises:
-    UserError: they have not.
+    UserError: otherwise.
   """
   unknown = sorted({clip.label for clip in test.clips} - {clip.label for clip in train.clips})
   if unknown:
@@ -117,13 +117,13 @@ def check_clip_sets(train: ClipSet, test: ClipSet) -> None:
   if train.source is not None and test.source is not None:
     check_apart(train.source, test.source)
   elif (train.source is None) == (test.source is None) and os.path.samefile(train.name, test.name):
-    raise UserError(f'--test={test.name}: is the folder of --train; name another')
+    raise UserError(f'--test={test.name}: is the same folder as --train; pass another one')
 
 
 def measure_clips(
   name: str, settings: Settings, clips: ClipSet, train: Described, test: Described
 ) -> Row:
-  """What a row says of one classifier; `clips` is the training set, whose classes count."""
+  """One classifier's part of a row; `clips` is the training set, which defines the classes."""
   task = Task('clips', clips.classes)
   number = {label: index for index, label in enumerate(clips.classes)}
   labels, truth = (
@@ -132,10 +132,11 @@ def measure_clips(
   usable = train.faces > 0
   if not usable.any():
     raise UserError(
-      f'--train={clips.name}: no clip has a face; --boxes=whole takes each frame as a face'
+      f'--train={clips.name}: no face found in any clip; to treat each frame as a face, pass '
+      '--boxes=whole'
     )
   if not len(truth):
-    raise UserError('--test: no clip can be read; the warnings above name the files')
+    raise UserError('--test: none of the clips can be read; see the warnings above')
   start = time.monotonic()
   predicted = fit_predict(name, settings, train.vectors[usable], labels[usable], test.vectors)
   row = {
@@ -155,7 +156,9 @@ def measure_clips(
 
 
 def video_table(rows: Sequence[Mapping[str, Any]]) -> str:
-  """The rows as tables for a terminal or a Markdown file: accuracies; recall by class."""
+  """Formats the rows as tables for a terminal or a Markdown file: accuracies, and recall by
+  class.
+  """
   columns = [
     'classifier',
     'level',

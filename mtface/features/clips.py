@@ -1,11 +1,10 @@
-"""Where clips come from: folders of video files, or prepared sets whose records are the faces of
-frames.
+"""Sources of clips: folders of video files, or prepared sets whose records are the faces of frames.
 
-A folder is FOLDER/<class>/<clip>.avi (mp4, mov, mkv, ...): faces are found frame by frame, cut out
-without a margin and brought to the network's size (Savchenko 2021, section 2.2), as the builders of
-afew and vgaf do it. A source has the attributes `clip` (text), `frame` (int) and `faces`, which is
-0 in the one record that stands for a clip without a face; that one's label is masked, and in
-`label`.
+A folder is FOLDER/<class>/<clip>.avi (mp4, mov, mkv, ...): faces are found frame by frame, cropped
+without a margin and resized to the network's input (Savchenko 2021, section 2.2), as the builders
+of afew and vgaf do. A source has the attributes `clip` (text), `frame` (int) and `faces`, which is
+0 in the one record that represents a clip without a face; its label is masked, and stored in
+`label` instead.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Clip:
   Attributes:
     name: unique in its set.
     label: the name of its class.
-    faces: gives its faces, see Faces; raises a `UserError` where the file is damaged.
+    faces: returns its faces, see Faces; raises a `UserError` if the file is damaged.
   """
 
   name: str
@@ -54,10 +53,10 @@ class ClipSet:
   """The clips of a folder or source.
 
   Attributes:
-    name: the folder's or source's.
-    classes: names, in the order of labels and tables.
-    clips: see there.
-    source: where they are prepared; None for a folder.
+    name: the name of the folder or source.
+    classes: class names, in the order of labels and tables.
+    clips: the clips.
+    source: the prepared set; None for a folder.
   """
 
   name: str
@@ -68,13 +67,13 @@ class ClipSet:
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-  """The descriptors of K clips: those that could be read.
+  """The descriptors of the K clips that could be read.
 
   Attributes:
-    vectors: float32 [K, 4D], of length 1, or zeros for a clip without a face.
+    vectors: float32 [K, 4D], of unit length, or zeros for a clip without a face.
     labels: text [K], class names.
-    faces: int [K], how many each has.
-    damaged: how many more clips there are that cannot be read.
+    faces: int [K], the number of faces in each.
+    damaged: number of further clips, which could not be read.
   """
 
   vectors: np.ndarray
@@ -85,12 +84,12 @@ class Described:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """How faces are taken out of clips.
+  """How faces are extracted from clips.
 
   Attributes:
-    level: `clip`: the main face of each frame, see `video.follow`; `group`: all of them.
+    level: `clip`: the main face of each frame, see `video.follow`; `group`: all faces.
     boxes: `detect`: MTCNN finds the faces; `whole`: each frame is a face.
-    every: each `every`-th frame is looked at.
+    every: only every `every`-th frame is used.
   """
 
   level: str = 'clip'
@@ -108,40 +107,41 @@ class Reading:
 def load_clips(
   evaluator: Evaluator, text: str, flag: str, reading: Reading, task: str | None
 ) -> ClipSet:
-  """The clips that a flag names: a folder, a source, or one of the run's evaluation sets.
+  """The clips that a flag refers to: a folder, a source, or one of the run's evaluation sets.
 
   Args:
-    evaluator: of the run.
+    evaluator: the run's evaluator.
     text: the flag's value.
-    flag: its name, for errors.
-    reading: how faces are taken out of a folder's clips; `level` also says what a source must be.
-    task: the labels of a source; None: its only task. A folder has classes instead.
+    flag: the flag's name, for errors.
+    reading: how faces are extracted from a folder's clips; `level` also constrains a source.
+    task: which labels of a source to use; None: its only task. A folder has classes instead.
 
   Raises:
-    UserError: there is no such folder or source, it holds no clip, or it does not say what is
-      asked.
+    UserError: no such folder or source, no clips in it, or it lacks the required information.
   """
   folder = local_path(text)
   if folder.is_dir():
     if task:
-      raise UserError(f'--task={task}: is for sources; the classes of {text} are its folders')
+      raise UserError(
+        f'--task={task}: applies only to sources; the classes of {text} are its subfolders'
+      )
     return folder_clips(folder, evaluator.config.image_shape, reading)
   if text not in evaluator.config.evaluation.sets:
     try:
       SourceName.parse(text)
     except UserError as error:
       raise UserError(
-        f'--{flag}={text}: is no folder of clips (FOLDER/<class>/<clip>.avi); {error}'
+        f'--{flag}={text}: is not a folder of clips (FOLDER/<class>/<clip>.avi); {error}'
       ) from error
   return source_clips(any_source(evaluator, text, f'--{flag}'), reading.level, task)
 
 
 def folder_clips(folder: pathlib.Path, image_shape: Sequence[int], reading: Reading) -> ClipSet:
-  """The clips of FOLDER/<class>/<clip>.avi, in the order of their names; no file is opened yet."""
+  """The clips of FOLDER/<class>/<clip>.avi, sorted by name; no file is opened yet."""
   height, width, channels = image_shape
   if height != width:
     raise UserError(
-      f'config.image_shape is {height}x{width}; faces of clips are cut out as squares'
+      f'config.image_shape is {height}x{width}; faces of clips are square, so it must be square too'
     )
   cut = functools.partial(file_faces, size=height, channels=channels, reading=reading)
   clips, classes = [], []
@@ -154,7 +154,7 @@ def folder_clips(folder: pathlib.Path, image_shape: Sequence[int], reading: Read
     classes += [of_class.name] if files else []
   if not clips:
     raise UserError(
-      f'{folder}: holds no clips; expected <class>/<clip> with the ending {", ".join(ENDINGS)}'
+      f'{folder}: contains no clips; expected <class>/<clip> with extension {", ".join(ENDINGS)}'
     )
   return ClipSet(str(folder), tuple(classes), tuple(clips))
 
@@ -168,7 +168,7 @@ def file_faces(path: pathlib.Path, *, size: int, channels: int, reading: Reading
   before = None
 
   def on_fewer(there: int, promised: int) -> None:
-    warn(f'{path}: {there} of {promised} frames can be read; they are used')
+    warn(f'{path}: only {there} of {promised} frames can be read; using those')
 
   for frame in video.frames(path, reading.every, on_fewer):
     height, width = frame.image.shape[:2]
@@ -186,14 +186,14 @@ def source_clips(source: Source, level: str, task: str | None) -> ClipSet:
   """The labelled clips of a prepared set.
 
   Raises:
-    UserError: it has no clips, no such labels, different labels in one clip, or several faces a
+    UserError: it has no clips, no such labels, different labels in one clip, or several faces per
       frame at the level `clip`.
   """
   found = source.attributes
   missing = [name for name in ('clip', 'frame', 'faces') if name not in found]
   if missing:
     raise UserError(
-      f'{source.name}: has no attributes {", ".join(missing)}; expected a set of clips, such as '
+      f'{source.name}: lacks the attributes {", ".join(missing)}; expected a set of clips, such as '
       'afew'
     )
   task = _task_of(source, task)
@@ -203,7 +203,9 @@ def source_clips(source: Source, level: str, task: str | None) -> ClipSet:
   order = np.flatnonzero(labels >= 0)
   order = order[np.lexsort((found['frame'][order], found['clip'][order]))]
   if not len(order):
-    raise UserError(f'{source.name}: no clip is labelled for {task}; name another part of the set')
+    raise UserError(
+      f'{source.name}: no clip is labelled for {task}; choose another part of the set'
+    )
   starts = np.flatnonzero(np.r_[True, found['clip'][order][1:] != found['clip'][order][:-1]])
   clips = tuple(
     _source_clip(source, rows, labels[rows], task, level) for rows in np.split(order, starts[1:])
@@ -218,7 +220,7 @@ def _task_of(source: Source, name: str | None) -> str:
   if len(of_clips) != 1:
     raise UserError(
       f'--task{f"={name}" if name else " is missing"}: {source.name} has the labels '
-      f'{", ".join(source.labels)}; name one task of one class'
+      f'{", ".join(source.labels)}; pass one single-label task'
     )
   return of_clips[0]
 
@@ -226,19 +228,18 @@ def _task_of(source: Source, name: str | None) -> str:
 def _source_clip(
   source: Source, rows: np.ndarray, labels: np.ndarray, task: str, level: str
 ) -> Clip:
-  """The clip of these rows; `labels` int are theirs."""
+  """The clip made of these rows; `labels` are their int labels."""
   found = source.attributes
   name = str(found['clip'][rows[0]])
   if (labels != labels[0]).any():
     raise UserError(
-      f'{source.name}: frames of the clip {name} have different labels of {task}; build the set '
-      'again'
+      f'{source.name}: frames of the clip {name} have different {task} labels; build the set again'
     )
   rows = rows[found['faces'][rows] > 0]
   frames = found['frame'][rows]
   if level == 'clip' and len(np.unique(frames)) < len(frames):
     raise UserError(
-      f'{source.name}: the clip {name} has several faces in a frame; take --level=group'
+      f'{source.name}: the clip {name} has several faces in one frame; pass --level=group'
     )
 
   def faces() -> Faces:
@@ -249,10 +250,10 @@ def _source_clip(
 
 
 def describe(clips: ClipSet, network: FeatureNetwork, level: str) -> Described:
-  """The clips as descriptors, by `mtface.features.descriptors`, L2-normalised. A damaged clip is a
-  warning, and is left out.
+  """The L2-normalised descriptors of the clips, by `mtface.features.descriptors`. Damaged clips are
+  skipped with a warning.
 
-  Two batches of faces and one frame are in memory at a time, however long the clips are.
+  Only two batches of faces and one frame are in memory at a time, however long the clips are.
   """
   count, size = len(clips.clips), network.evaluator.extractor.batch_size
   vectors, faces = np.zeros((count, 4 * network.size), np.float32), np.zeros(count, int)
@@ -263,7 +264,7 @@ def describe(clips: ClipSet, network: FeatureNetwork, level: str) -> Described:
       if number != current:
         current, moments = number, new_moments(level)
       moments.add(features[numbers == number], frames[numbers == number])
-      vectors[number] = moments.descriptor()  # of the faces so far; the next batch may bring more
+      vectors[number] = moments.descriptor()  # of the faces so far; the next batch may contain more
       faces[number] += (numbers == number).sum()
   keep = np.array([number not in damaged for number in range(count)])
   labels = np.array([clip.label for clip in clips.clips])
@@ -279,8 +280,8 @@ def describe(clips: ClipSet, network: FeatureNetwork, level: str) -> Described:
 def _batches(
   clips: ClipSet, size: int, damaged: set[int]
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-  """(faces [b, H, W, C], (clips [b], frames [b])) of all clips, one after the other; adds to
-  `damaged` what cannot be read.
+  """Yields (faces [b, H, W, C], (clips [b], frames [b])) of all clips in order; adds unreadable
+  clips to `damaged`.
   """
   images: list[np.ndarray] = []
   places: list[tuple[int, int]] = []
@@ -300,7 +301,7 @@ def _batches(
           yield batch()
           images, places = [], []
     except UserError as error:
-      warn(f'{error}; the clip is left out')
+      warn(f'{error}; skipping this clip')
       damaged.add(number)
   if images:
     yield batch()

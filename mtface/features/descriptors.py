@@ -2,11 +2,12 @@
 Pure functions of NumPy arrays.
 
 A clip of one person: mean, maximum, minimum and standard deviation over its frames, concatenated,
-[4D]. A clip of a group: mean and standard deviation over the faces of a frame, concatenated, and of
-these again mean and standard deviation over the frames, [4D]. Standard deviations are those of the
-frames there are (divisor F), so that of one frame is 0.
+[4D]. A clip of a group: mean and standard deviation over the faces of a frame, concatenated, then
+mean and standard deviation of these over the frames, [4D]. Standard deviations are population
+deviations (divisor F), so a single frame gives 0.
 
-Frames count the same however long they are shown. `mtface.features.clips` gets the faces.
+All frames count equally, however long they are shown. `mtface.features.clips` supplies the
+faces.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-STATISTICS = ('mean', 'max', 'min', 'std')  # of clips; the paper's order
+STATISTICS = ('mean', 'max', 'min', 'std')  # of clips, in the paper's order
 GROUP_STATISTICS = ('mean', 'std')  # of the faces of a frame, and of the frames
 LEVELS = ('clip', 'group')
 
@@ -26,9 +27,8 @@ class StreamingMoments:
   """Mean, maximum, minimum and standard deviation of any number of vectors, in one pass and bounded
   memory.
 
-  Batches are joined by the update of Chan, Golub & LeVeque 1979 in float64, whatever their sizes:
-  sums of squares, of which a small deviation around a large mean would be the difference, are never
-  taken.
+  Batches of any size are merged with the update of Chan, Golub & LeVeque 1979 in float64, which
+  avoids the cancellation of sums of squares when a small deviation surrounds a large mean.
   """
 
   def __init__(self) -> None:
@@ -48,7 +48,7 @@ class StreamingMoments:
         wide.max(axis=0),
         wide.min(axis=0),
       )
-    else:  # nothing is changed in place, so a shallow copy is a copy
+    else:  # nothing is modified in place, so a shallow copy is enough
       total, delta = self.count + n, mean - self._mean
       self._mean = self._mean + delta * (n / total)
       self._squares = self._squares + squares + np.square(delta) * (self.count * n / total)
@@ -59,11 +59,10 @@ class StreamingMoments:
     self.count += n
 
   def values(self, statistics: Sequence[str] = STATISTICS) -> np.ndarray:
-    """float64 [len(statistics) * D]: these statistics (of mean, max, min, std), one after the
-    other.
+    """float64 [len(statistics) * D]: the given statistics (of mean, max, min, std), concatenated.
 
     Raises:
-      ValueError: nothing was added, or a statistic is unknown.
+      ValueError: no vectors were added, or a statistic is unknown.
     """
     if not self.count:
       raise ValueError('statistics of no vectors')
@@ -80,23 +79,23 @@ class StreamingMoments:
 
 
 class Moments(Protocol):
-  """What a descriptor is made by, while the faces of a clip come in."""
+  """Accumulates a descriptor as the faces of a clip arrive."""
 
   def add(self, features: np.ndarray, frames: np.ndarray) -> None:
-    """Adds faces: features [B, D], and int [B], which frames they are in; frames come in order."""
+    """Adds faces: features [B, D], and int [B], their frames; frames must come in order."""
 
   def descriptor(self) -> np.ndarray:
-    """float64 [4D], of the faces so far, of which there must be one."""
+    """float64 [4D], of the faces so far; there must be at least one."""
 
 
 class ClipMoments:
-  """A clip's descriptor; every face is a frame."""
+  """The descriptor of a clip, in which every face is a frame."""
 
   def __init__(self, statistics: Sequence[str] = STATISTICS):
     self._moments, self._statistics = StreamingMoments(), statistics
 
   def add(self, features: np.ndarray, frames: np.ndarray) -> None:
-    """See `Moments`; which frames they are makes no difference."""
+    """See `Moments`; the frame numbers do not matter."""
     self._moments.add(features)
 
   def descriptor(self) -> np.ndarray:
@@ -105,7 +104,7 @@ class ClipMoments:
 
 
 class GroupMoments:
-  """A group's descriptor. The faces of a frame may come in several batches."""
+  """The descriptor of a group. The faces of a frame may arrive in several batches."""
 
   def __init__(self) -> None:
     self._frames, self._frame = StreamingMoments(), StreamingMoments()
@@ -123,7 +122,7 @@ class GroupMoments:
     return self._closed().values(GROUP_STATISTICS)
 
   def _closed(self) -> StreamingMoments:
-    """The moments over the frames, with the last one."""
+    """The moments over the frames, including the last one."""
     closed = copy.copy(self._frames)
     if self._frame.count:
       closed.add(self._frame.values(GROUP_STATISTICS)[None])
@@ -131,5 +130,5 @@ class GroupMoments:
 
 
 def new_moments(level: str) -> Moments:
-  """What makes the descriptor of a level of LEVELS."""
+  """The accumulator for a level of LEVELS."""
   return GroupMoments() if level == 'group' else ClipMoments()

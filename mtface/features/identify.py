@@ -1,11 +1,11 @@
-"""`mtface identify`: who is it, given one picture of each person (Savchenko 2021, sections 2.1 and
+"""`mtface identify`: recognises people given one picture of each (Savchenko 2021, sections 2.1 and
 3.1, table 1).
 
-Rank-1 identification: the people with at least two pictures; of each one random picture makes the
-gallery, all others are probes. A probe is named after the picture of the gallery whose features are
-nearest by the cosine. That is repeated with other galleries. The protocol is that of Best-Rowden et
-al. 2014 (the paper's [13]) as the paper words it; its 596 people of LFW are those who are in
-YouTube Faces too, `lfw/rgb224:train[ytf=1]`.
+Rank-1 identification uses the people with at least two pictures; one random picture of each forms
+the gallery, all others are probes. A probe is identified as the person in the gallery picture whose
+features are nearest in cosine similarity. This is repeated with other galleries. The protocol is
+from Best-Rowden et al. 2014 (the paper's [13]) as the paper describes it; its 596 people of LFW are
+those who are also in YouTube Faces, `lfw/rgb224:train[ytf=1]`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def draw_gallery(people: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def nearest(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-  """int [P]: the row of `gallery` [G, D] with the largest cosine to each of `probes` [P, D], the
-  first of equals.
+  """int [P]: the row of `gallery` [G, D] with the largest cosine to each of `probes` [P, D]; ties
+  go to the first.
   """
   probes, gallery = l2_normalized(probes), l2_normalized(gallery)
   step = max(1, _SIMILARITIES // len(gallery))
@@ -54,8 +54,8 @@ def rank_1(features: np.ndarray, people: np.ndarray, *, repeats: int, seed: int)
   Args:
     features: [N, D].
     people: text or int [N], at least two pictures of each.
-    repeats: how many galleries are drawn.
-    seed: of the draws; gallery r is the same for every number of repeats.
+    repeats: number of galleries to draw.
+    seed: seed of the draws; gallery r is the same for any number of repeats.
   """
   shares = []
   for repeat in range(repeats):
@@ -66,11 +66,11 @@ def rank_1(features: np.ndarray, people: np.ndarray, *, repeats: int, seed: int)
 
 
 def people_of(source: Source) -> np.ndarray:
-  """text [N]: who is in each picture, empty where unknown: the source's subjects, or else its
-  labels of the task `identity`.
+  """text [N]: the person in each picture, empty if unknown: the source's subjects, or else its
+  `identity` labels.
 
   Raises:
-    UserError: the source knows neither.
+    UserError: the source has neither.
   """
   if (source.subjects != '').any():
     return source.subjects
@@ -78,14 +78,14 @@ def people_of(source: Source) -> np.ndarray:
     if task.partition(':')[0] == 'identity':
       return np.where(source.mask[task], labels.astype(str), '')
   raise UserError(
-    f'{source.name}: does not say who is in its pictures; identify needs a set with subjects, such '
+    f'{source.name}: has no subjects; identify needs a set that says who is in each picture, such '
     'as lfw'
   )
 
 
 def with_two_pictures(people: np.ndarray) -> np.ndarray:
-  """int [M]: the pictures of all who have at least two; `people` is text [N],
-  empty where unknown.
+  """int [M]: the pictures of everyone who has at least two; `people` is text [N], empty if
+  unknown.
   """
   names, index, count = np.unique(people, return_inverse=True, return_counts=True)
   return np.flatnonzero(((count >= 2) & (names != ''))[index])
@@ -104,26 +104,25 @@ def identify(
   """Measures rank-1 identification on sources, and adds the results to `workdir`/identify.json.
 
   Args:
-    workdir: of a trained run.
-    data_dir: of the prepared sets.
+    workdir: folder of a trained run.
+    data_dir: folder of the prepared sets.
     checkpoint: a selection of one network: last, best, STEP or average:K.
-    stage: of the run; '' is the last one.
-    on: sources (or some of the run's evaluation sets) that know who is in their pictures.
-    repeats: galleries, at least 2 for a deviation.
-    seed: of the galleries.
+    stage: a stage of the run; '' is the last one.
+    on: sources (or some of the run's evaluation sets) that say who is in their pictures.
+    repeats: number of galleries, at least 2 for a deviation.
+    seed: seed of the galleries.
 
-  Returns: One row a source: `checkpoint`, `steps`, `checksums`, `stage` (if it has some), `source`,
+  Returns: One row per source: `checkpoint`, `steps`, `checksums`, `stage` (if any), `source`,
     `repeats`, `seed`, `subjects`, `images`, `probes` (of one gallery), `accuracies` of the repeats,
     and their `mean` and sample deviation `std`.
   """
   if repeats < 2:
-    raise UserError(f'--repeats={repeats}: a deviation needs at least 2')
+    raise UserError(f'--repeats={repeats}: expected at least 2, to compute a deviation')
   if seed < 0:
     raise UserError(f'--seed={seed}: expected 0 or more')
   if not on:
     raise UserError(
-      '--on is missing: name sources that know who is in their pictures, as in '
-      '--on=lfw/rgb224:train'
+      '--on is missing: pass sources that say who is in each picture, as in --on=lfw/rgb224:train'
     )
   evaluator, selection = Evaluator(workdir, data_dir, stage), Selection.parse(checkpoint)
   chosen = [_pictures(any_source(evaluator, name)) for name in on]
@@ -142,12 +141,13 @@ def identify(
 
 
 def _pictures(source: Source) -> tuple[Source, np.ndarray]:
-  """The pictures of a source that take part, and who is in them."""
+  """The pictures of a source that take part, and the people in them."""
   people = people_of(source)
   take = with_two_pictures(people)
   if len(np.unique(people[take])) < 2:
     raise UserError(
-      f'{source.name}: fewer than two people have two pictures or more; take a larger part of the '
+      f'{source.name}: fewer than two people have two or more pictures; choose a larger part '
+      'of the '
       'set'
     )
   return source.take(take), people[take]

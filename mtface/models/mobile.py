@@ -1,9 +1,9 @@
-"""What MobileNet, EfficientNet and RexNet are made of, and the frame that the three share: a trunk,
-and a linear layer for each task.
+"""Building blocks of MobileNet, EfficientNet and RexNet, and the structure that the three share: a
+trunk, and a linear layer for each task.
 
-Shapes, padding and statistics are those of PyTorch's layers, in which the published weights of
-these networks come: k // 2 zeros on each side of an image, and the running variance an unbiased
-estimate. tests/parity compares them with timm's.
+Shapes, padding and statistics follow PyTorch's layers, since the published weights of these
+networks come from PyTorch: k // 2 zeros on each side of an image, and an unbiased running variance.
+tests/parity compares them with timm's.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _IMAGENET_MEAN, _IMAGENET_STD = (
   (0.485, 0.456, 0.406),
   (0.229, 0.224, 0.225),
 )  # of red, green, blue in [0, 1]
-# All three papers: normal with variance 2 / (values that one output reaches) (He et al. 2015).
+# All three papers: normal with variance 2 / fan-out (He et al. 2015).
 _INIT = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 _LEAST = 32  # pixels: the trunks halve an image five times
 
 
 @dataclasses.dataclass(frozen=True)
 class Make:
-  """What all layers of a network are made with: `dtype` of the computation (None: float32) and the
-  source of initial weights.
+  """What all layers of a network share: the `dtype` of the computation (None: float32) and the
+  random streams for initial weights.
   """
 
   rngs: nnx.Rngs
@@ -51,13 +51,13 @@ class Make:
 
 
 class Conv(nnx.Module):
-  """A convolution with an odd kernel: float [B, H, W, in_features] -> [B, ceil(H / stride), ceil(W
-  / stride), out_features].
+  """A convolution with an odd kernel size: float [B, H, W, in_features] -> [B, ceil(H / stride),
+  ceil(W / stride), out_features].
 
   Attributes:
     kernel: [size, size, in_features, out_features], or [size, size, 1, features] for a `depthwise`
       one.
-    bias: [out_features]; None: there is none, since a batch normalisation follows.
+    bias: [out_features]; None if a batch normalisation follows.
   """
 
   def __init__(
@@ -71,7 +71,7 @@ class Conv(nnx.Module):
     depthwise: bool = False,
     bias: bool = False,
   ):
-    if depthwise:  # each value reaches size * size outputs, and the published networks draw it so
+    if depthwise:  # each value reaches size * size outputs; the published networks initialise it so
       kernel = jnp.swapaxes(
         _INIT(make.rngs.params(), (size, size, out_features, 1), jnp.float32), 2, 3
       )
@@ -107,8 +107,8 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:
-  """[B, H', W', size * size * C]: what the kernel sees at each place. XLA's gradient of a kernel is
-  slow on CPUs, a product's is not.
+  """[B, H', W', size * size * C]: the patch that the kernel sees at each position. XLA's kernel
+  gradient is slow on CPUs, a matrix product's is not.
   """
   half, (_, h, w, _) = size // 2, x.shape
   padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
@@ -141,10 +141,10 @@ class ConvNorm(nnx.Module):
 
 
 class SqueezeExcite(nnx.Module):
-  """Weighs channels by what the whole image shows (Hu et al. 2018, section 3): [B, H, W, C] -> the
-  same.
+  """Squeeze-and-excitation: weighs channels by the whole image (Hu et al. 2018, section 3): [B, H,
+  W, C] -> the same.
 
-  Means over the image, to `reduced` values, activation, back to C values, sigmoid. RexNet has a
+  Global mean, layer to `reduced` values, activation, layer back to C values, sigmoid. RexNet adds a
   batch normalisation (`norm`) inside.
   """
 
@@ -169,10 +169,10 @@ def image_mean(x: jax.Array) -> jax.Array:
 
 
 class StochasticDepth(nnx.Module):
-  """Leaves a branch out with probability `rate`, one draw for each sample, and scales it up where
-  it stays (Huang et al. 2016).
+  """Drops a branch with probability `rate`, independently for each sample, and scales it up where
+  it is kept (Huang et al. 2016).
 
-  Only in training; never while `frozen` (`network.abstract_network` sets it).
+  Only in training; never while `frozen` (set by `network.abstract_network`).
   """
 
   def __init__(self, rate: float):
@@ -182,15 +182,15 @@ class StochasticDepth(nnx.Module):
     if not train or self.frozen or self.rate == 0:
       return x
     if rngs is None:
-      raise ValueError('stochastic depth needs the stream `dropout` of rngs in training')
+      raise ValueError('stochastic depth needs a `dropout` stream in rngs during training')
     stays = jax.random.bernoulli(rngs.dropout(), 1 - self.rate, (len(x), *[1] * (x.ndim - 1)))
     return jnp.where(stays, x / (1 - self.rate), 0).astype(x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """One inverted residual: its channels in, between and out, kernel size and stride; `reduced`: of
-  squeeze-excite, 0: none.
+  """The shape of an inverted residual: channels in, inside and out, kernel size and stride;
+  `reduced`: channels of squeeze-excite, 0 for none.
   """
 
   in_features: int
@@ -206,11 +206,11 @@ class InvertedResidual(nnx.Module):
   """Expand 1x1, depthwise, squeeze-excite, project 1x1 without activation (Sandler et al. 2018; Tan
   & Le 2019; Han et al. 2021).
 
-  Where stride is 1 and the output has the channels of the input, the input is added;
-  `shape.drop_path` is the rate at which the rest is then left out. Nothing expands where `inside`
-  is `in_features`. RexNet's differs: its activation is behind the squeeze (`late`), not in front of
-  it (`early`), there is a batch normalisation in the squeeze, and the input is also added to the
-  first of more channels (`widening`).
+  If stride is 1 and the output has as many channels as the input, the input is added, and
+  `shape.drop_path` is the rate at which the rest is dropped. There is no expansion if `inside`
+  equals `in_features`. RexNet differs: its activation comes after the squeeze (`late`), not before
+  it (`early`), the squeeze has a batch normalisation, and the input is also added to the first
+  channels of a wider output (`widening`).
   """
 
   def __init__(
@@ -284,8 +284,8 @@ class MobileModel(nnx.Module):
   """A trunk and a head for each task: images float [B, H, W, C] in [-1, 1] -> {task: scores float32
   [B, classes of the task]}.
 
-  A network says what its trunk is; the rest is here. The trunk is called with (images, train, rngs)
-  and returns a map [B, H', W', D]. Parameters lie under `trunk/...` and `heads/TASK/...`.
+  Subclasses define the trunk; the rest is here. The trunk is called with (images, train, rngs) and
+  returns a map [B, H', W', D]. Parameters are under `trunk/...` and `heads/TASK/...`.
   """
 
   def __init__(
@@ -310,13 +310,13 @@ class MobileModel(nnx.Module):
   def features(
     self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
   ) -> jax.Array:
-    """What all heads see, float32 [B, D]: the mean of the trunk's last map."""
+    """The input of all heads, float32 [B, D]: the mean of the trunk's last map."""
     return image_mean(self.trunk(rescaled(images, self.input), train, rngs))
 
   def __call__(
     self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
   ) -> dict[str, jax.Array]:
-    """Scores of each task. In training, `rngs` needs a `dropout` stream, and the running statistics
+    """The scores of each task. In training, `rngs` needs a `dropout` stream, and running statistics
     are updated.
     """
     x = self.features(images, train, rngs)
@@ -324,11 +324,11 @@ class MobileModel(nnx.Module):
 
 
 def rescaled(images: jax.Array, to: str) -> jax.Array:
-  """Images in [-1, 1] as a network wants them.
+  """Rescales images in [-1, 1] to what a network expects.
 
-  `half`: as they are; `imagenet`: of ImageNet's mean 0 and deviation 1 in each colour; `caffe`:
-  blue, green and red in 0..255 less ImageNet's means, as networks that came from Caffe or Keras
-  have it (Savchenko 2021's published MobileNet among them).
+  `half`: unchanged; `imagenet`: normalised by ImageNet's mean and deviation of each colour;
+  `caffe`: blue, green and red in 0..255 minus ImageNet's means, as in networks from Caffe or Keras
+  (including Savchenko 2021's published MobileNet).
   """
   if to == 'half':
     return images
@@ -346,46 +346,46 @@ def rescaled(images: jax.Array, to: str) -> jax.Array:
 def check_fields(
   name: str, image_shape: Sequence[int], *, age_hidden: Sequence[int], input: str, **numbers: float
 ) -> None:
-  """Raises a `UserError` for a field of `config.model`, or an image, that a mobile network cannot
-  have.
+  """Raises a `UserError` for a field of `config.model` or an image shape that is invalid for a
+  mobile network.
 
   Args:
-    name: of the network.
+    name: name of the network.
     image_shape: (H, W, C).
-    age_hidden: widths.
-    input: of INPUTS.
-    **numbers: `width` and `depth` more than 0; `dropout` and `drop_path` in [0, 1).
+    age_hidden: layer widths.
+    input: one of INPUTS.
+    **numbers: `width` and `depth` must be positive; `dropout` and `drop_path` in [0, 1).
   """
   height, width, channels = image_shape
   if min(height, width) < _LEAST:
     raise UserError(
-      f'model {name}: images of {height}x{width} are too small; at least {_LEAST}x{_LEAST}'
+      f'model {name}: images of {height}x{width} are too small; expected at least {_LEAST}x{_LEAST}'
     )
   if input not in INPUTS:
-    raise UserError(f'config.model.input {input!r} is unknown; there are {", ".join(INPUTS)}')
+    raise UserError(f'config.model.input {input!r} is unknown; expected {", ".join(INPUTS)}')
   if input != 'half' and channels not in (1, 3):
     raise UserError(
-      f'config.model.input {input}: means are known of 1 or 3 channels, images have {channels}'
+      f'config.model.input {input}: needs images with 1 or 3 channels, found {channels}'
     )
   if not isinstance(age_hidden, tuple | list) or not all(
     type(n) is int and n > 0 for n in age_hidden
   ):
     raise UserError(
-      f'config.model.age_hidden: {age_hidden!r}; it must be widths of layers, such as (256,), or ()'
+      f'config.model.age_hidden: {age_hidden!r}; expected layer widths, such as (256,), or ()'
     )
   for field, value in numbers.items():
     factor = field in ('width', 'depth')
     good = not isinstance(value, bool) and isinstance(value, int | float)
     if not good or not (0 < value < float('inf') if factor else 0 <= value < 1):
       words = 'more than 0' if factor else 'at least 0 and less than 1'
-      raise UserError(f'config.model.{field}: {value!r} is out of range; it must be {words}')
+      raise UserError(f'config.model.{field}: {value!r} is out of range; expected {words}')
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-  """The multiple of `divisor` next to a number of channels, at least one of it, and not below nine
-  tenths of the number.
+  """The multiple of `divisor` nearest to a number of channels, at least `divisor` and at least 90%
+  of the number.
 
-  The rule by which all three networks scale their widths (Sandler et al. 2018's code).
+  All three networks scale their widths by this rule (Sandler et al. 2018's code).
   """
   rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
   return rounded + divisor if rounded < 0.9 * channels else rounded

@@ -1,5 +1,5 @@
-"""Weights in and out: timm's, as PyTorch's users have them, and our own, in one file without any
-code in it.
+"""Reads and writes weights: timm's, as used with PyTorch, and our own, in single files that contain
+no code.
 
 Two formats, both safetensors (https://huggingface.co/docs/safetensors):
 
@@ -7,11 +7,11 @@ Two formats, both safetensors (https://huggingface.co/docs/safetensors):
              (.pth, .pt, .bin, .ckpt, .pth.tar)
     mtface   any network by our own paths, `trunk/stem/conv/kernel`, arrays as they are; exact
 
-Nothing is matched by guess: a tensor that is left over on either side is an error that names it.
-Others' trainings put a word before all names (`module.`, `model.`, `_orig_mod.`) or the tensors
-into a dictionary (`state_dict`, `model_ema`): the words before the network's own names are taken
-off, and what lies elsewhere is left. Pickled modules are never loaded, since to unpickle is to run
-whatever the file says.
+Names are never guessed: a tensor left over on either side is an error that names it. Training
+programs often prefix all names (`module.`, `model.`, `_orig_mod.`) or nest the tensors in a
+dictionary (`state_dict`, `model_ema`): prefixes of the network's own names are stripped, and
+everything else is ignored. Pickled modules are never loaded, since unpickling runs code from the
+file.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ from mtface.models.timm_names import (
 from mtface.tasks import Task
 
 FORMATS = ('timm', 'mtface')
-LEAVE = 'leave'  # stands for no head: a file's classifier that is not wanted
+LEAVE = 'leave'  # no head: the file's classifier is ignored
 _PICKLES = ('.pth', '.pt', '.bin', '.ckpt', '.pth.tar', '.pt.tar', '.tar')
 _SUFFIXES = ('.safetensors', *_PICKLES)
-_LISTED = 5  # names in an error
+_LISTED = 5  # most names to list in an error
 
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-  """What a file gave to a network.
+  """The weights that a file provides for a network.
 
   Attributes:
-    params, stats: trees of the network's, with only the arrays that were found, float32.
+    params, stats: trees like the network's, with only the arrays that were found, float32.
     found: their paths.
-    kept: paths of the network that the file has nothing for: heads, which stay as they are
-      initialised.
-    left: tensors of the file that were not wanted: a classifier that was to be left, heads of other
-      tasks, counters.
-    prefix: what was taken off the names of the file, as in 'module.'; what it has beside is in
+    kept: paths of the network that the file has no weights for: heads, which keep their random
+      initialisation.
+    left: tensors of the file that were ignored: a classifier to leave out, heads of other tasks,
+      counters.
+    prefix: the prefix stripped from the file's names, as in 'module.'; tensors without it are in
       `left` too.
   """
 
@@ -75,17 +75,18 @@ class Imported:
   prefix: str = ''
 
   def summary(self) -> str:
-    """A line for the user."""
+    """A one-line summary for the user."""
     stripped = ''
     if self.prefix:
       beside = sum(not name.startswith(self.prefix) for name in self.left)
-      stripped = f' (those of {self.prefix}*, without that prefix; {beside:,} beside them are left)'
-    return f'{len(self.found):,} arrays{stripped}; drawn: {", ".join(self.kept) or "none"}'
+      stripped = f' (from {self.prefix}*, prefix stripped; {beside:,} others ignored)'
+    return f'{len(self.found):,} arrays{stripped}; initialised at random: '
+    f'{", ".join(self.kept) or "none"}'
 
 
 def is_weights_file(path: str | os.PathLike) -> bool:
-  """Whether a path is of a file of weights, by its ending or because it is a file; otherwise it is
-  a run's folder.
+  """Whether a path refers to a weight file, by its extension or because it is a file; otherwise it
+  is the folder of a run.
   """
   return os.fspath(path).lower().endswith(_SUFFIXES) or local_path(path).is_file()
 
@@ -98,25 +99,25 @@ def import_weights(
   *,
   classifier: str | None = None,
 ) -> Imported:
-  """Reads the trunk of a network, and the heads that the file has.
+  """Reads the trunk of a network, and those heads that the file has.
 
   Args:
-    path: a file in one of the formats above; what `export_weights` wrote says itself which.
-    model: `config.model` of the network that is to have the weights.
+    path: a file in one of the formats above; files from `export_weights` say which.
+    model: `config.model` of the network to load the weights into.
     tasks: its heads.
     image_shape: (H, W, C) of its images.
     classifier: the head (a task's name) that gets the classifier of a file in timm's format, or
-      'leave'. None: the file must have none.
+      'leave'. None: the file must not have one.
 
   Raises:
-    UserError: a file that cannot be read, is of another network, or has a tensor too many or too
-      few.
+    UserError: the file cannot be read, belongs to another network, or has unexpected or missing
+      tensors.
   """
   tensors, notes = read_torch(path), _notes(path)
   wanted = trained_input(path)
   if wanted is not None and wanted != model.get('input', wanted):
     raise UserError(
-      f'{path}: was trained on images scaled as {wanted}, config.model.input says {model.input}; '
+      f'{path}: trained on images scaled as {wanted}, but config.model.input is {model.input}; '
       f'set config.model.input={wanted}'
     )
   _, params, stats = abstract_network(model, tasks, image_shape)
@@ -124,8 +125,7 @@ def import_weights(
   if notes.get('format') == 'mtface':
     if classifier not in (None, 'leave'):
       raise UserError(
-        f'{path}: has its heads by the names of their tasks; classifier={classifier!r} is for '
-        'files of timm'
+        f'{path}: names its heads by task; classifier={classifier!r} applies only to timm files'
       )
     arrays, left = _match(path, tensors, shapes)
     prefix = ''
@@ -151,40 +151,39 @@ def export_weights(
   """Writes a network to a safetensors file.
 
   Args:
-    params, stats: of one network.
-    path: of the file, whose folder must be there.
-    model: its `config.model`.
-    format: `timm` for a backbone of timm's, or `mtface` for all of any network.
-    classifier: with `timm`, the head (a task's name) that becomes the classifier; None: the file
-      has none (timm's `num_classes=0`).
-    notes: more of the file's metadata, text only.
+    params, stats: the arrays of one network.
+    path: the file to write, in an existing folder.
+    model: the network's `config.model`.
+    format: `timm` for a timm backbone, or `mtface` for every array of any network.
+    classifier: with `timm`, the head (a task's name) that becomes the classifier; None: no
+      classifier (timm's `num_classes=0`).
+    notes: further metadata for the file, text only.
 
   Raises:
-    UserError: an unknown format, network or head, or a folder that is not there.
+    UserError: unknown format, network or head, or the folder does not exist.
   """
   path = local_path(path)
   arrays = {
     name: np.asarray(x, np.float32) for name, x in (by_path(params) | by_path(stats)).items()
   }
   if format not in FORMATS:
-    raise UserError(f'--format={format}: unknown; there are {", ".join(FORMATS)}')
+    raise UserError(f'--format={format}: unknown format; expected {", ".join(FORMATS)}')
   if format == 'timm':
     arrays = _as_timm(arrays, model.name, classifier)
   elif classifier is not None:
     raise UserError(
-      f'--classifier={classifier}: only timm has a classifier; a file of format mtface has all '
-      'heads'
+      f'--classifier={classifier}: applies only to --format=timm; format mtface includes all heads'
     )
   if not path.parent.is_dir():
-    raise UserError(f'--to={path}: the folder {path.parent} is not there')
+    raise UserError(f'--to={path}: the folder {path.parent} does not exist')
   about = {'format': format, 'model': json.dumps(model.to_dict()), **(notes or {})}
   with whole(path) as partial:
     safetensors.numpy.save_file(arrays, partial, about)
 
 
 def trained_input(path: str | os.PathLike) -> str | None:
-  """How the weights of a file want their images, a name in `mobile.INPUTS`, if the file says so (as
-  those of `export_weights` do).
+  """The image scaling that a file's weights expect, a name in `mobile.INPUTS`, if the file says so
+  (as files from `export_weights` do).
   """
   try:
     return json.loads(_notes(path)['model']).get('input')
@@ -194,30 +193,30 @@ def trained_input(path: str | os.PathLike) -> str | None:
     OSError,
     UserError,
     safetensors.SafetensorError,
-  ):  # what is wrong is said where it is read
+  ):  # errors are reported when the file is read
     return None
 
 
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """The tensors of a safetensors file, or of one of PyTorch's if that is there to read it; numbers
-  with a fraction as float32.
+  """The tensors of a safetensors file, or of a PyTorch file if PyTorch is installed; floating-point
+  tensors as float32.
 
-  What a file is its first bytes say, and its ending where they do not. Tensors in dictionaries are
-  named `outer.inner`.
+  The file type is determined by the first bytes, or else by the extension. Tensors in nested
+  dictionaries are named `outer.inner`.
 
   Raises:
-    UserError: no such file, one that is damaged, that holds more than tensors, or of another kind;
-      or PyTorch is needed and missing.
+    UserError: the file is missing, damaged, of another type or contains more than tensors, or
+      PyTorch is needed but not installed.
   """
   path = local_path(path)
   if not path.is_file():
-    raise UserError(f'{path}: no such file of weights')
+    raise UserError(f'{path}: no such weight file')
   kind = _kind_of(path)
   if kind == 'safetensors':
     try:
       found = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-      raise UserError(f'{path}: is no whole safetensors file: {error}') from error
+      raise UserError(f'{path}: is not a complete safetensors file: {error}') from error
   elif kind == 'pickle':
     found = _read_pickle(path)
   else:
@@ -229,7 +228,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def overlaid(tree: dict[Any, Any], part: dict[Any, Any]) -> dict[Any, Any]:
-  """`tree` with the arrays that `part`, a tree of some of its paths, has."""
+  """`tree` with the arrays of `part`, a tree of some of its paths, replaced."""
   result = dict(tree)
   for key, value in part.items():
     result[key] = overlaid(tree[key], value) if isinstance(value, dict) else value
@@ -240,57 +239,55 @@ def overlaid(tree: dict[Any, Any], part: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _kind_of(path: pathlib.Path) -> str:
-  """safetensors, pickle (of torch.save), or what else the file is, in words."""
+  """safetensors, pickle (of torch.save), or a description of what else the file is."""
   try:
     with path.open('rb') as file:
       head = file.read(64)
   except OSError as error:
     raise UserError(f'{path}: cannot be read ({error.strerror})') from error
   if head.startswith(b'version https://git-lfs'):
-    return 'is a pointer of Git LFS, not the file itself, which `git lfs pull` fetches'
+    return 'is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`'
   if head.lstrip().startswith(b'<'):
-    return 'is a web page, not the file that was to be downloaded'
+    return 'is a web page, not a weight file; download it again'
   name = path.name.lower()
   if head[8:9] == b'{' or (name.endswith('.safetensors') and not head.startswith((b'PK', b'\x80'))):
     return 'safetensors'
   return (
     'pickle'
     if head.startswith((b'PK', b'\x80')) or name.endswith(_PICKLES)
-    else 'is of another kind'
+    else 'is not a weight file'
   )
 
 
 def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Tensors of a file of torch.save, read with `weights_only`: nothing in it is run."""
+  """Tensors of a torch.save file, read with `weights_only`, so no code in it is run."""
   try:
     import torch
   except ImportError as error:
     raise UserError(
-      f'{path}: only PyTorch reads this; pip install torch, or where it is, convert the file:'
+      f'{path}: reading this file needs PyTorch; pip install torch, or convert it elsewhere:'
       " safetensors.torch.save_file(torch.load('IN.pth', weights_only=True), 'OUT.safetensors')"
     ) from error
   harmless = getattr(
     torch.serialization, 'safe_globals', lambda _: contextlib.nullcontext()
   )  # since PyTorch 2.5
   try:
-    with harmless([argparse.Namespace]):  # the arguments of the training
+    with harmless([argparse.Namespace]):  # the training arguments
       found = torch.load(path, map_location='cpu', weights_only=True)
-  except Exception as error:  # of many kinds, by version and by damage
+  except Exception as error:  # the type depends on version and damage
     raise UserError(
-      f'{path}: holds more than tensors, or is damaged, and is not loaded '
-      f'({type(error).__name__}); where it comes from, save'
-      ' model.state_dict() in place of the model'
+      f'{path}: contains more than tensors, or is damaged, so it is not loaded '
+      f'({type(error).__name__}); save'
+      ' model.state_dict() instead of the model'
     ) from error
   tensors = {name: x for name, x in _flat(found) if isinstance(x, torch.Tensor)}
   if not tensors:
-    raise UserError(
-      f'{path}: holds no tensors by name; where it comes from, save model.state_dict()'
-    )
+    raise UserError(f'{path}: contains no named tensors; save model.state_dict() instead')
   return {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in tensors.items()}
 
 
 def _flat(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-  """(outer.inner, value) of dictionaries in dictionaries."""
+  """(outer.inner, value) pairs of nested dictionaries."""
   for key, value in tree.items() if isinstance(tree, Mapping) else ():
     if isinstance(value, Mapping):
       yield from _flat(value, f'{prefix}{key}.')
@@ -310,8 +307,8 @@ def _notes(path: str | os.PathLike) -> dict[str, str]:
 def _match(
   path: str | os.PathLike, tensors: dict[str, np.ndarray], shapes: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-  """Arrays by path and what was left, of a file in our own format. Heads are taken whole, or not at
-  all.
+  """Arrays by path, and the ignored tensors, of a file in our own format. Heads are loaded
+  completely or not at all.
   """
   heads = {head_of(name) for name in tensors} & {head_of(name) for name in shapes} - {None}
   wanted = [name for name in shapes if head_of(name) is None or head_of(name) in heads]
@@ -329,10 +326,10 @@ def _match_timm(
   model: str,
   classifier: str | None,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
-  """The same of a file in timm's format, and the prefix that its names have."""
+  """The same for a file in timm's format, and the prefix of its names."""
   if model not in CLASSIFIERS:
     raise UserError(
-      f'{path}: model {model} is no network of timm; it reads files that `mtface export '
+      f'{path}: model {model} is not a timm network; it reads files that `mtface export '
       '--format=mtface` wrote'
     )
   wanted = {name: timm_name(model, name) for name in shapes if head_of(name) is None}
@@ -344,7 +341,7 @@ def _match_timm(
   if has and classifier is None:
     rows = len(tensors[has[0]])
     raise UserError(
-      f'{path}: has a classifier of {rows} classes ({has[0]}); name the head that gets it, or '
+      f'{path}: has a classifier of {rows} classes ({has[0]}); name the head to load it into, or '
       f'{LEAVE!r}'
     )
   left = [name for name in tensors if IGNORED.search(name)]
@@ -358,11 +355,11 @@ def _match_timm(
 
 
 def _prefix_of(names: Collection[str], wanted: Sequence[str]) -> str:
-  """What stands in a file before the names of a network: 'module.', 'state_dict.model.'; '' where
-  most of them are there as they are.
+  """The prefix of a network's names in a file: 'module.', 'state_dict.model.'; '' if most of the
+  names occur without one.
 
-  Of two that have the whole network the running average counts, as in timm (`use_ema`), and then
-  the shorter.
+  If several prefixes have the whole network, the running average wins, as in timm (`use_ema`), then
+  the shortest.
   """
   hits = collections.Counter(
     name.removesuffix(ending)
@@ -380,8 +377,8 @@ def _prefix_of(names: Collection[str], wanted: Sequence[str]) -> str:
 
 
 def _check_names(path: str | os.PathLike, wanted: Mapping[str, str], given: Sequence[str]) -> None:
-  """Raises a `UserError` unless the names in the file (values of `wanted`) and those given are the
-  same.
+  """Raises a `UserError` unless the file's names are exactly the expected ones (the values of
+  `wanted`).
   """
   known = set(wanted.values())
   extra = [name for name in given if name not in known]
@@ -391,9 +388,9 @@ def _check_names(path: str | os.PathLike, wanted: Mapping[str, str], given: Sequ
     if theirs not in given
   ]
   if extra or missing:
-    parts = [f'the file has {_listed(extra)} too many'] if extra else []
-    parts += [f'it lacks {_listed(missing)}'] if missing else []
-    raise UserError(f'{path}: is not of this network: {"; ".join(parts)}')
+    parts = [f'unexpected {_listed(extra)}'] if extra else []
+    parts += [f'missing {_listed(missing)}'] if missing else []
+    raise UserError(f'{path}: does not match this network: {"; ".join(parts)}')
 
 
 def _check_arrays(
@@ -406,13 +403,14 @@ def _check_arrays(
   ]
   if wrong:
     raise UserError(
-      f'{path}: is not of this network: {_listed(wrong)} (config.model and image_shape say the '
+      f'{path}: does not match this network: {_listed(wrong)} (config.model and image_shape '
+      'say the '
       'latter)'
     )
   if spoilt := [name for name, x in arrays.items() if not np.isfinite(x).all()]:
     raise UserError(
-      f'{path}: has NaN or infinity in {_listed(spoilt)}; take another file, the training that '
-      'wrote it failed'
+      f'{path}: has NaN or infinity in {_listed(spoilt)}; use another file, the training run that '
+      'wrote it diverged'
     )
 
 
@@ -427,7 +425,7 @@ def _listed(names: Sequence[str]) -> str:
 def _filled(
   tree: dict[Any, Any], arrays: Mapping[str, np.ndarray], prefix: str = ''
 ) -> dict[Any, Any]:
-  """The part of a tree whose paths are in `arrays`, with these for leaves."""
+  """The part of a tree whose paths are in `arrays`, with these as leaves."""
   result: dict[Any, Any] = {}
   for key, value in tree.items():
     path = f'{prefix}{key}'
@@ -440,7 +438,7 @@ def _filled(
 
 
 def _last_layer(shapes: Mapping[str, Any], task: str, leaf: str) -> str:
-  """The path of a head's `kernel` or `bias` where the head is one linear layer, as timm's is."""
+  """The path of a head's `kernel` or `bias` if the head is a single linear layer, as in timm."""
   heads = sorted({head_of(name) for name in shapes} - {None}, key=str)
   if task not in heads:
     raise UserError(
@@ -448,8 +446,8 @@ def _last_layer(shapes: Mapping[str, Any], task: str, leaf: str) -> str:
     )
   if any(f'/{task}/hidden/' in name for name in shapes):
     raise UserError(
-      f"classifier {task!r}: that head has hidden layers (config.model.age_hidden), which timm's "
-      'has not'
+      f"classifier {task!r}: that head has hidden layers (config.model.age_hidden), unlike timm's "
+      'classifier'
     )
   return f'heads/{task}/scores/{leaf}'
 
@@ -459,7 +457,7 @@ def _as_timm(
 ) -> dict[str, np.ndarray]:
   """Arrays by timm's names."""
   if model not in CLASSIFIERS:
-    raise UserError(f'--format=timm: model {model} is no network of timm; take --format=mtface')
+    raise UserError(f'--format=timm: model {model} is not a timm network; use --format=mtface')
   names = {name: timm_name(model, name) for name in arrays if head_of(name) is None}
   if classifier is not None:
     names |= {

@@ -1,4 +1,4 @@
-"""Several devices and several processes: where arrays lie, how processes find each other and end.
+"""Several devices and several processes: where arrays live, and how processes connect and exit.
 
-Everything that asks the scheduler, the environment or the network is here.
+All code that consults the scheduler, the environment or the network is here.
 """

@@ -1,4 +1,4 @@
-"""Several processes as one run: how they find each other, agree to stop, and end when one of them
+"""Several processes as one run: how they find each other, agree to stop, and exit when one of them
 is lost (exit codes: `mtface.errors`).
 """
 
@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import jax
-from jax._src.distributed import global_state  # the detected address is to be had nowhere else
+from jax._src.distributed import global_state  # the only place that has the detected address
 from ml_collections import ConfigDict
 
 from mtface import process
@@ -26,9 +26,9 @@ from mtface.errors import EXIT_PEER_LOST, UserError
 STOP_SIGNALS = (
   signal.SIGTERM,
   signal.SIGUSR1,
-)  # of schedulers that are about to take the machine away
-# How JAX's runtime says that the process at the other end is no more: the status that an error
-# begins with, or who had to talk to it.
+)  # sent by schedulers that are about to reclaim the machine
+# How JAX's runtime reports that a peer process is gone: the status that an error starts with, or
+# the component that was talking to it.
 _LOST_STATUS = ('UNAVAILABLE', 'DEADLINE_EXCEEDED', 'ABORTED', 'CANCELLED')
 _LOST_SPEAKERS = ('Gloo', 'NCCL', 'coordination service', 'CoordinationService')
 _BUG_STATUS = (
@@ -37,12 +37,12 @@ _BUG_STATUS = (
   'NOT_FOUND',
   'RESOURCE_EXHAUSTED',
   'UNIMPLEMENTED',
-)  # whoever says it
+)  # from any component
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Where this process stands; None: detected from the scheduler (Slurm, Open MPI, TPU,
+  """This process's place in the run; None: detected from the scheduler (Slurm, Open MPI, TPU,
   Kubernetes).
   """
 
@@ -52,26 +52,26 @@ class Place:
 
 
 def start(place: Place, settings: ConfigDict) -> None:
-  """Joins the other processes; to be called before JAX is used for anything.
+  """Joins the other processes. Call it before using JAX for anything else.
 
   Args:
-    place: who we are.
+    place: this process's place in the run.
     settings: `config.distributed`: `start_timeout` and `heartbeat` in seconds.
 
   Raises:
-    UserError: the place is incomplete, and cannot be detected. Where the others do not come in time
-      this process ends: one of them may have been killed, and another start may find them.
+    UserError: the place is incomplete or cannot be detected. If the other processes do not arrive
+      in time, this process exits: one of them may have been killed, and a restart may find them.
   """
   given = (place.coordinator, place.processes, place.process)
   if any(x is not None for x in given) and None in given:
     raise UserError(
-      '--coordinator, --processes and --process belong together: HOST:PORT of process 0, how many, '
-      'which one'
+      '--coordinator, --processes and --process must be given together: HOST:PORT of process 0, '
+      'the number of processes, and the index of this one'
     )
   if place.processes is not None and not 0 <= (place.process or 0) < place.processes:
-    raise UserError(f'--process={place.process}: there are processes 0 to {place.processes - 1}')
+    raise UserError(f'--process={place.process}: expected 0 to {place.processes - 1}')
   if place.process is not None:
-    process.be(place.process, place.processes or 1)  # so that an error is said once
+    process.be(place.process, place.processes or 1)  # so that an error is printed once
   try:
     with _without_proxies():
       jax.distributed.initialize(
@@ -84,16 +84,16 @@ def start(place: Place, settings: ConfigDict) -> None:
       )
   except ValueError as error:
     raise UserError(
-      '--distributed: no scheduler that JAX knows has started this process '
-      f'({str(error).splitlines()[0]}); in a bare script, give '
+      '--distributed: this process was not started by a scheduler that JAX supports '
+      f'({str(error).splitlines()[0]}); without a scheduler, pass '
       '--coordinator, --processes and --process'
     ) from error
   except RuntimeError as error:
-    where = place.coordinator or 'the coordinator that the scheduler names'
+    where = place.coordinator or "the scheduler's coordinator"
     leave_lost(
-      f'the processes did not come together at {where} in {settings.start_timeout} s: '
-      f'{str(error).splitlines()[0]}; that address must be '
-      'reached from each, and config.distributed.start_timeout is the time they have'
+      f'the processes did not connect to {where} within {settings.start_timeout} s: '
+      f'{str(error).splitlines()[0]}; check that all hosts can '
+      'reach that address, or raise config.distributed.start_timeout'
     )
   process.be(jax.process_index(), jax.process_count())
   if process.index:
@@ -102,8 +102,8 @@ def start(place: Place, settings: ConfigDict) -> None:
 
 @contextlib.contextmanager
 def _without_proxies() -> Iterator[None]:
-  """Hides http_proxy and its like: gRPC, which looks at them when a connection is made, would send
-  the processes' talk to the proxy.
+  """Hides http_proxy and similar variables: gRPC reads them when it connects, and would send the
+  processes' traffic to the proxy.
   """
   hidden = {
     name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith('_proxy')
@@ -115,24 +115,24 @@ def _without_proxies() -> Iterator[None]:
 
 
 def finish() -> None:
-  """Leaves together with the others, so that none of them takes this one for lost. One that is gone
-  already is no matter now.
+  """Leaves together with the other processes, so that none of them considers this one lost. At this
+  point it does not matter if one is already gone.
   """
   try:
     jax.distributed.shutdown()
   except RuntimeError as error:
     print(
-      f'mtface: process {process.index}: the others left first ({str(error).splitlines()[0]})',
+      f'mtface: process {process.index}: the others exited first ({str(error).splitlines()[0]})',
       file=sys.stderr,
     )
 
 
 def is_loss(error: BaseException) -> bool:
-  """Whether an exception says that another process is gone: one of JAX's runtime does, or one that
-  was raised because of such a one.
+  """Whether an exception means that another process is gone: it, or one of its causes, comes from
+  JAX's runtime.
 
-  No other counts, whatever it says: a lost process is a reason to start all again, and a bug is
-  none.
+  No other exception counts, whatever its text: a lost process is a reason to restart the run, a bug
+  is not.
   """
   seen: list[BaseException] = []
   while error not in seen:
@@ -150,29 +150,28 @@ def _says_loss(message: str) -> bool:
 
 
 def leave(code: int) -> NoReturn:
-  """Ends this process at once: JAX would first wait for processes that are no more."""
+  """Exits at once: JAX would first wait for processes that no longer exist."""
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)
 
 
 def leave_lost(what: str) -> NoReturn:
-  """Says in a line that another process is gone, and ends this one with EXIT_PEER_LOST."""
+  """Reports in one line that another process is gone, and exits with EXIT_PEER_LOST."""
   print(
     f'mtface: process {process.index} of {process.count} on {socket.gethostname()}: another '
     f'process was lost ({what}); '
-    'committed checkpoints are whole: the same command continues from the newest',
+    'committed checkpoints are intact; rerun the same command to resume from the newest',
     file=sys.stderr,
   )
   leave(EXIT_PEER_LOST)
 
 
 def _watch_coordinator(patience: float) -> None:
-  """Ends this process soon after process 0 is gone; JAX's own answer to that is to abort, with a
-  stack of C++ frames.
+  """Exits soon after process 0 is gone; JAX itself would abort with a C++ stack trace.
 
-  An open connection to the coordinator's port says at once when the process at its end dies. One
-  that was closed for another reason can be opened again.
+  An open connection to the coordinator's port drops as soon as the process at the other end dies.
+  If it was closed for another reason, it can be reopened.
   """
   address = global_state.coordinator_address
   if address is None:
@@ -189,21 +188,21 @@ def _watch_coordinator(patience: float) -> None:
           connection.settimeout(None)
           while connection.recv(4096):
             last_seen = time.monotonic()
-      except ConnectionRefusedError:  # nobody listens there any more
+      except ConnectionRefusedError:  # nothing listens there any more
         break
       except OSError:
         if time.monotonic() - last_seen > patience:
           break
       time.sleep(0.05)
-    if jax.distributed.is_initialized():  # otherwise we are leaving ourselves
+    if jax.distributed.is_initialized():  # otherwise this process is exiting anyway
       leave_lost(f'process 0, the coordinator at {address}')
 
   threading.Thread(target=watch, daemon=True, name='watch coordinator').start()
 
 
 class StopRequest:
-  """Remembers a signal that asks to stop, while it is entered. The training loop makes all
-  processes stop at the same step.
+  """A context manager that remembers signals asking the process to stop. The training loop makes
+  all processes stop at the same step.
   """
 
   def __init__(self) -> None:
@@ -221,8 +220,10 @@ class StopRequest:
     self.received = True
 
   def __enter__(self) -> Callable[[], bool]:
-    if threading.current_thread() is threading.main_thread():  # no other may set handlers
-      # After `start`: JAX's preemption service takes SIGTERM for itself when it is set up.
+    if (
+      threading.current_thread() is threading.main_thread()
+    ):  # only the main thread may set handlers
+      # After `start`: JAX's preemption service claims SIGTERM when it is set up.
       self._before = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
     return lambda: self.received
 

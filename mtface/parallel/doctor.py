@@ -1,9 +1,9 @@
-"""`mtface doctor`: what to run first on a new machine or cluster. All processes run it; the first
-one prints.
+"""`mtface doctor`: the first thing to run on a new machine or cluster. All processes run it; the
+first one prints.
 
-Devices and mesh, versions, whether known answers come out right, how fast the devices add up arrays
-together (what a training step waits for), how fast the workdir's file system takes a checkpoint,
-and whether all hosts see the same files there.
+It reports devices, mesh and versions, whether known answers come out right, how fast the devices
+all-reduce arrays (what a training step waits for), how fast the workdir's file system stores a
+checkpoint, and whether all hosts see the same files there.
 """
 
 from __future__ import annotations
@@ -28,20 +28,19 @@ from mtface.errors import UserError
 from mtface.models.selfcheck import Answer, known_bad, selfcheck
 from mtface.parallel.sharding import make_mesh
 
-_MEGABYTES = (1, 8, 64)  # of the arrays that are added up
+_MEGABYTES = (1, 8, 64)  # sizes of the arrays to all-reduce
 _FILE_MEGABYTES = 64
 
 
 def doctor(workdir: pathlib.Path | None, fsdp: int = 1) -> list[str]:
-  """Examines this process's surroundings together with the other processes; returns the report's
-  lines.
+  """Checks the machine together with the other processes; returns the lines of the report.
 
   Args:
-    workdir: where runs are to be written; None: its file system is not looked at.
+    workdir: where runs will be written; None: its file system is not checked.
     fsdp: as `config.mesh.fsdp`.
 
   Raises:
-    UserError: the workdir cannot be written, or the processes do not see the same files in it.
+    UserError: the workdir cannot be written, or the processes do not see the same files there.
   """
   mesh = make_mesh(fsdp)
   lines = [f'versions: {", ".join(f"{name} {version}" for name, version in versions().items())}']
@@ -60,7 +59,7 @@ def doctor(workdir: pathlib.Path | None, fsdp: int = 1) -> list[str]:
 
 
 def _hosts() -> list[str]:
-  """A line a process: its host and devices."""
+  """One line per process: its host and devices."""
   here = jax.local_devices()
   text = (
     f'process {process.index} of {process.count}: {socket.gethostname()}, {len(here)} x '
@@ -76,7 +75,7 @@ def _hosts() -> list[str]:
 
 
 def _answers() -> list[Answer]:
-  """The known answers of all processes: each check with the largest error of any."""
+  """The known-answer checks: each with the largest error of all processes."""
   found = selfcheck()
   if process.count == 1:
     return found
@@ -90,9 +89,9 @@ def _answers() -> list[Answer]:
 
 
 def _all_reduce(mesh: jax.sharding.Mesh, megabytes: int) -> str:
-  """Time and rate of adding up an array over all devices, the best of five."""
+  """Time and rate of an all-reduce over all devices, best of five."""
   if mesh.size == 1:
-    return 'one device, nothing to add up'
+    return 'one device, nothing to reduce'
   length = megabytes * 2**20 // 4
   every = NamedSharding(mesh, P(('data', 'fsdp')))
   rows = jax.jit(lambda: jnp.ones((mesh.size, length)), out_shardings=every)()
@@ -103,13 +102,13 @@ def _all_reduce(mesh: jax.sharding.Mesh, megabytes: int) -> str:
     added(rows).block_until_ready()
     times.append(time.monotonic() - start)
   best = min(times[1:])
-  # A ring sends and receives 2 (n - 1) / n of the array at each device.
+  # In a ring, each device sends and receives 2 (n - 1) / n of the array.
   sent = 2 * (mesh.size - 1) / mesh.size * megabytes * 2**20
-  return f'{1000 * best:,.1f} ms, {sent / best / 1e9:,.2f} GB/s at each device'
+  return f'{1000 * best:,.1f} ms, {sent / best / 1e9:,.2f} GB/s per device'
 
 
 def _file_system(workdir: pathlib.Path) -> list[str]:
-  """Write speed in the workdir, and whether what the first process writes there is seen by all."""
+  """Write speed in the workdir, and whether all processes see what the first one writes there."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     probe = workdir / f'.doctor-{process.index}-{uuid.uuid4().hex}'
@@ -148,7 +147,8 @@ def _seen_by_all(workdir: pathlib.Path) -> list[str]:
   if not seen.all():
     blind = ', '.join(map(str, np.flatnonzero(seen == 0)))
     raise UserError(
-      f'{workdir}: what process 0 writes there is not seen by process {blind}; name a folder on a '
+      f'{workdir}: files written by process 0 are not visible to process {blind}; choose a '
+      'folder on a '
       'shared file system'
     )
   return [f'{workdir}: all {process.count} processes see the same files']

@@ -1,4 +1,4 @@
-"""Batches from the hosts to the devices."""
+"""Moves batches from the hosts to the devices."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mtface.parallel.sharding import shared
 def to_devices(
   batches: Iterator[Batch], mesh: Mesh, *, stop: Callable[[], int] = lambda: 0, ahead: int = 2
 ) -> Iterator[Batch]:
-  """Makes global arrays of all processes' shares, sharded over the mesh, and keeps `ahead` of them
-  in flight to the devices.
+  """Assembles the processes' shares into global arrays, sharded over the mesh, and keeps `ahead`
+  batches in flight to the devices.
 
-  To each batch comes `stop` int32 [B]: what `stop()` says in the process whose share it is; the
-  step passes the largest on to all.
+  Each batch gets `stop` int32 [B]: what `stop()` returns in the process whose share it is; the step
+  makes the largest known to all.
   """
   sharding = shared(mesh)
   queue: collections.deque[Batch] = collections.deque()

@@ -1,7 +1,7 @@
-"""JAX's settings in the environment, JAX_*: those that only forbid are set aside, those that change
-numbers are recorded.
+"""JAX's settings in the environment, JAX_*: those that only forbid things are set aside, those that
+change numbers are recorded.
 
-Knows nothing of JAX before it is imported, since that reads them.
+Does not import JAX at module level, since the import reads the settings.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import os
 import traceback
 from typing import Any
 
-# They make JAX refuse what it would do anyway, for those who look for bugs of their own. No number
-# depends on them.
+# Debugging settings that make JAX refuse some operations. No number depends on them.
 _FORBIDDING = (
   'JAX_NUMPY_RANK_PROMOTION',
   'JAX_NUMPY_DTYPE_PROMOTION',
@@ -20,7 +19,7 @@ _FORBIDDING = (
   'JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE',
   'JAX_TRANSFER_GUARD_DEVICE_TO_HOST',
 )
-# The same run with another value of these has other numbers; with JAX's own values.
+# Settings whose value changes a run's numbers, with JAX's defaults.
 _OF_NUMBERS = {
   'jax_enable_x64': False,
   'jax_default_prng_impl': 'threefry2x32',
@@ -31,16 +30,16 @@ _OF_NUMBERS = {
   'jax_high_dynamic_range_gumbel': False,
   'jax_disable_most_optimizations': False,
 }
-_DEVICES = '--xla_force_host_platform_device_count'  # a run may go on on other devices
+_DEVICES = '--xla_force_host_platform_device_count'  # a run may resume on other devices
 _SOURCES = (
   'jax/_src/config.py',
   'jax/_src/xla_bridge.py',
-)  # what reads the settings, and starts a platform
+)  # the modules that read the settings or start a platform
 
 
 def set_aside() -> list[str]:
-  """Takes settings that only forbid out of the environment, before JAX is imported; returns them as
-  NAME=VALUE.
+  """Removes settings that only forbid things from the environment, before JAX is imported; returns
+  them as NAME=VALUE.
   """
   allowed = ('', 'allow', 'standard')
   found = [f'{name}={os.environ.pop(name)}' for name in _FORBIDDING if name in os.environ]
@@ -48,9 +47,7 @@ def set_aside() -> list[str]:
 
 
 def of_numbers() -> dict[str, Any]:
-  """The settings that change numbers and are not JAX's own, by name, with XLA_FLAGS where there are
-  any.
-  """
+  """Number-changing settings that differ from JAX's defaults, by name, and XLA_FLAGS if set."""
   import jax
 
   values = jax.config.values
@@ -66,8 +63,8 @@ def of_numbers() -> dict[str, Any]:
 
 
 def refusal(error: BaseException) -> str:
-  """A line for an exception that JAX raised at its settings: a value that it does not know, a
-  platform that is not there. Otherwise ''.
+  """A one-line message for an exception that JAX raised about its settings (an unknown value, a
+  missing platform); '' for any other exception.
   """
   given = sorted(
     f'{name}={value}' for name, value in os.environ.items() if name.startswith('JAX_') and value
@@ -75,15 +72,15 @@ def refusal(error: BaseException) -> str:
   frames = traceback.extract_tb(error.__traceback__)
   if not given or not frames or not frames[-1].filename.replace(os.sep, '/').endswith(_SOURCES):
     return ''
-  said = ' '.join(str(error).split())[:200] or 'no such platform is here'
+  said = ' '.join(str(error).split())[:200] or 'no such platform on this machine'
   return (
     f'{", ".join(_named_in(said, given))}: JAX cannot start with this setting ({said}); '
-    'correct it, or unset it'
+    'correct it or unset it'
   )
 
 
 def _named_in(said: str, given: list[str]) -> list[str]:
-  """Those of the settings that an error names; a platform's has other words."""
+  """The settings that an error names; errors about platforms are worded differently."""
   named = [setting for setting in given if setting.partition('=')[0].lower() in said.lower()]
   platforms = [setting for setting in given if setting.startswith('JAX_PLATFORM')]
   return named or platforms or given

@@ -1,8 +1,8 @@
-"""Where arrays lie: the mesh of devices, batches shared along it, large parameters sharded over it.
+"""Where arrays live: the device mesh, and how batches and large parameters are sharded over it.
 
-The mesh has two axes, `data` x `fsdp`. A batch is shared along both. Parameters, and what the
-optimiser keeps of each, are on every device, but those of at least `mesh.shard_from` elements are
-cut along their longest axis that `fsdp` divides (Rajbhandari et al. 2020, ZeRO stage 3); XLA
+The mesh has two axes, `data` x `fsdp`. A batch is split over both. Parameters and their optimiser
+state are replicated on every device, except that those of at least `mesh.shard_from` elements are
+sharded along their longest axis that `fsdp` divides (Rajbhandari et al. 2020, ZeRO stage 3); XLA
 gathers them where they are used.
 """
 
@@ -21,32 +21,33 @@ BATCH = P(('data', 'fsdp'))
 
 
 def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
-  """A mesh of all devices, process by process: `data` x `fsdp`.
+  """The `data` x `fsdp` mesh over all devices, ordered by process.
 
   Raises:
-    UserError: the devices cannot be divided into groups of `fsdp`.
+    UserError: the number of devices is not a multiple of `fsdp`.
   """
   devices = devices or jax.devices()
   if fsdp < 1 or len(devices) % fsdp:
     raise UserError(
-      f'config.mesh.fsdp: {len(devices)} devices cannot be divided into groups of {fsdp}; take a '
+      f'config.mesh.fsdp: {len(devices)} devices cannot be split evenly into groups of {fsdp}; '
+      'choose a '
       'divisor'
     )
   return Mesh(np.array(devices).reshape(-1, fsdp), ('data', 'fsdp'))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
-  """On every device."""
+  """Replicated on every device."""
   return NamedSharding(mesh, P())
 
 
 def shared(mesh: Mesh) -> NamedSharding:
-  """A batch, along all devices."""
+  """A batch, split over all devices."""
   return NamedSharding(mesh, BATCH)
 
 
 def state_shardings(state: Any, mesh: Mesh, shard_from: int) -> Any:
-  """A pytree of shardings for a training state (arrays or shapes): see the module's docstring."""
+  """A pytree of shardings for a training state (arrays or shapes); see the module docstring."""
   return jax.tree.map(
     lambda leaf: NamedSharding(mesh, _spec(np.shape(leaf), mesh.shape['fsdp'], shard_from)), state
   )
@@ -61,8 +62,8 @@ def _spec(shape: tuple[int, ...], fsdp: int, shard_from: int) -> P:
 
 
 def place(tree: Any, shardings: Any) -> Any:
-  """Global arrays from values that every process has; each device takes its part. `shardings`: a
-  pytree of that form, or one for all.
+  """Makes global arrays from values that every process holds; each device takes its part.
+  `shardings` is a matching pytree, or a single sharding for all.
   """
   if isinstance(shardings, NamedSharding):
     shardings = jax.tree.map(lambda _: shardings, tree)

@@ -1,4 +1,4 @@
-"""Trained networks for other people's programs.
+"""Exports trained networks for use in other programs.
 
-Files of weights, with what must be known to use them.
+Weight files, with the metadata needed to use them.
 """

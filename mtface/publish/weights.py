@@ -1,4 +1,4 @@
-"""`mtface export`: a trained network as a file of weights that others can load."""
+"""`mtface export`: writes a trained network as a weight file that other programs can load."""
 
 from __future__ import annotations
 
@@ -25,30 +25,33 @@ def export_network(
   """Writes one network of a run.
 
   Args:
-    workdir: of the run.
-    data_dir: of its prepared sets, which only `average:K` reads: it measures statistics on them.
-    checkpoint: last, best, STEP or average:K; an ensemble is no single network.
-    path: of the file, .safetensors.
+    workdir: the run's folder.
+    data_dir: folder of its prepared sets; only `average:K` reads them, to recompute statistics.
+    checkpoint: last, best, STEP or average:K; an ensemble is not a single network.
+    path: the .safetensors file to write.
     format, classifier: see `weights.export_weights`.
-    stage: of the run; '' is the last one.
+    stage: a stage of the run; '' is the last one.
 
   Raises:
-    UserError: an ensemble, another ending of the file's name, and what `export_weights` raises.
+    UserError: `checkpoint` is an ensemble, or `path` does not end in .safetensors; also whatever
+      `export_weights` raises.
   """
   selection = Selection.parse(checkpoint)
   if selection.kind == 'ensemble':
     raise UserError(
-      f'--checkpoint={checkpoint}: an ensemble is several networks; export takes one, such as '
+      f'--checkpoint={checkpoint}: an ensemble is several networks; export writes one, such as '
       'average:K'
     )
   if not str(local_path(path)).endswith('.safetensors'):
-    raise UserError(f'--to={path}: weights are written as .safetensors; give the file that ending')
+    raise UserError(
+      f'--to={path}: weights are written as safetensors; use a file name ending in .safetensors'
+    )
   evaluator = Evaluator(workdir, data_dir, stage)
   [(params, stats)] = evaluator.networks(selection)
   notes = {
     'tasks': json.dumps({name: task.classes for name, task in evaluator.heads.items()}),
     'image_shape': json.dumps(list(evaluator.config.image_shape)),
-    'images': 'RGB or grey, [-1, 1]; re-scaled by the network as `input` of `model` says '
+    'images': 'RGB or grey, [-1, 1]; the network rescales them as `input` in `model` says '
     '(mtface/models/mobile.py)',
     'run': evaluator.config.name,
     'steps': json.dumps(selection.steps(evaluator.checkpoints)),

@@ -1,5 +1,4 @@
-"""What people look at: curves, sheets of faces, papers' tables with ours, what a config stands for.
+"""Reports for people: curves, sheets of faces, papers' tables with ours, what a config means.
 
-Reads what the other packages left in a workdir; measures nothing itself, but for the faces that it
-shows.
+Reads what other packages left in a workdir; measures nothing, except for its sheets of faces.
 """

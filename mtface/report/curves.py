@@ -1,4 +1,4 @@
-"""Figures over training: accuracy and loss of each task (Rohani 2023, figure 6), and accuracy over
+"""Training curves: accuracy and loss of each task (Rohani 2023, figure 6), and accuracy over
 checkpoints.
 """
 
@@ -21,24 +21,24 @@ _PARTS = ('accuracy', 'loss')
 
 
 def draw_curves(workdir: str | os.PathLike, stage: str = '') -> pathlib.Path:
-  """Draws `report/curves.png`: a column a task, accuracy above and loss below, training and
-  `evaluation.during_training` sets.
+  """Draws `report/curves.png`: one column per task, accuracy above and loss below, for training and
+  the `evaluation.during_training` sets.
 
-  Training figures are means over the (augmented) samples since the log line before, with dropout
-  on; test figures are of whole sets.
+  Training values are means over the (augmented) samples since the previous log line, with dropout
+  on; test values cover whole sets.
 
   Args:
-    workdir: of a run.
-    stage: which one; '' is the last.
+    workdir: folder of a run.
+    stage: a stage of the run; '' is the last one.
 
   Raises:
-    UserError: nothing was logged yet.
+    UserError: nothing has been logged yet.
   """
   workdir = local_path(workdir)
   workdir = stage_folder(workdir, stage_of(read_config(workdir), stage)[0])
   curves = read_curves(read_metrics(workdir))
   if not curves:
-    raise UserError(f'{workdir / METRICS_FILE}: holds no accuracies yet; train first')
+    raise UserError(f'{workdir / METRICS_FILE}: has no accuracies yet; train first')
   tasks = sorted({task for task, _, _ in curves})
   figure = _figure(len(_PARTS), len(tasks))
   for row, part in enumerate(_PARTS):
@@ -62,7 +62,7 @@ def draw_curves(workdir: str | os.PathLike, stage: str = '') -> pathlib.Path:
 def read_curves(
   lines: Sequence[Mapping[str, float]],
 ) -> dict[tuple[str, str, str], tuple[list[float], list[float]]]:
-  """{(task, accuracy or loss, 'training' or the set's name): (epochs, values)} from the lines of
+  """Returns {(task, accuracy or loss, 'training' or the set's name): (epochs, values)} from
   metrics.jsonl.
   """
   curves: dict[tuple[str, str, str], tuple[list[float], list[float]]] = {}
@@ -79,7 +79,7 @@ def read_curves(
 
 
 def draw_sweep(path: pathlib.Path, rows: Sequence[Row]) -> pathlib.Path:
-  """Draws a panel a task: the accuracy of each set over the checkpoints' steps, with its 95%
+  """Draws one panel per task: the accuracy of each set over the checkpoints' steps, with its 95%
   interval.
   """
   tasks = list(dict.fromkeys(row['task'] for row in rows))
@@ -118,7 +118,7 @@ def _save(figure: Any, path: pathlib.Path) -> pathlib.Path:
       figure.savefig(partial, dpi=110, format='png')
   except OSError as error:
     raise UserError(
-      f'{path}: cannot be written ({error.strerror or error}); free space, or make the workdir '
+      f'{path}: cannot be written ({error.strerror or error}); free up space, or make the workdir '
       'writable'
     ) from error
   return path

@@ -1,4 +1,4 @@
-"""`mtface params` and `mtface describe`: what a config stands for, before anything is trained."""
+"""`mtface params` and `mtface describe`: what a config will do, before anything is trained."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mtface.training.run import Run
 
 
 def parameter_report(config: ConfigDict) -> str:
-  """Table of the parameters of each stage, and their number with and without batch normalisation
-  (which papers leave out).
+  """A table of each stage's parameters, and their number with and without batch normalisation
+  (which papers do not count).
   """
   return _by_stage({name: _parameters(stage) for name, stage in stages_of(config).items()})
 
@@ -43,11 +43,11 @@ def _parameters(config: ConfigDict) -> str:
 
 
 def describe(config: ConfigDict, data_dir: str | os.PathLike) -> str:
-  """For each stage: sources, samples and labels an epoch after mixing, steps, what is trained and
-  at what rate, and memory.
+  """For each stage: sources, samples and labels per epoch after mixing, steps, what is trained at
+  which rate, and memory.
 
   Raises:
-    UserError: of whatever `train` would refuse.
+    UserError: for anything that `train` would refuse.
   """
   found = {name: _describe(run) for name, run in check_experiment(config, data_dir).items()}
   return (
@@ -70,7 +70,7 @@ def _describe(run: Run) -> str:
   epoch = run.mixture.epoch_size
   lines += [
     '',
-    f'labelled samples an epoch: {", ".join(f"{t} {n:,}" for t, n in run.mixture.counts.items())}',
+    f'labelled samples per epoch: {", ".join(f"{t} {n:,}" for t, n in run.mixture.counts.items())}',
   ]
   lines += [
     f'epoch: {epoch:,} samples, {epoch / config.batch_size:,.1f} steps of {config.batch_size}'
@@ -81,18 +81,18 @@ def _describe(run: Run) -> str:
   lines += [
     f'images: {line}' for line in dict.fromkeys(str(source.images) for source in run.sources)
   ]
-  lines += [f'memory: {_device_bytes(config, run.params) / 1e6:,.1f} MB a device']
-  lines[-1] += ' for parameters and what the optimiser keeps of them'
+  lines += [f'memory: {_device_bytes(config, run.params) / 1e6:,.1f} MB per device']
+  lines[-1] += ' for parameters and optimiser state'
   return '\n'.join(lines)
 
 
 def _training_lines(config: ConfigDict, params: Params) -> list[str]:
-  """What is trained, and at what rate: one line where all is alike, otherwise one for each part of
-  the network.
+  """What is trained at which rate: one line if everything is trained alike, otherwise one for each
+  part of the network.
   """
   optimizer = config.optimizer
-  how = optimizer.name + (f' under SAM of radius {optimizer.sam:g}' if optimizer.sam else '')
-  start = config.start.weights or 'drawn'
+  how = optimizer.name + (f' with SAM of radius {optimizer.sam:g}' if optimizer.sam else '')
+  start = config.start.weights or 'initialised at random'
   lines = [f'weights: {start}; {how}, learning rate {optimizer.rate:g} ({optimizer.schedule})']
   if not config.freeze.params and not optimizer.factors:
     return lines
@@ -108,24 +108,26 @@ def _training_lines(config: ConfigDict, params: Params) -> list[str]:
 
 
 def _part(path: str) -> str:
-  """What of a network a parameter belongs to: a task's head, or the first word of its name."""
+  """The part of the network that a parameter belongs to: a task's head, or the first part of its
+  name.
+  """
   words = path.split('/')
   return '/'.join(words[: 2 if words[0] in HEADS else 1])
 
 
 def _rate(path: str, config: ConfigDict) -> str:
   if matches(config.freeze.params, path):
-    norms = ' (batch norms by running statistics)' if config.freeze.norms == 'running' else ''
+    norms = ' (batch norms use running statistics)' if config.freeze.norms == 'running' else ''
     return f'frozen{norms}'
   factor = factor_of(path, rate_factors(config.optimizer.factors))
   return f'learning rate {factor * config.optimizer.rate:g}'
 
 
 def _device_bytes(config: ConfigDict, params: Params) -> int:
-  """Parameters, and what the optimiser keeps of those that are trained."""
+  """Parameters, plus what the optimiser keeps for those that are trained."""
   optimizer = make_optimizer(config.optimizer, 1, config.freeze.params)
   kept = jax.eval_shape(optimizer.init, params)
-  arrays = [x for x in jax.tree.leaves((params, kept)) if x.ndim]  # counters aside
+  arrays = [x for x in jax.tree.leaves((params, kept)) if x.ndim]  # without counters
   return sum(x.size * x.dtype.itemsize for x in arrays)
 
 

@@ -1,9 +1,9 @@
-"""What a config file says of its paper's tables, in `TABLES`: columns, rows, and the figures that
-were published.
+"""What a config file says about its paper's tables, in `TABLES`: columns, rows, and the published
+figures.
 
-A cell of ours is found among the rows that commands leave in a run's workdir: of `mtface evaluate`
+Our cells are filled from the rows that commands leave in a run's workdir: `mtface evaluate`
 (results.json, or crossval.json), `identify`, `classify` and `video`. Figures of other authors,
-which no run of ours fills, are rows too.
+which none of our runs fills, are rows too.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any
 from mtface.errors import UserError
 
 COMMANDS = ('evaluate', 'identify', 'classify', 'video')
-_POOLED = ('accuracy', 'mae')  # figures that several sets taken together have
+_POOLED = ('accuracy', 'mae')  # figures defined over several sets taken together
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """A column: one figure of one task, over one or some sets taken together.
+  """A column: one figure of one task, over one set or several sets taken together.
 
   Attributes:
-    task: whose rows count; '': any (rows of `identify` have none).
-    sets: names in the config's `evaluation.sets`; of other commands the source that was measured.
-    figure: a field of those rows: accuracy, balanced_accuracy, macro_f1, mae, accuracies (one a
+    task: the task of the rows to use; '': any (rows of `identify` have none).
+    sets: names in the config's `evaluation.sets`; for other commands, the measured source.
+    figure: a field of those rows: accuracy, balanced_accuracy, macro_f1, mae, accuracies (one per
       gallery) ...
-    command: of COMMANDS, which left the rows.
-    where: field -> the values that it may have, beside what the table's row asks.
-    best: of several rows that fit, take the one with the highest figure (a paper that shows the
-      best of several classifiers).
+    command: the one of COMMANDS that left the rows.
+    where: field -> allowed values, in addition to those of the table's row.
+    best: if several rows match, take the one with the highest figure (for papers that show the best
+      of several classifiers).
   """
 
   task: str
@@ -43,12 +43,13 @@ class Column:
   def __post_init__(self) -> None:
     if self.command not in COMMANDS:
       raise UserError(
-        f'TABLES: a column has the command {self.command!r}; there are {", ".join(COMMANDS)}'
+        f'TABLES: unknown command {self.command!r} of a column; expected {", ".join(COMMANDS)}'
       )
     if len(self.sets) > 1 and self.figure not in _POOLED:
       raise UserError(
-        f'TABLES: {self.figure} of {" and ".join(self.sets)} together is not known; name one set, '
-        f'or take {" or ".join(_POOLED)}'
+        f'TABLES: {self.figure} of {" and ".join(self.sets)} together is not defined; name one '
+        'set, '
+        f'or use {" or ".join(_POOLED)}'
       )
 
 
@@ -57,16 +58,16 @@ class PaperRow:
   """A row of a table.
 
   Attributes:
-    arguments: the config arguments (and the values of each) of runs that fill it; None: no run
-      does, the figures are others'.
-    checkpoint: the selection that it shows, see `mtface.evaluation.evaluate`.
+    arguments: the config arguments (and their values) of the runs that fill it; None: no run does,
+      the figures are other authors'.
+    checkpoint: the selection to show, see `mtface.evaluation.evaluate`.
     paper: column -> (mean, standard deviation or None), as published: percent, or years; empty for
-      a row that the paper has not.
-    stand_ins: column -> what is shown, and named as such, where a run has not the paper's data.
-    stage: of the runs; '': runs without stages.
-    where: field -> the values that a measured row may have, such as {'classifier': ('svm',)}.
-    columns: columns that are another thing in this row.
-    label: what stands before the published figures.
+      a row that is not in the paper.
+    stand_ins: column -> what to show instead, named as such, if a run lacks the paper's data.
+    stage: the runs' stage; '': runs without stages.
+    where: field -> allowed values of a measured row, such as {'classifier': ('svm',)}.
+    columns: columns that are defined differently in this row.
+    label: the text before the published figures.
   """
 
   arguments: Mapping[str, tuple[Any, ...]] | None
@@ -84,10 +85,10 @@ class PaperTable:
   """A paper's table.
 
   Attributes:
-    title: with its number.
-    columns: by name; None: one that no run of ours fills.
+    title: the title, including the table's number.
+    columns: by name; None: a column that none of our runs fills.
     rows: by name, in order.
-    notes: lines below it.
+    notes: lines below the table.
   """
 
   title: str

@@ -1,4 +1,4 @@
-"""Sheets of test faces with their labels and what the network says, the wrong ones marked.
+"""Sheets of test faces with their labels and predictions, the wrong ones marked.
 
 They show faces, so they are written into the run's workdir and nowhere else.
 """
@@ -30,14 +30,15 @@ def write_sheets(
   on: Sequence[str] = (),
   stage: str = '',
 ) -> list[pathlib.Path]:
-  """Draws one sheet a set, `workdir`/sheets/<set>.png, of randomly chosen faces; returns the paths.
+  """Draws one sheet per set, `workdir`/sheets/<set>.png, of randomly chosen faces; returns the
+  paths.
 
   Args:
-    workdir: of a run.
-    data_dir: of the prepared sets.
+    workdir: folder of a run.
+    data_dir: folder of the prepared sets.
     checkpoint: a selection, see `mtface.evaluation.evaluate`.
-    on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
-    stage: of the run; '' is the last one.
+    on: names in the run's `config.evaluation.sets`, or sources; if empty, all of those sets.
+    stage: a stage of the run; '' is the last one.
   """
   evaluator = Evaluator(workdir, data_dir, stage)
   networks = evaluator.networks(Selection.parse(checkpoint))
@@ -67,11 +68,11 @@ def write_galleries(
   on: Sequence[str] = (),
   stage: str = '',
 ) -> list[pathlib.Path]:
-  """Draws the wrong predictions, the surest first: `workdir`/report/wrong_<set>_<task>.png (Sang
-  2017, figure 9; Rohani 2023, figure 7).
+  """Draws the wrong predictions, most confident first: `workdir`/report/wrong_<set>_<task>.png
+  (Sang 2017, figure 9; Rohani 2023, figure 7).
 
-  The arguments are those of `write_sheets`; returns the paths. A set and task without a wrong
-  prediction has no picture.
+  Takes the arguments of `write_sheets` and returns the paths. There is no picture for a set and
+  task without wrong predictions.
   """
   evaluator = Evaluator(workdir, data_dir, stage)
   networks = evaluator.networks(Selection.parse(checkpoint))
@@ -87,7 +88,7 @@ def write_galleries(
     for task, mistakes in wrong.items():
       if mistakes.count:
         path = folder / f'wrong_{file_name(name)}_{task}.png'
-        title = f'{name}, {checkpoint}: the surest of {mistakes.count:,} mistakes'
+        title = f'{name}, {checkpoint}: most confident of {mistakes.count:,} mistakes'
         shown = source.take(mistakes.surest(ROWS * COLUMNS))
         draw_sheet(
           path, title, shown, {task: evaluator.tasks[task]}, evaluator.predictions(networks, shown)
@@ -97,8 +98,8 @@ def write_galleries(
 
 
 class Mistakes:
-  """The samples of a single-label task that are predicted wrong, and by how much more is given to
-  the prediction than to the label.
+  """The wrongly predicted samples of a single-label task, and by how much the score of the
+  prediction exceeds that of the label.
   """
 
   def __init__(self) -> None:
@@ -106,7 +107,7 @@ class Mistakes:
     self._leads: list[np.ndarray] = []
 
   def add(self, source: Source, task: str, scores: np.ndarray, rows: np.ndarray) -> None:
-    """Adds those among the samples `rows`, int [b], with their scores [b, C]."""
+    """Adds the mistakes among the samples `rows`, int [b], with scores [b, C]."""
     labels, known, every = source.labels[task][rows], source.mask[task][rows], np.arange(len(rows))
     predicted = scores.argmax(axis=1)
     lead = scores[every, predicted] - scores[every, np.where(known, labels, 0)]
@@ -116,11 +117,11 @@ class Mistakes:
 
   @property
   def count(self) -> int:
-    """How many there are."""
+    """The number of mistakes."""
     return sum(map(len, self._rows))
 
   def surest(self, most: int) -> np.ndarray:
-    """int [M]: the samples with the largest leads, at most `most` of them."""
+    """int [M]: the samples with the largest leads, at most `most`."""
     return np.concatenate(self._rows)[np.argsort(-np.concatenate(self._leads), kind='stable')][
       :most
     ]
@@ -129,8 +130,8 @@ class Mistakes:
 def draw_sheet(
   path: pathlib.Path, title: str, source: Source, tasks: Mapping[str, Task], found: Scores
 ) -> None:
-  """Draws the faces of `source`; under each, its labels, or `label > prediction` in red where they
-  differ.
+  """Draws the faces of `source`, each with its labels below, or `label > prediction` in red where
+  they differ.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -174,7 +175,7 @@ def draw_sheet(
 
 
 def _caption(task: Task, source: Source, found: Scores, i: int) -> tuple[str, bool | None]:
-  """(text, whether the prediction is right); None where the label is unknown."""
+  """(text, whether the prediction is right); None if the label is unknown."""
   predicted = task.classes[int(found[task.name][i].argmax())]
   if not source.mask[task.name][i]:
     return f'? > {predicted}', None

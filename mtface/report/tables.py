@@ -1,4 +1,4 @@
-"""A paper's tables of results with ours beside them. The papers' figures stand in the config files,
+"""A paper's result tables with our results alongside. The papers' figures are in the config files,
 as `TABLES`.
 """
 
@@ -24,27 +24,27 @@ from mtface.features.identify import IDENTIFY_FILE
 from mtface.files import local_path
 from mtface.report.papers import Column, PaperRow, PaperTable
 
-# Of each command: its file, the field that names what was measured, and the field that counts it.
+# For each command: its file, the field that names what was measured, and the field that counts it.
 _FILES = {
   'evaluate': ('', 'set', 'n'),
   'identify': (IDENTIFY_FILE, 'source', 'probes'),
   'classify': (CLASSIFY_FILE, 'test', 'n'),
   'video': (VIDEO_FILE, 'test', 'n'),
 }
-_UNITS = {'mae': 1.0}  # of figures that are no shares
-_RESULT = ('seconds', 'checksums', 'steps')  # fields that do not tell two measurements apart
+_UNITS = {'mae': 1.0}  # for figures that are not proportions
+_RESULT = ('seconds', 'checksums', 'steps')  # fields that do not distinguish two measurements
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What is known of a run or a cross-validation.
+  """The results of a run or a cross-validation.
 
   Attributes:
-    workdir: where it is.
+    workdir: its folder.
     config: its configuration.
     folds: number of rounds, 1 for a single run.
-    rows: command -> the rows that it left; of a cross-validation figures and counts are lists over
-      the rounds.
+    rows: command -> the rows that it left; for a cross-validation, figures and counts are lists
+      over the rounds.
   """
 
   workdir: pathlib.Path
@@ -55,7 +55,7 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """Ours in a cell of the table: the figure in percent (an error of ages in years), its deviation
+  """Our entry in a cell of the table: the figure in percent (age errors in years), its deviation
   over the rounds (None for one), how many images, probes or clips each round has, and the sets.
   """
 
@@ -66,15 +66,15 @@ class Cell:
 
 
 def tables_of(module: ModuleType | None) -> dict[str, PaperTable]:
-  """The tables of a config file by their numbers; none of a file that has none."""
+  """The tables of a config file, by number; empty if it defines none."""
   return dict(getattr(module, 'TABLES', {}))
 
 
 def read_measured(workdir: str | os.PathLike) -> Measured:
-  """Reads the workdir of a cross-validation, or of a single run that was measured.
+  """Reads the workdir of a cross-validation, or of a single evaluated run.
 
   Raises:
-    UserError: nothing was measured there, or a file is damaged.
+    UserError: the workdir has no results, or a file is damaged.
   """
   workdir = local_path(workdir)
   config = read_config(workdir)
@@ -89,9 +89,7 @@ def read_measured(workdir: str | os.PathLike) -> Measured:
     content = read_crossval(workdir)
     rows['evaluate'], folds = content['results'], content['folds']
   if not any(rows.values()):
-    raise UserError(
-      f'{workdir}: nothing was measured there; run `mtface evaluate` or `mtface crossval` first'
-    )
+    raise UserError(f'{workdir}: has no results; run `mtface evaluate` or `mtface crossval` first')
   return Measured(workdir, config, folds, rows)
 
 
@@ -111,8 +109,9 @@ def fill(table: PaperTable, runs: Sequence[Measured]) -> dict[tuple[str, str], C
           continue
         if (row_name, name) in cells:
           raise UserError(
-            f'{origin[row_name, name].workdir} and {run.workdir} both fill {name} of {row_name}; '
-            'name one of them'
+            f'{origin[row_name, name].workdir} and {run.workdir} both fill the cell {name} of '
+            f'{row_name}; '
+            'pass only one of them'
           )
         cells[row_name, name], origin[row_name, name] = cell, run
   return cells
@@ -138,7 +137,7 @@ def _cell(
 
 
 def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row | None:
-  """The row of a set that a cell shows; None if there is none."""
+  """The measured row that a cell shows; None if there is none."""
   measured = _FILES[column.command][1]
   wanted = (
     dict(row.where) | dict(column.where) | {measured: (name,), 'checkpoint': (row.checkpoint,)}
@@ -158,7 +157,7 @@ def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row
     fields = [k for k in found[0] if k not in _RESULT and not isinstance(found[0][k], float | list)]
     differ = next((k for k in fields if found[0][k] != found[1].get(k)), column.figure)
     raise UserError(
-      f'{run.workdir}: {len(found)} measurements by `mtface {column.command}` of {name} fill one '
+      f'{run.workdir}: {len(found)} results of `mtface {column.command}` for {name} match one '
       f'cell; they differ in {differ} '
       f'({found[0].get(differ)}, {found[1].get(differ)}): the table cannot choose'
     )
@@ -166,14 +165,14 @@ def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row
 
 
 def _together(column: Column, rows: Sequence[Row]) -> tuple[list[float], list[int]]:
-  """The figure of some sets taken together, in percent or years, and how many were measured, a
-  round each.
+  """The figure over several sets taken together, in percent or years, and how many items were
+  measured, per round.
   """
   unit = _UNITS.get(column.figure, 100.0)
   counts = [_counts(column, row) for row in rows]
   values = [_values(row[column.figure]) for row in rows]
   if column.figure == 'accuracy' and all(None not in _values(row.get('correct')) for row in rows):
-    # of the same counts as the command prints, not of rounded shares
+    # from the counts that the command prints, not from rounded proportions
     values = [
       [c / n for c, n in zip(_values(row['correct']), _values(row['n']), strict=True)]
       for row in rows
@@ -198,18 +197,18 @@ def _counts(column: Column, row: Row) -> list[int]:
 
 
 def _values(value: Any) -> list[Any]:
-  """Over the rounds (or galleries); of a single run one."""
+  """The figures over the rounds (or galleries); a single run has one."""
   return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def paper_table(table: PaperTable, runs: Sequence[Measured], *, only_filled: bool = False) -> str:
-  """The paper's table as Markdown: for each row ours, the paper's and the difference; then what
-  stands behind our figures.
+  """The paper's table as Markdown: for each row ours, the paper's and the difference; then notes on
+  what our figures are based on.
 
   Args:
     table: the paper's.
-    runs: what we measured.
-    only_filled: leave out the rows of which nothing was measured; '' if that leaves none.
+    runs: our results.
+    only_filled: omit rows without results; returns '' if none is left.
   """
   cells = fill(table, runs)
   lines = []
@@ -258,7 +257,7 @@ def _text(mean: float, std: float | None) -> str:
 
 
 def _notes(table: PaperTable, cells: Mapping[tuple[str, str], Cell]) -> list[str]:
-  """What our figures were measured on: how many, and the sets that stand in for the paper's."""
+  """What our figures were measured on: how many items, and the sets that replace the paper's."""
   notes = []
   for column, meant in table.columns.items():
     here = {row: cell for (row, of_column), cell in cells.items() if of_column == column}
@@ -278,7 +277,7 @@ def _notes(table: PaperTable, cells: Mapping[tuple[str, str], Cell]) -> list[str
         ),
         '',
       )
-      notes.append(f'- {column}: {n} {_noun(meant)} a round{other}')
+      notes.append(f'- {column}: {n} {_noun(meant)} per round{other}')
   return notes
 
 

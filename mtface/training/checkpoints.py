@@ -1,4 +1,5 @@
-"""Checkpoints: orbax, asynchronous, committed atomically, read back on any device layout.
+"""Checkpoints: written asynchronously with orbax, committed atomically, restored on any device
+layout.
 
 One checkpoint holds the whole training state (parameters, batch-norm statistics, optimiser state,
 step) and the metrics measured at that step; `config.json` beside the checkpoints holds the
@@ -38,15 +39,13 @@ from mtface.progress import warn
 
 _NO_SCORE = -1.0
 _WEIGHTS = (
-  'checksum_weights'  # in the metrics of a checkpoint: that of parameters and statistics alone
+  'checksum_weights'  # in a checkpoint's metrics: the checksum of parameters and statistics only
 )
-_SEAL = 'seal'  # in the metrics of a checkpoint: their own checksum
-_EXTRA = 'extra'  # in the metrics of a checkpoint that is there only to go on from
+_SEAL = 'seal'  # in a checkpoint's metrics: their own checksum
+_EXTRA = 'extra'  # in the metrics of a checkpoint saved only for resuming
 _STEP_DIGITS = 9
-_ECHO_SECONDS = (
-  30.0  # after which tensorstore's threads have said what they say of a damaged checkpoint
-)
-_DAMAGED: dict[str, float] = {}  # stands for metrics that cannot be read
+_ECHO_SECONDS = 30.0  # seconds after which tensorstore's threads have reported a damaged checkpoint
+_DAMAGED: dict[str, float] = {}  # represents metrics that cannot be read
 
 
 class Checkpoints:
@@ -55,14 +54,14 @@ class Checkpoints:
   def __init__(
     self, workdir: str | os.PathLike, stage: str = MAIN, *, keep_last: int | None = None
   ):
-    """Opens `workdir/checkpoints/STAGE`; `keep_last` (None: read only) is how many are kept besides
+    """Opens `workdir/checkpoints/STAGE`; `keep_last` (None: read only) is how many to keep besides
     the best one.
     """
     self.folder = local_path(workdir).absolute() / 'checkpoints' / stage
     self._read_only = keep_last is None
     if self._read_only and not self.folder.is_dir():
       raise UserError(
-        f'{self.folder}: no checkpoints are here; train first, or pass the --workdir of a run'
+        f'{self.folder}: no checkpoints found; train first, or pass the --workdir of a run'
       )
     with _as_user_errors(self.folder):
       if not self._read_only:
@@ -70,7 +69,7 @@ class Checkpoints:
       handlers = {'state': ocp.StandardCheckpointHandler()}
       with _quiet(
         'absl'
-      ):  # which would print what it cannot read of _CHECKPOINT_METADATA, and does not need
+      ):  # which would warn about unreadable _CHECKPOINT_METADATA that it does not need
         self._manager = ocp.CheckpointManager(
           self.folder, options=_options(keep_last), item_handlers=handlers
         )
@@ -84,15 +83,15 @@ class Checkpoints:
     *,
     extra: bool = False,
   ) -> None:
-    """Starts to write `state`; returns once it is copied from the devices. All processes call it.
+    """Starts writing `state`; returns once it is copied from the devices. All processes call it.
 
     Args:
-      step: of the state.
-      state: of arrays, sharded in any way.
-      metrics: kept with it.
-      best: ranks it among those that have one.
-      extra: it is there to go on from, between two regular ones: it does not count among the last,
-        and goes when a newer one is there.
+      step: the step of the state.
+      state: a pytree of arrays, sharded in any way.
+      metrics: stored with it.
+      best: the score that ranks checkpoints; optional.
+      extra: saved only for resuming, between two regular ones: it does not count among the last,
+        and is removed once there is a newer one.
     """
     scores = dict(metrics or {}) | {
       'best': _NO_SCORE if best is None else best,
@@ -113,12 +112,12 @@ class Checkpoints:
       )
 
   def wait(self) -> None:
-    """Returns when everything that was saved is on disk."""
+    """Waits until everything saved is on disk."""
     with _as_user_errors(self.folder):
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits and lets go."""
+    """Waits for pending writes and closes."""
     with _as_user_errors(self.folder):
       self._manager.close()
 
@@ -127,7 +126,7 @@ class Checkpoints:
 
   def __exit__(self, kind: Any, *_: Any) -> None:
     if kind is not None and process.count > 1:
-      return  # what is being written would wait for processes that may be no more
+      return  # pending writes would wait for processes that may be gone
     try:
       self.close()
     except UserError:
@@ -140,12 +139,12 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def best_step(self) -> int:
-    """The step with the highest score on `config.evaluation.best_on`; the latest of equals."""
+    """The step with the highest score on `config.evaluation.best_on`; ties go to the latest."""
     scored = [(_score(self._scores(step)), step) for step in self.steps]
     best = max(scored, default=(_NO_SCORE, 0))
     if best[0] == _NO_SCORE:
       raise UserError(
-        f'{self.folder}: no checkpoint is marked best; set config.evaluation.best_on in training, '
+        f'{self.folder}: no checkpoint is marked best; train with config.evaluation.best_on set, '
         'or use last'
       )
     return best[1]
@@ -155,8 +154,8 @@ class Checkpoints:
     return dict(self._scores(step))
 
   def checksum(self, step: int) -> float | None:
-    """What tells a step's checkpoint from one that was written by another run of it; None where it
-    was not kept.
+    """Distinguishes a step's checkpoint from one written by another run of that step; None if it
+    was not recorded.
     """
     return self._scores(step).get('checksum')
 
@@ -165,8 +164,8 @@ class Checkpoints:
     `jax.ShapeDtypeStruct`).
 
     Raises:
-      DamagedCheckpointError: it cannot be read, or is not what was written.
-      UserError: there is none of this step, or it is of another network.
+      DamagedCheckpointError: it cannot be read, or its content has changed.
+      UserError: there is no checkpoint of this step, or it belongs to another network.
     """
 
     def read(stored: Any, what: str) -> Any:
@@ -179,10 +178,10 @@ class Checkpoints:
 
   def restore_weights(self, step: int, params: Any, stats: Any) -> tuple[Any, Any]:
     """The parameters and statistics of one step, with the shapes, types and shardings of `params`
-    and `stats`; no more is read.
+    and `stats`; nothing else is read.
 
     Raises:
-      as `restore`; damage to what the optimiser keeps is no matter.
+      as `restore`; damage to the optimiser state does not matter.
     """
     like = {'params': params, 'stats': stats}
 
@@ -197,12 +196,12 @@ class Checkpoints:
     return self._checked(step, read, _WEIGHTS)
 
   def _checked(self, step: int, read: Callable[[Any, str], Any], sum_name: str) -> Any:
-    """What `read` makes of what is stored, the message's head; compared with the checksum of that
-    name.
+    """Returns what `read` makes of the stored arrays and the prefix for messages; verifies the
+    checksum of that name.
     """
     if step not in self.steps:
       raise UserError(
-        f'{self.folder}: has no checkpoint of step {step}; there are {_listed(self.steps)}'
+        f'{self.folder}: has no checkpoint of step {step}; available: {_listed(self.steps)}'
       )
     what = f'{self.folder}: checkpoint {step}'
     with _without_echoes() as damage:
@@ -220,20 +219,20 @@ class Checkpoints:
     if not damage and scores.get(sum_name) not in (None, checksum(state)):
       damage = [
         'its checksum is wrong'
-      ]  # tensorstore keeps none of its own: a changed byte would go unnoticed
+      ]  # tensorstore stores none: a changed byte would go unnoticed
     if damage:
       raise DamagedCheckpointError(
-        f'{what} is damaged ({damage[0]}); remove it, or choose another one with --checkpoint'
+        f'{what} is damaged ({damage[0]}); remove it, or choose another with --checkpoint'
       )
     return state
 
   def restore_latest(self, like: Any) -> tuple[int, Any] | None:
     """The newest readable checkpoint, or None if there is none yet. Damaged ones are skipped with a
-    warning, and set aside.
+    warning and set aside.
 
     Raises:
-      UserError: there are checkpoints, and none can be read. Nothing is moved: the fault may be the
-        disk's, and pass.
+      UserError: there are checkpoints, but none can be read. Nothing is moved: it may be a
+        temporary disk problem.
     """
     damaged: dict[int, str] = {}
     for step in reversed(self.steps):
@@ -252,27 +251,27 @@ class Checkpoints:
 
   def _none_left(self, damaged: dict[int, str]) -> UserError:
     return UserError(
-      f'{damaged[max(damaged)]}, and there is no other one that can be read; remove {self.folder} '
-      'to train from the beginning'
+      f'{damaged[max(damaged)]}, and no other checkpoint can be read; remove {self.folder} '
+      'to train from scratch'
     )
 
   def _set_aside(self, damaged: dict[int, str], used: int) -> None:
-    """Renames damaged checkpoints, so that the run can write those steps again."""
+    """Renames damaged checkpoints so that the run can write those steps again."""
     if (
       damaged and process.count > 1
-    ):  # all have looked before the first one renames, and look again after it
+    ):  # all must have read them before the first process renames, and read again afterwards
       multihost_utils.sync_global_devices('damaged checkpoints found')
     for step, why in damaged.items() if process.is_first() else ():
       folder = self.folder / f'{step:0{_STEP_DIGITS}}'
       aside = folder.with_name(f'damaged-{folder.name}')
       shutil.rmtree(aside, ignore_errors=True)
       folder.rename(aside)
-      warn(f'{why}; checkpoint {used} is used, and the damaged one is kept as {aside.name}')
+      warn(f'{why}; using checkpoint {used} instead, and keeping the damaged one as {aside.name}')
     if damaged and process.count > 1:
       multihost_utils.sync_global_devices('damaged checkpoints set aside')
 
   def _set_aside_without_scores(self) -> None:
-    """Orbax reads the metrics of all checkpoints when it starts, and one file that is no JSON would
+    """Orbax reads the metrics of all checkpoints when it starts, and one file of invalid JSON would
     stop it.
     """
     steps = _steps_in(self.folder)
@@ -283,7 +282,7 @@ class Checkpoints:
     self._set_aside(damaged, max((step for step in steps if step not in damaged), default=0))
 
   def _scores(self, step: int) -> dict[str, float]:
-    """The metrics that were saved with a checkpoint."""
+    """The metrics saved with a checkpoint."""
     try:
       scores = json.loads(
         (self.folder / f'{step:0{_STEP_DIGITS}}' / 'metrics' / 'metrics').read_text()
@@ -296,9 +295,9 @@ class Checkpoints:
 def _options(keep_last: int | None) -> ocp.CheckpointManagerOptions:
   naming: dict[str, Any] = {
     'step_format_fixed_length': _STEP_DIGITS
-  }  # so that names sort as numbers do
+  }  # so that names sort numerically
   if keep_last is None:
-    # lightweight: without the metrics, of which one damaged file would stop orbax
+    # lightweight: without the metrics, where one damaged file would stop orbax
     return ocp.CheckpointManagerOptions(
       read_only=True,
       create=False,
@@ -339,11 +338,11 @@ def _steps_in(folder: pathlib.Path) -> list[int]:
 
 
 def checksum(state: Any) -> int:
-  """One number for all arrays of a pytree, in its order, however they are sharded.
+  """One number for all arrays of a pytree, in order, independent of their sharding.
 
-  An array's is the sum over its elements i of bits_i * (2 i + 1) modulo 2^32, which no change of
-  one element leaves as it was, and which can be added up in any order: so arrays of the devices are
-  summed where they are, however they are spread. CRC-32 joins the arrays' sums.
+  The checksum of an array is the sum over its elements i of bits_i * (2 i + 1) modulo 2^32. It
+  changes whenever one element changes, and can be summed in any order, so sharded arrays are summed
+  where they are. CRC-32 combines the sums of the arrays.
   """
   leaves = jax.tree.leaves(state)
   on_devices = [i for i, leaf in enumerate(leaves) if _is_elsewhere(leaf)]
@@ -355,8 +354,8 @@ def checksum(state: Any) -> int:
 
 
 def _is_elsewhere(leaf: Any) -> bool:
-  """Whether an array is not in this host's own memory, where NumPy adds it up twice as fast as XLA
-  does.
+  """Whether an array is outside this host's memory; inside it, NumPy sums it twice as fast as
+  XLA.
   """
   if not isinstance(leaf, jax.Array):
     return False
@@ -379,12 +378,11 @@ def _weighted_sum(xp: Any, leaf: Any) -> Any:
 
 @contextlib.contextmanager
 def _without_echoes() -> Iterator[list[str]]:
-  """Keeps to one line what is said of a damaged checkpoint; yields a list, to which the caller adds
-  what is wrong with it.
+  """Limits the output about a damaged checkpoint to one line; yields a list to which the caller
+  adds what is wrong.
 
-  Orbax reads all arrays at once. After the first error those of the others would appear on stderr
-  as well, some of them seconds later, when tensorstore's threads report to an event loop that is no
-  more.
+  Orbax reads all arrays concurrently. After the first error, the others would appear on stderr as
+  well, some of them seconds later, when tensorstore's threads report to a closed event loop.
   """
   damage: list[str] = []
   before = sys.unraisablehook
@@ -404,7 +402,7 @@ def _without_echoes() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-  """Loggers that say nothing in the block."""
+  """Silences loggers within the block."""
   before = {name: logging.getLogger(name).level for name in names}
   for name in names:
     logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -416,9 +414,7 @@ def _quiet(*names: str) -> Iterator[None]:
 
 
 class _LateEchoes:
-  """In place of `sys.unraisablehook` for some seconds, in which it drops what comes of an event
-  loop that is no more.
-  """
+  """Replaces `sys.unraisablehook` for some seconds and drops errors about a closed event loop."""
 
   def __init__(self, hook: Callable[[Any], Any]):
     self.hook = hook
@@ -428,14 +424,14 @@ class _LateEchoes:
       self.hook(unraisable)
 
   def drop(self) -> None:
-    """Takes the hook's place, and gives it back later."""
+    """Installs itself as the hook, and restores the original later."""
     sys.unraisablehook = self
     timer = threading.Timer(_ECHO_SECONDS, self._give_back)
     timer.daemon = True
     timer.start()
 
   def _give_back(self) -> None:
-    if sys.unraisablehook is self:  # otherwise it is another's by now, or that of a damage since
+    if sys.unraisablehook is self:  # otherwise another hook was installed meanwhile
       sys.unraisablehook = self.hook
 
 
@@ -448,9 +444,7 @@ def _score(metrics: Any) -> float:
 
 
 def _seal(scores: dict[str, float]) -> int:
-  """The checksum of metrics: a changed digit of a score would make another
-  checkpoint the best one.
-  """
+  """The checksum of metrics: a changed digit in a score could make another checkpoint the best."""
   return zlib.crc32(
     repr(sorted((name, float(x)) for name, x in scores.items() if name != _SEAL)).encode()
   )
@@ -461,22 +455,22 @@ def _listed(steps: list[int]) -> str:
 
 
 def _check_shapes(stored: Any, like: Any, what: str) -> None:
-  """Raises a `UserError` where a checkpoint's arrays are not those of the network; damage is
-  another matter.
+  """Raises a `UserError` if a checkpoint's arrays do not match the network; damage is handled
+  elsewhere.
   """
   have, want = _shapes(stored), _shapes(like)
   for name in sorted(have.keys() | want.keys()):
     if have.get(name) != want.get(name):
       raise UserError(
-        f'{what} is of another network: {name} has shape {have.get(name, "none")}, the config '
-        f'wants {want.get(name, "none")}; '
+        f'{what} belongs to another network: {name} has shape {have.get(name, "none")}, the config '
+        f'expects {want.get(name, "none")}; '
         'use the config and the version of mtface that wrote it'
       )
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  """{path: shape}, the same for a tree of arrays and for what orbax has stored of it (dictionaries
-  in place of named tuples).
+  """{path: shape}, identical for a tree of arrays and for its orbax metadata (dictionaries instead
+  of named tuples).
   """
 
   def name(key: Any) -> str:
@@ -488,9 +482,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 @contextlib.contextmanager
 def _as_user_errors(folder: pathlib.Path) -> Iterator[None]:
-  """A full disk or a folder that cannot be written is the user's to mend, whatever layer noticed
-  it.
-  """
+  """Turns errors about a full disk or an unwritable folder, from any layer, into a `UserError`."""
   try:
     yield
   except (OSError, ValueError) as error:
@@ -499,17 +491,17 @@ def _as_user_errors(folder: pathlib.Path) -> Iterator[None]:
       s in text for s in ('No space left', 'RESOURCE_EXHAUSTED', 'PERMISSION_DENIED')
     ):
       raise UserError(
-        f'{folder}: a checkpoint cannot be written ({first_line(error)}); free space or choose '
+        f'{folder}: a checkpoint cannot be written ({first_line(error)}); free up space or choose '
         'another --workdir. '
-        'Checkpoints that were committed before are whole: the same command continues from the '
-        'last of them'
+        'Committed checkpoints are intact; rerun the same command to resume from the '
+        'last one'
       ) from error
     raise
 
 
 def average(states: list[Any]) -> Any:
-  """The mean of several states' arrays, leaf by leaf, accumulated in float64 and returned in the
-  leaves' own types.
+  """The leafwise mean of several states, accumulated in float64 and returned in the leaves' own
+  types.
   """
 
   def mean(*leaves: Any) -> np.ndarray:

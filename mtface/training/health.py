@@ -1,5 +1,5 @@
-"""What the hosts do between steps: how long a step takes, how much of it is waiting for input, and
-which process the others wait for.
+"""Timing of the training loop: how long a step takes, how much of it is spent waiting for input,
+and which process the others wait for.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from jax.experimental import multihost_utils
 from mtface import process
 from mtface.data.loader import Batch
 
-_LATE = 0.25  # of a step: a process that is later than that holds the others up
+_LATE = 0.25  # of a step: a process later than this holds up the others
 
 
 class Health:
-  """Measures the loop that it is in; all processes read it at the same steps."""
+  """Measures the surrounding loop; all processes read it at the same steps."""
 
   def __init__(self) -> None:
     self._reset()
 
   def _reset(self) -> None:
     self._steps, self._seconds, self._waited, self._arrivals = 0, 0.0, 0.0, 0.0
-    self._begun: float | None = None  # when the batch before was there
+    self._begun: float | None = None  # when the previous batch arrived
     self._batches = 0
 
   def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yields the batches, and measures how long they are waited for."""
+    """Yields the batches and measures the time spent waiting for them."""
     iterator = iter(batches)
     while True:
       asked = time.monotonic()
@@ -38,7 +38,7 @@ class Health:
       except StopIteration:
         return
       now = time.monotonic()
-      if self._begun is not None:  # otherwise it is the first one after a reading or a pause
+      if self._begun is not None:  # otherwise it is the first batch after a reading or a pause
         self._waited += now - asked
         self._seconds += now - self._begun
         self._steps += 1
@@ -48,16 +48,16 @@ class Health:
       yield batch
 
   def pause(self) -> None:
-    """What comes until the next batch is evaluation and saving, and is no part of a step."""
+    """The time until the next batch goes into evaluation and saving and is not part of a step."""
     self._begun = None
 
   def read(self) -> dict[str, float]:
-    """Since the last reading: `health/step_seconds`; `health/input_wait`, the share of it that the
-    slowest loader was waited for.
+    """Returns, since the last reading, `health/step_seconds`, and `health/input_wait`, the share of
+    it spent waiting for the slowest loader.
 
-    With several processes also `health/last_process`, the one that begins its steps last, and
-    `health/last_lag`, by how many seconds after the first one (the hosts' clocks must agree); a
-    line on stderr says so where that is much of a step.
+    With several processes also `health/last_process`, the one that starts its steps last, and
+    `health/last_lag`, by how many seconds after the first one (the hosts' clocks must agree); if
+    that is a large part of a step, a line on stderr says so.
     """
     steps, seconds = self._steps, self._seconds
     mine = np.array([self._waited / max(seconds, 1e-9), self._arrivals / max(self._batches, 1)])
@@ -71,7 +71,7 @@ class Health:
 
 
 def _gather(mine: np.ndarray) -> np.ndarray:
-  """[processes, 2]. As whole milliseconds in int32: JAX's floats would not hold a time."""
+  """[processes, 2], as whole milliseconds in int32: float32 is not precise enough for times."""
   whole = np.array([int(mine[0] * 1e6), int(mine[1] * 1000) % 2**30], np.int32)
   return np.asarray(multihost_utils.process_allgather(whole)) / [1e6, 1000]
 
@@ -81,9 +81,9 @@ def _compare(of_all: np.ndarray, step: float) -> dict[str, float]:
   last, lag = int(arrivals.argmax()), float(arrivals.max() - arrivals.min())
   if lag > _LATE * step and process.is_first():
     print(
-      f'straggler: process {last} of {process.count} begins its steps {lag:.2f} s after the first '
+      f'straggler: process {last} of {process.count} starts its steps {lag:.2f} s after the first '
       f'one (a step takes {step:.2f} s); '
-      f'it waits for input {waits[last]:.0%} of the time',
+      f'it spends {waits[last]:.0%} of the time waiting for input',
       file=sys.stderr,
       flush=True,
     )

@@ -1,14 +1,13 @@
-"""One training a workdir: the file `lock` in it, which names the process that trains there.
+"""One training run per workdir: the file `lock` in it names the process that is training there.
 
-Two things say that its holder lives. Where the file system has locks (`fcntl`), the holder has one
-on the file, which ends with the process whatever ends it: also that of another host, on NFS. But
-some file systems have none, and others keep them on one host. So the file is also written anew
-every few seconds: one of another host that stays as it is for long enough is a dead holder's. Where
-there are no locks, a holder on the same machine is dead if no process of that number and starting
-time is there.
+Two things show that its holder is alive. If the file system supports locks (`fcntl`), the holder
+keeps one on the file, which is released when the process ends for any reason, also on another host
+over NFS. But some file systems have no locks, and others keep them local to one host. So the file
+is also rewritten every few seconds: if another host's file stays unchanged for long enough, its
+holder is dead. Without locks, a holder on the same machine is dead if no process with that number
+and start time exists.
 
-A holder that finds somebody else's name in the file has been taken for dead, asleep perhaps, and
-ends.
+A holder that finds another name in the file was considered dead (suspended, perhaps), and exits.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ from mtface.errors import EXIT_BAD_INPUT, UserError
 from mtface.parallel.distributed import leave
 
 LOCK_FILE = 'lock'
-BEAT = 2.0  # seconds between two signs of life
-# seconds without one after which a holder on another host is dead; other processes of the run wait
-# as long
+BEAT = 2.0  # seconds between two heartbeats
+# seconds without a heartbeat after which a holder on another host is dead; other processes of the
+# run wait as long
 PATIENCE = 10.0
 _TAKEN = (errno.EACCES, errno.EAGAIN)
-_ROOM = 512  # bytes of the file, so that each sign of life overwrites the one before, in one write
+_ROOM = 512  # bytes of the file, so that each heartbeat overwrites the previous one in one write
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-  """Who trains: the process, its starting time (a number is used again), and its machine: boot and
-  process namespace.
+  """The training process: its number, its start time (numbers are reused), and its machine: boot
+  and process namespace.
   """
 
   process: int
@@ -59,7 +58,7 @@ class Holder:
 
   @property
   def is_dead(self) -> bool:
-    """Whether no such process is here; for holders of this machine."""
+    """Whether no such process exists; for holders on this machine."""
     try:
       os.kill(self.process, 0)
     except ProcessLookupError:
@@ -70,7 +69,7 @@ class Holder:
 
 
 class Lock:
-  """Holds a workdir while it is entered; the run's first process does it for all.
+  """A context manager that locks a workdir; the run's first process does it for all.
 
   Raises:
     UserError: another process holds it, or the workdir cannot be written.
@@ -99,15 +98,14 @@ class Lock:
   def __exit__(self, *_: Any) -> None:
     if self._thread.is_alive():
       self._leaving.set()
-      self._thread.join()  # not to write into whatever gets the file's number next
+      self._thread.join()  # so as not to write to whatever reuses the file descriptor
       with contextlib.suppress(OSError):
         self.path.unlink()
       os.close(self._file)
       self._remove_empty()
 
   def _acquire(self) -> None:
-    # A lock of this process ends when any file of that path is closed: so this comes before there
-    # is one.
+    # Closing any file of that path releases this process's lock, so this comes before locking.
     holder, beat = read_holder(self.path)
     if holder and holder.machine != self._me.machine and self._beats(holder, beat):
       raise _refusal(self.path)
@@ -118,20 +116,20 @@ class Lock:
         raise _refusal(self.path)
       self._write()
       if not locked:
-        time.sleep(PATIENCE / 10)  # of two that come at once, the one that wrote last stays
+        time.sleep(PATIENCE / 10)  # of two that start at once, the last writer wins
         if _read(self._file)[0] != self._me:
           raise _refusal(self.path)
     except BaseException as error:
       if isinstance(error, OSError):
-        self.path.unlink(missing_ok=True)  # it is nobody's
+        self.path.unlink(missing_ok=True)  # it has no owner
       os.close(self._file)
       raise
 
   def _beats(self, holder: Holder, beat: str) -> bool:
-    """Whether a holder on another host gives a sign of life."""
+    """Whether a holder on another host is still sending heartbeats."""
     process.say(
-      f'{self.path.parent}: process {holder.process} on {holder.host} trained here; looking '
-      'whether it lives'
+      f'{self.path.parent}: process {holder.process} on {holder.host} was training here; checking '
+      'whether it is alive'
     )
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -147,9 +145,9 @@ class Lock:
     os.fsync(self._file)  # so that other hosts see it
 
   def _keep(self) -> None:
-    """Gives signs of life until the lock is let go."""
+    """Sends heartbeats until the lock is released."""
     while not self._leaving.wait(BEAT):
-      with contextlib.suppress(OSError):  # a full disk, or one that is away for a while
+      with contextlib.suppress(OSError):  # the disk is full or temporarily unavailable
         if _read(self._file)[0] not in (self._me, None):
           print(f'mtface: error: {_refusal(self.path)}', file=sys.stderr)
           leave(EXIT_BAD_INPUT)
@@ -161,8 +159,8 @@ class Lock:
 
 
 def _open_locked(path: pathlib.Path) -> tuple[int, bool]:
-  """(the open file, whether the file system has locked it for this process); a `UserError` where it
-  is another's.
+  """(the open file, whether the file system locked it for this process); a `UserError` if another
+  process holds it.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   while True:
@@ -177,15 +175,15 @@ def _open_locked(path: pathlib.Path) -> tuple[int, bool]:
     with contextlib.suppress(FileNotFoundError):
       if os.path.samestat(
         os.fstat(file), os.stat(path)
-      ):  # not one that its holder removed in between
+      ):  # not one that its holder has removed meanwhile
         return file, True
     os.close(file)
 
 
 def read_holder(path: pathlib.Path) -> tuple[Holder | None, str]:
-  """(whom a lock file names, its last sign of life); (None, '') where there is none."""
+  """(the holder named in a lock file, its last heartbeat); (None, '') if there is none."""
   try:
-    file = os.open(path, os.O_RDONLY)  # NFS looks anew whenever a file is opened
+    file = os.open(path, os.O_RDONLY)  # NFS revalidates whenever a file is opened
   except OSError:
     return None, ''
   try:
@@ -206,16 +204,16 @@ def _read(file: int) -> tuple[Holder | None, str]:
 def _refusal(path: pathlib.Path) -> UserError:
   holder, beat = read_holder(path)
   who = f'process {holder.process} on {holder.host}' if holder else 'another process'
-  since = f' since {holder.since}, with a sign of life at {beat}' if holder else ''
+  since = f' since {holder.since} (last heartbeat {beat})' if holder else ''
   return UserError(
-    f'{path.parent}: {who} trains here{since}; wait for its end or stop it, or choose another '
-    f'--workdir (should it be dead: remove {path})'
+    f'{path.parent}: {who} is training here{since}; wait for it, stop it, or choose another '
+    f'--workdir (if it is dead, remove {path})'
   )
 
 
 def _machine() -> str:
-  """What tells machines apart that have one name, and containers that have process numbers of their
-  own.
+  """Distinguishes machines that share a name, and containers that have their own process
+  numbers.
   """
   try:
     boot = pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()
@@ -225,7 +223,7 @@ def _machine() -> str:
 
 
 def _started(number: int) -> str:
-  """When a process started, in ticks since the boot; '' where that cannot be known."""
+  """The start time of a process, in ticks since boot; '' if unknown."""
   try:
     return pathlib.Path(f'/proc/{number}/stat').read_text().rpartition(')')[2].split()[19]
   except OSError:

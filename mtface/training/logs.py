@@ -1,5 +1,5 @@
-"""Where a run's numbers go: metrics.jsonl and TensorBoard files in the workdir,
-and the terminal.
+"""Where a run's metrics go: metrics.jsonl and TensorBoard files in the workdir, and the
+terminal.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _FLUSH_SECONDS = 10.0  # until TensorBoard sees a point
 
 
 class MetricsLog:
-  """Appends numbers by step to metrics.jsonl and to TensorBoard files.
+  """Appends metrics by step to metrics.jsonl and to TensorBoard files.
 
-  A continued run drops the lines after its starting step, which a killed run may have written
-  beyond its last checkpoint.
+  A resumed run drops the lines after its starting step, which a killed run may have written after
+  its last checkpoint.
 
   Raises:
     UserError: the workdir cannot be written, or its disk is full (from here and from all methods).
   """
 
   def __init__(self, workdir: pathlib.Path, start: int):
-    # Not tensorboardX's SummaryWriter: that writes from a thread of its own, which dies on a full
-    # disk, and then the run hangs.
+    # Not tensorboardX's SummaryWriter: it writes from its own thread, which dies on a full disk,
+    # and then the run hangs.
     from tensorboardX.record_writer import RecordWriter
 
     self._path = workdir / METRICS_FILE
@@ -53,7 +53,7 @@ class MetricsLog:
       self._flushed = 0.0
 
   def write(self, step: int, values: dict[str, float]) -> None:
-    """One line, and one TensorBoard point a value."""
+    """Writes one line, and one TensorBoard point per value."""
     if not values:
       return
     now = time.time()
@@ -73,7 +73,7 @@ class MetricsLog:
         with self._as_user_errors():
           writer.close()
       except UserError:
-        if kind is None:  # otherwise the first error is the one to report
+        if kind is None:  # otherwise report the first error
           raise
 
   @contextlib.contextmanager
@@ -82,10 +82,10 @@ class MetricsLog:
       yield
     except OSError as error:
       raise UserError(
-        f'{self._path.parent}: the metrics cannot be written ({error.strerror or error}); free '
+        f'{self._path.parent}: the metrics cannot be written ({error.strerror or error}); free up '
         'space or choose another '
-        '--workdir. Checkpoints that were committed before are whole: the same command continues '
-        'from the last of them'
+        '--workdir. Committed checkpoints are intact; rerun the same command to resume '
+        'from the last one'
       ) from error
 
 
@@ -97,7 +97,7 @@ def _keep_until(path: pathlib.Path, start: int) -> None:
 
 
 def _first_events(step: int) -> list[bytes]:
-  """The head of a TensorBoard file, and what tells TensorBoard to forget what it has of `step` and
+  """The header of a TensorBoard file, and the event that makes TensorBoard discard `step` and
   later.
   """
   from tensorboardX.proto import event_pb2
@@ -122,7 +122,7 @@ def _scalars_event(step: int, now: float, values: dict[str, float]) -> bytes:
 
 
 def _step_of(line: str) -> float:
-  """The step of a line of metrics.jsonl; infinity for one that a kill cut short."""
+  """The step of a line of metrics.jsonl; infinity if the line is truncated."""
   try:
     return json.loads(line)['step']
   except (ValueError, KeyError, TypeError):
@@ -130,14 +130,14 @@ def _step_of(line: str) -> float:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
-  """All whole lines of metrics.jsonl, in order."""
+  """All complete lines of metrics.jsonl, in order."""
   path = workdir / METRICS_FILE
   lines = path.read_text(errors='replace').splitlines() if path.exists() else []
   return [json.loads(line) for line in lines if _step_of(line) < np.inf]
 
 
 class Silent:
-  """In place of a log or a progress display, in all processes but the first."""
+  """Replaces the log and the progress display in all processes but the first."""
 
   def __getattr__(self, _: str) -> Any:
     return lambda *_, **__: None
@@ -162,14 +162,16 @@ def open_progress(start: int, steps: int, batch_size: int, seconds: float = math
 
 
 class TrainProgress:
-  """Steps done, images/s and time left: a bar on a terminal, a line at each log line elsewhere."""
+  """Steps done, images/s and time left: a bar on a terminal, otherwise a line with each log
+  line.
+  """
 
   def __init__(self, start: int, steps: int, batch_size: int, seconds: float = math.inf):
     """`seconds` are those that the run still has, where its length is a time."""
     self._steps, self._batch_size = steps, batch_size
     self._step, self._ends = start, time.monotonic() + seconds
     self._of = f'/{steps:,}' if seconds == math.inf else ''
-    # seconds and steps of training; the first step, which compiles, is left out
+    # seconds and steps of training, without the first step, which compiles
     self._busy, self._counted = 0.0, 0
     self._since: float | None = None
     self._bar: Any = None
@@ -188,7 +190,7 @@ class TrainProgress:
       self._task = self._bar.add_task('training', total=steps, completed=start, text='compiling')
 
   def advance(self, step: int) -> None:
-    """One more step was dispatched."""
+    """Counts one more dispatched step."""
     now = time.monotonic()
     if self._since is not None:
       self._busy += now - self._since
@@ -198,12 +200,14 @@ class TrainProgress:
       self._bar.update(self._task, completed=step, text=f'{self._rate_text()} {self._shown}')
 
   def pause(self) -> None:
-    """The time until the next step is evaluation and saving, and does not count as training."""
+    """The time until the next step goes into evaluation and saving and does not count as
+    training.
+    """
     self._since = None
 
   @property
   def images_per_second(self) -> float:
-    """Over the whole run so far, all devices together; 0 before two steps were taken."""
+    """The rate over the whole run so far, on all devices together; 0 before the second step."""
     return self._counted * self._batch_size / self._busy if self._busy else 0.0
 
   def show(self, step: int, values: dict[str, float]) -> None:
@@ -215,8 +219,8 @@ class TrainProgress:
     ]
     loss = (
       [f'loss {values["train/loss"]:.3f}'] if 'train/loss' in values else []
-    )  # not where a log interval is under way
-    if not loss + accuracies:  # a checkpoint in between
+    )  # not in the middle of a log interval
+    if not loss + accuracies:  # a checkpoint between log lines
       return
     self._shown = '  '.join(loss + accuracies)
     if self._bar is None:

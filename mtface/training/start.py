@@ -1,14 +1,12 @@
 """Where a stage's weights come from: `config.start`.
 
-    ''                          they are drawn
-    stage:NAME[@last|best|STEP] a stage before, in the same workdir
-    WORKDIR[@last|best|STEP]    another run's last stage
-    FILE.safetensors, .pth ...  a file of weights (mtface/models/weights.py), whose classifier is
-                                left behind
+    ''                          random initialisation stage:NAME[@last|best|STEP] an earlier stage
+    in the same workdir WORKDIR[@last|best|STEP]    another run's last stage FILE.safetensors, .pth
+    ...  a weight file (mtface/models/weights.py), whose classifier is ignored
 
-All parameters and statistics are taken over but those that match `start.fresh`, and the heads of
-tasks that the weights do not know, which are drawn. Heads of tasks that the stage does not train
-are left behind. Anything else that is on one side only is an error.
+All parameters and statistics are taken from there, except those that match `start.fresh` and the
+heads of tasks missing from the weights, which are initialised at random. Heads of tasks that the
+stage does not train are ignored. Any other mismatch is an error.
 """
 
 from __future__ import annotations
@@ -39,11 +37,11 @@ from mtface.training.run import Run
 def start_weights(
   config: ConfigDict, workdir: pathlib.Path, params: Params, stats: Stats
 ) -> tuple[Params, Stats]:
-  """The parameters and statistics that a stage begins with: `params` and `stats`, as drawn, or what
-  `config.start` says.
+  """The parameters and statistics that a stage starts from: the random initialisation `params` and
+  `stats`, or what `config.start` specifies.
 
   Raises:
-    UserError: the weights cannot be found or read, or do not fit the network.
+    UserError: the weights cannot be found or read, or do not match the network.
   """
   text = config.start.weights
   if not text:
@@ -62,11 +60,11 @@ def start_weights(
 
 
 def check_start(run: Run, before: Mapping[str, Run]) -> None:
-  """Raises the `UserError` of `start_weights`, by shapes alone.
+  """Raises the errors of `start_weights`, checking shapes only.
 
   Args:
-    run: a stage, planned.
-    before: the stages before it, which need not be trained yet.
+    run: a planned stage.
+    before: the earlier stages, which need not be trained yet.
   """
   text = run.config.start.weights
   if not text:
@@ -86,10 +84,10 @@ def check_start(run: Run, before: Mapping[str, Run]) -> None:
 
 
 def _check_will_be_saved(run: Run, step: str, what: str) -> None:
-  """Raises a `UserError` for a selection that the end of a stage will not have."""
+  """Raises a `UserError` for a selection that a finished stage will not have."""
   if step == 'best' and not run.config.evaluation.best_on:
     raise UserError(
-      f'config.start.weights={what}: that stage marks no checkpoint best; set its '
+      f'config.start.weights={what}: that stage marks no best checkpoint; set its '
       'config.evaluation.best_on, or use @last'
     )
   if step.isdigit() and not run.seconds and not run.config.evaluation.patience:
@@ -97,7 +95,8 @@ def _check_will_be_saved(run: Run, step: str, what: str) -> None:
     saved = sorted({*range(every, run.steps + 1, every)[-keep:], run.steps})[-keep:]
     if int(step) not in saved:
       raise UserError(
-        f'config.start.weights={what}: that stage will keep no checkpoint of step {step}; it keeps '
+        f'config.start.weights={what}: that stage will not keep a checkpoint of step {step}; '
+        'it keeps '
         f'{", ".join(map(str, saved))}'
       )
 
@@ -108,8 +107,8 @@ def saved_weights(
   """The parameters and statistics of one checkpoint, on the host.
 
   Args:
-    workdir: of a run.
-    stage: one of its stages; '' is the last.
+    workdir: folder of a run.
+    stage: a stage of the run; '' is the last one.
     step: last, best, or a number.
   """
   config, checkpoints, number = _find(workdir, stage, step)
@@ -120,11 +119,11 @@ def saved_weights(
 
 
 def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict, Checkpoints, int]:
-  """(config of the stage, its checkpoints, the number of the one that is meant)."""
+  """(config of the stage, its checkpoints, the selected step)."""
   stage, config = stage_of(read_config(workdir), stage)
   checkpoints = Checkpoints(workdir, stage)
   if not checkpoints.steps:
-    raise UserError(f'{checkpoints.folder}: holds no checkpoint yet; train it first')
+    raise UserError(f'{checkpoints.folder}: has no checkpoint yet; train it first')
   if step not in ('last', 'best') and not step.isdigit():
     raise UserError(f'config.start.weights: @{step}: expected last, best or a step')
   number = {'last': lambda: checkpoints.steps[-1], 'best': checkpoints.best_step}.get(
@@ -132,12 +131,14 @@ def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict
   )()
   if number not in checkpoints.steps:
     listed = ', '.join(map(str, checkpoints.steps))
-    raise UserError(f'{checkpoints.folder}: has no checkpoint of step {number}; there are {listed}')
+    raise UserError(
+      f'{checkpoints.folder}: has no checkpoint of step {number}; available: {listed}'
+    )
   return config, checkpoints, number
 
 
 def _read(config: ConfigDict) -> Imported:
-  """What the file `config.start.weights` gives to the network."""
+  """The weights for the network from the file `config.start.weights`."""
   return import_weights(
     config.start.weights,
     config.model,
@@ -148,7 +149,7 @@ def _read(config: ConfigDict) -> Imported:
 
 
 def _grafted(config: ConfigDict, own: Sequence[Any], there: Sequence[Any]) -> tuple[Params, Stats]:
-  """(params, stats) of `own` with what `there` has of them."""
+  """(params, stats) of `own`, replaced by those of `there` where present."""
   what = f'config.start.weights={config.start.weights}'
   params, stats = (
     graft(*trees, config.start.fresh, what) for trees in zip(own, there, strict=True)
@@ -157,8 +158,8 @@ def _grafted(config: ConfigDict, own: Sequence[Any], there: Sequence[Any]) -> tu
 
 
 def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
-  """`own` with the arrays of `there` under the same names, see the module's docstring; `what`
-  begins an error.
+  """`own` with the arrays of `there` under the same names, see the module docstring; `what` starts
+  error messages.
   """
   mine, theirs = by_path(own), by_path(there)
   heads = {head_of(name) for name in theirs}
@@ -166,11 +167,11 @@ def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
     name for name in mine if matches(fresh, name) or (head_of(name) and head_of(name) not in heads)
   }
   for name in [name for name in mine if name not in drawn]:
-    have = np.shape(theirs[name]) if name in theirs else 'not there'
+    have = np.shape(theirs[name]) if name in theirs else 'missing'
     if have != np.shape(mine[name]):
       raise UserError(
-        f'{what}: {name} is {have}, the network wants {np.shape(mine[name])}; name it in '
-        'config.start.fresh to draw it, or take '
+        f'{what}: {name} is {have}, the network expects {np.shape(mine[name])}; list it in '
+        'config.start.fresh to initialise it at random, or use '
         'the same config.model'
       )
   left = [
@@ -178,7 +179,7 @@ def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
   ]
   if left:
     raise UserError(
-      f'{what}: {left[0]} (and {len(left) - 1} more) has no place in the network; take the same '
+      f'{what}: {left[0]} (and {len(left) - 1} more) does not exist in the network; use the same '
       'config.model'
     )
   return jax.tree_util.tree_map_with_path(
@@ -189,7 +190,7 @@ def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
 def _imported(
   imported: Imported, params: Params, stats: Stats, fresh: Sequence[str]
 ) -> tuple[Params, Stats]:
-  """The drawn weights under those of a file, but for the parameters that are to be fresh."""
+  """The random initialisation overlaid with a file's weights, except for parameters to be fresh."""
 
   def chosen(own: Any, part: Any) -> Any:
     there = by_path(part)

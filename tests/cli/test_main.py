@@ -38,7 +38,7 @@ def test_describe_and_params(mtface, tiny_data):
   described = mtface('describe', f'--config={TINY}', f'--data_dir={tiny_data}')
   assert described.code == 0, described.err
   # 24 smiles are drawn 30 times: labels of 40 people are 75%.
-  assert 'labelled samples an epoch: gender 30, smile 30' in described.out
+  assert 'labelled samples per epoch: gender 30, smile 30' in described.out
   assert 'epoch: 60 samples, 7.5 steps of 8' in described.out
   params = mtface('params', f'--config={TINY}')
   # Convolutions of 1, 1, 2, 2, 4, 4, 8, 8 and 8 channels; each branch 8 x 8 twice and 8 x 2;

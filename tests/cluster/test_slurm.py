@@ -130,7 +130,7 @@ def test_restarts_are_limited(stand_in, cluster, tmp_path):
     cluster.run('scancel', '--signal=TERM', number)
   job = cluster.ended(number)
   assert (job['JobState'], job['ExitCode'], job['Restarts']) == ('FAILED', '75:0', '1')
-  assert 'launch: code 75: not requeued, it was 1 times' in read_log(tmp_path)
+  assert 'launch: code 75: not requeued, limit of 1 reached' in read_log(tmp_path)
 
 
 def test_without_requeue(stand_in, cluster, tmp_path):

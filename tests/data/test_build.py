@@ -231,7 +231,7 @@ def test_an_interrupted_build_leaves_nothing_that_looks_finished(raw, tmp_path, 
   assert bool(left) == (how == signal.SIGKILL)
 
   path = build_set('utkface', raw, tmp_path / 'data')
-  assert ('removing what an interrupted build left' in capsys.readouterr().out) == bool(left)
+  assert ('removing leftovers of an interrupted build' in capsys.readouterr().out) == bool(left)
   assert not list(folder.glob('incomplete.*'))
   assert_same_records(path, build_set('utkface', raw, tmp_path / 'undisturbed'))
 

@@ -183,7 +183,7 @@ def test_strata_of_text_and_of_several_labels():
 @pytest.mark.parametrize(
   ('ids', 'k', 'groups', 'message'),
   [
-    (['a', 'b'], 1, None, 'folds is 1; expected at least 2'),
+    (['a', 'b'], 1, None, 'folds=1: expected at least 2'),
     (['a', 'b'], 3, None, 'only 2 images'),
     (['a', 'b', 'a'], 2, None, "image_id 'a' occurs more than once"),
     (['a', 'b', 'c'], 3, ['s', 's', 't'], 'only 2 groups'),
@@ -196,7 +196,7 @@ def test_bad_input_is_one_line(ids, k, groups, message):
 
 
 def test_lists_of_different_lengths_are_a_bug():
-  with pytest.raises(ValueError, match='expected the same number'):
+  with pytest.raises(ValueError, match='expected equal numbers'):
     folds.stratified_folds(['a', 'b'], [0], 2)
 
 
@@ -240,7 +240,7 @@ def test_a_draw_takes_usable_images_only():
   usable = np.arange(50) % 2 == 0
   rows = folds.draw(ids, [''] * 50, 25, usable=usable)
   np.testing.assert_array_equal(rows, np.flatnonzero(usable))
-  with pytest.raises(errors.UserError, match=r'26 images are to be drawn, but only 25 can be'):
+  with pytest.raises(errors.UserError, match=r'26 images requested, but only 25 available'):
     folds.draw(ids, [''] * 50, 26, usable=usable)
 
 
@@ -250,7 +250,7 @@ def test_a_draw_after_another_that_leaves_too_little_is_refused():
   assert len(folds.draw(ids, alone, 20, after=480)) == 20
   with pytest.raises(
     errors.UserError,
-    match=r'^50 images after 480 are to be drawn, but only 500 can be; take fewer$',
+    match=r'^50 images after 480 requested, but only 500 available; take fewer$',
   ):
     folds.draw(ids, alone, 50, after=480)
   # 100 people of 5 images: a draw of `after` images may end inside a person, whose rest is left out
@@ -260,7 +260,7 @@ def test_a_draw_after_another_that_leaves_too_little_is_refused():
     used = folds.draw(ids, people, after)
     left = ~np.isin(people, people[used])
     assert len(folds.draw(ids, people, int(left.sum()), after=after)) == left.sum()
-    with pytest.raises(errors.UserError, match=r'are to be drawn'):
+    with pytest.raises(errors.UserError, match=r'requested, but only'):
       folds.draw(ids, people, int(left.sum()) + 1, after=after)
 
 

@@ -126,7 +126,7 @@ def test_draws_take_fully_labelled_faces_and_share_no_person(data_dir):
   ]
   assert not people[0] & people[1]
   with pytest.raises(
-    UserError, match=r'faces/gray16:train\[take=21\]: 21 images are to be drawn, but only 20 can be'
+    UserError, match=r'faces/gray16:train\[take=21\]: 21 images requested, but only 20 available'
   ):
     load_source('faces/gray16:train[take=21]', data_dir)
   # As many as there are: 20, all of which are labelled for all tasks.
@@ -372,7 +372,7 @@ def test_a_face_is_labelled_if_anything_is_known_of_it():
     ('clip=1', r"no label or attribute 'clip' that is one number"),
     ('box=1', r"no label or attribute 'box' that is one number"),
     ('frame=50-60', r'train\[frame=50-60\]: no face is in this range'),
-    ('frame=0-4,take=6', r'6 images are to be drawn, but only 5 can be'),
+    ('frame=0-4,take=6', r'6 images requested, but only 5 available'),
   ],
 )
 def test_ranges_that_say_nothing(described, part, message):
@@ -393,6 +393,6 @@ def test_sets_that_are_not_there(data_dir):
     load_source('faces/gray16:valid', data_dir)
   with pytest.raises(
     UserError,
-    match=r'faces/gray48: no prepared set is here; build it with `mtface build faces/gray48',
+    match=r'faces/gray48: no prepared set found; build it with `mtface build faces/gray48',
   ):
     load_source('faces/gray48:train', data_dir)

@@ -77,12 +77,12 @@ def test_size_and_memory_choose(data_dir, monkeypatch, left, kind):
   assert load_source('faces/gray16:train', data_dir, store='memory').images.store == 'memory'
   (line,) = open_all([source, source])
   assert line.startswith('faces/gray16:train: 50 images, 0.00 GB decoded')
-  assert ('decoded as they are used' in line) == (kind == 'stream')
+  assert ('decoded as needed' in line) == (kind == 'stream')
 
 
 def test_an_unknown_store(data_dir):
   with pytest.raises(
-    UserError, match=r"config.store 'disk' is unknown; there are auto, memory, stream"
+    UserError, match=r"config.store 'disk' is unknown; expected auto, memory, stream"
   ):
     load_source('faces/gray16:train', data_dir, store='disk')
 
@@ -158,7 +158,7 @@ def test_a_record_that_is_damaged_after_the_index_was_made(tmp_path):
 
 
 def test_a_stored_image_that_is_none(data_dir):
-  with pytest.raises(ValueError, match='is no JPEG'):
+  with pytest.raises(ValueError, match='is not a JPEG'):
     store._decode_jpeg(b'nothing of the kind', np.zeros((24, 24, 3), np.uint8))
   gray = np.zeros((8, 8, 1), np.uint8)
   store._decode_jpeg(cv2.imencode('.jpg', np.full((8, 8), 77, np.uint8))[1].tobytes(), gray)

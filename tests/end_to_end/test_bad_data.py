@@ -46,7 +46,7 @@ def test_a_damaged_prepared_set(mtface, data_copy, tmp_path, damage):
     'train', f'--config={TINY}', f'--workdir={tmp_path}/w', f'--data_dir={data_copy}'
   ).error
   assert error.startswith(f'{folder}: the prepared set cannot be read')
-  assert 'build it again with `mtface build tiny/smile --overwrite`' in error
+  assert 'rebuild it with `mtface build tiny/smile --overwrite`' in error
   assert not (tmp_path / 'w').exists()
   assert not (folder / 'arrays' / 'train').exists()
 
@@ -54,7 +54,7 @@ def test_a_damaged_prepared_set(mtface, data_copy, tmp_path, damage):
 def test_a_prepared_set_without_its_info_is_none(mtface, data_copy, tmp_path):
   (data_copy / 'tiny/smile/1.0.0/dataset_info.json').unlink()
   error = mtface('describe', f'--config={TINY}', f'--data_dir={data_copy}').error
-  assert 'tiny/smile: no prepared set is here' in error
+  assert 'tiny/smile: no prepared set found' in error
   assert '`mtface build tiny/smile' in error
 
 
@@ -135,7 +135,7 @@ BUILDS = {
   'no such folder': (
     'fer2013',
     lambda raw: None,
-    ['there is no such folder', 'fer2013.csv', 'kaggle.com'],
+    ['no such folder', 'fer2013.csv', 'kaggle.com'],
   ),
   'empty folder': (
     'genki4k',

@@ -25,7 +25,7 @@ from tests.fakes import flip_bytes, write_prepared
   [
     (['trian'], ["'trian' is no command", 'train, evaluate']),
     (['train', '--workdir=w'], ['--config is missing', '--config=demo']),
-    (['train', f'--config={TINY}'], ['--workdir is missing', 'name the folder']),
+    (['train', f'--config={TINY}'], ['--workdir is missing', 'pass the folder']),
     (['train', f'--config={TINY}', '--workdir=w', '--steps=3'], ['steps', 'mtface train --help']),
     (
       ['train', f'--config={TINY}', '--workdir=w', 'now'],
@@ -135,7 +135,7 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
     ),
     ('evaluation.sets.smiles.name=tiny/smile', ["source 'tiny/smile'", 'genki4k/gray48:train']),
     ('sources.smiles.name=tiny/smile', ["source 'tiny/smile'", 'genki4k/gray48:train']),
-    ('sources.smiles.name=tiny:train', ["source 'tiny'", 'name the prepared config too']),
+    ('sources.smiles.name=tiny:train', ["source 'tiny'", 'lacks the config']),
     (
       'sources.smiles.name=tiny/none:train',
       ['tiny/none: no prepared set', 'mtface build tiny/none'],
@@ -143,7 +143,7 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
     ('sources.smiles.name=tiny/smile:validation', ["no split 'validation'", 'test, train']),
     ('sources.smiles.name=tiny/smile:train[fold=4/4]', ['fold 4/4 does not exist', '0 to N-1']),
     ('sources.smiles.name=tiny/smile:train[fold=-1/4]', ['[fold=-1/4]', '[fold=K/N]']),
-    ('sources.smiles.name=tiny/smile:train[fold=0/99]', ['folds is 99', 'only 24 images']),
+    ('sources.smiles.name=tiny/smile:train[fold=0/99]', ['folds=99', 'only 24 images']),
     (
       'sources.smiles.tasks=("gender",)',
       ["tiny/smile:train: has no labels for task 'gender'", 'it has smile'],
@@ -254,7 +254,7 @@ def test_evaluate_needs_a_whole_workdir(mtface, tiny_data, run_copy, damage):
     (['--checkpoint=average:0'], ['--checkpoint=average:0', 'average:K']),
     (['--checkpoint=average:99'], ['holds 3 checkpoints', 'average:99 needs 99']),
     (['--checkpoint=last,ensemble:99'], ['holds 3 checkpoints', 'ensemble:99 needs 99']),
-    (['--checkpoint=5'], ['no checkpoint of step 5', 'there are 4, 8, 12']),
+    (['--checkpoint=5'], ['no checkpoint of step 5', 'available: 4, 8, 12']),
     (
       ['--checkpoint=best'],
       ['no checkpoint is marked best', 'config.evaluation.best_on', 'use last'],

@@ -107,7 +107,9 @@ def test_the_one_before_a_damaged_one_is_used(
   check_went_on(result, run_copy, tiny_run, undisturbed, trained=[10, 12], warnings=1)
   (warning,) = result.warnings
   assert why in warning
-  assert warning.endswith('checkpoint 8 is used, and the damaged one is kept as damaged-000000012')
+  assert warning.endswith(
+    'using checkpoint 8 instead, and keeping the damaged one as damaged-000000012'
+  )
   assert (run_copy / 'checkpoints/main/damaged-000000012').is_dir(), (
     'for whoever wants to look at it'
   )
@@ -120,7 +122,7 @@ def test_two_damaged_ones_in_a_process_of_its_own(tiny_data, tiny_run, undisturb
   result = python('mtface', *command(run_copy, tiny_data))
   check_went_on(result, run_copy, tiny_run, undisturbed, trained=[6, 8, 10, 12], warnings=2)
   assert all(
-    line.endswith(f'checkpoint 4 is used, and the damaged one is kept as damaged-{step:09d}')
+    line.endswith(f'using checkpoint 4 instead, and keeping the damaged one as damaged-{step:09d}')
     for line, step in zip(result.warnings, (12, 8), strict=True)
   )
 
@@ -141,7 +143,7 @@ def test_the_disk_is_full_while_saving(mtface, tiny_data, tiny_run, undisturbed,
   workdir = disk.folder / 'run'
   error = mtface(*command(workdir, tiny_data)).error
   assert f'{workdir}/checkpoints/main: a checkpoint cannot be written' in error
-  assert 'free space' in error
+  assert 'free up space' in error
   assert Checkpoints(workdir).steps == [4]
   disk.empty()
   result = mtface(*command(workdir, tiny_data))
@@ -154,7 +156,7 @@ def test_without_a_whole_one_training_does_not_begin_again(tiny_data, run_copy):
   before = sorted(run_copy.rglob('*'))
   result: Result = python('mtface', *command(run_copy, tiny_data))
   assert 'checkpoint 12 is damaged' in result.error
-  assert f'remove {run_copy}/checkpoints/main to train from the beginning' in result.error
+  assert f'remove {run_copy}/checkpoints/main to train from scratch' in result.error
   assert not result.warnings
   assert sorted(run_copy.rglob('*')) == before, "nothing was moved: the fault may be the disk's"
 

@@ -32,8 +32,8 @@ def train(workdir, data_dir):
       0,
       ['run: the workdir cannot be written (No space left on device)', 'choose another --workdir'],
     ),
-    (2 * PAGE, ['run: the metrics cannot be written (No space left on device)', 'free space']),
-    (20 * PAGE, ['checkpoints/main: a checkpoint cannot be written', 'free space']),
+    (2 * PAGE, ['run: the metrics cannot be written (No space left on device)', 'free up space']),
+    (20 * PAGE, ['checkpoints/main: a checkpoint cannot be written', 'free up space']),
   ],
   ids=['no config', 'no metrics', 'no checkpoint'],
 )
@@ -97,7 +97,7 @@ def test_a_full_disk_has_no_room_for_the_cache(mtface, disk):
   disk.leave(2 * PAGE)
   full = mtface(*command)
   assert full.code == 0, full.err
-  assert 'no index could be written' in full.warnings[0]
+  assert 'the index cannot be written' in full.warnings[0]
   assert not list(disk.folder.rglob('arrays/train')), 'no half of one is left'
   disk.empty()
   roomy = mtface(*command)
@@ -122,4 +122,4 @@ def test_a_disk_that_is_read_only(mtface, tiny_data, tmp_path, disk):
 
   described = mtface('describe', f'--config={TINY}', f'--data_dir={disk.folder}')
   assert described.code == 0, described.err
-  assert 'no index could be written' in described.warnings[0]
+  assert 'the index cannot be written' in described.warnings[0]

@@ -223,12 +223,15 @@ def test_another_number_of_processes_goes_on_with_the_same_batches(
 @pytest.mark.parametrize(
   ('argv', 'expected'),
   [
-    (['--processes=2'], '--coordinator, --processes and --process belong together'),
+    (['--processes=2'], '--coordinator, --processes and --process must be given together'),
     (
       ['--coordinator=localhost:1', '--processes=2', '--process=2'],
-      '--process=2: there are processes 0 to 1',
+      '--process=2: expected 0 to 1',
     ),
-    (['--distributed'], '--distributed: no scheduler that JAX knows has started this process'),
+    (
+      ['--distributed'],
+      '--distributed: this process was not started by a scheduler that JAX supports',
+    ),
   ],
 )
 def test_a_place_that_is_none(tiny_data, tmp_path, argv, expected):
@@ -252,7 +255,7 @@ def test_a_process_whose_coordinator_never_comes_asks_to_be_started_again(tiny_d
   assert code in (76, -signal.SIGABRT), (
     err
   )  # JAX may abort before it raises; launchers start both again
-  assert code != 76 or 'the processes did not come together at localhost:1 in 2 s' in err
+  assert code != 76 or 'the processes did not connect to localhost:1 within 2 s' in err
 
 
 def test_a_batch_that_the_processes_cannot_share(tiny_data, tmp_path):

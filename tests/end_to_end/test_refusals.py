@@ -29,7 +29,7 @@ MISTAKES = {
         'people': source('tiny/people:train', 'gender'),
       }
     },
-    '{data}/tiny/smil: no prepared set is here',
+    '{data}/tiny/smil: no prepared set found',
   ),
   'a split': (
     {'sources': {'all': source('tiny/smile:validation', 'smile')}},
@@ -54,22 +54,23 @@ MISTAKES = {
   'a fresh part': ({'start.fresh': ('heads',)}, "config.start.fresh: 'heads' matches no parameter"),
   'a file of weights': (
     {'start.weights': 'faces.safetensors'},
-    'faces.safetensors: no such file of weights',
+    'faces.safetensors: no such weight file',
   ),
   'a run of weights': ({'start.weights': 'runs/faces@best'}, 'runs/faces/config.json: not found'),
   'a selection of a stage': (
     {'start.weights': 'stage:genders@best'},
-    'config.start.weights=stage:genders@best: that stage marks no checkpoint best',
+    'config.start.weights=stage:genders@best: that stage marks no best checkpoint',
   ),
   'a step of a stage': (
     {'start.weights': 'stage:genders@7'},
-    'config.start.weights=stage:genders@7: that stage will keep no checkpoint of step 7; it keeps '
+    'config.start.weights=stage:genders@7: that stage will not keep a checkpoint of step 7; it '
+    'keeps '
     '4, 8',
   ),
   'a network that the weights do not fit': (
     {'model.width': 1 / 16},
-    'config.start.weights=stage:genders: blocks/0/convolutions/0/bias is (1,), the network wants '
-    '(2,); name it in config.start.fresh',
+    'config.start.weights=stage:genders: blocks/0/convolutions/0/bias is (1,), the network expects '
+    '(2,); list it in config.start.fresh',
   ),
   'an optimiser': (
     {'optimizer.name': 'adagrad'},

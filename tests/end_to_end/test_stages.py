@@ -195,14 +195,14 @@ def test_stages_that_cannot_work(mtface, tiny_data, tmp_path, overrides, words):
 def test_describe_says_what_is_trained_and_at_what_rate(mtface, tiny_data):
   found = mtface('describe', f'--config={CONFIG}', f'--data_dir={tiny_data}').out
   stages = dict(zip(('name', 'smiles', 'genders', 'both'), found.split('stage '), strict=True))
-  assert 'weights: drawn; sgd, learning rate 0.01' in stages['smiles']
+  assert 'weights: initialised at random; sgd, learning rate 0.01' in stages['smiles']
   assert (
-    'weights: stage:smiles; adam under SAM of radius 0.05, learning rate 0.01' in stages['genders']
+    'weights: stage:smiles; adam with SAM of radius 0.05, learning rate 0.01' in stages['genders']
   )
   lines = {
     line.split()[0]: line for line in stages['genders'].splitlines() if 'parameters  ' in line
   }
-  assert lines['blocks'].endswith('frozen (batch norms by running statistics)')
+  assert lines['blocks'].endswith('frozen (batch norms use running statistics)')
   assert lines['branches/gender'].endswith('learning rate 0.01')
   lines = [
     line.split('parameters  ')[1]

@@ -55,7 +55,7 @@ def test_all_rounds_are_checked_before_the_first(tiny_data, tmp_path):
   config.evaluation.sets.people.name = 'tiny/people:gone'
   with pytest.raises(UserError, match=r"tiny/people: has no split 'gone'; it has test, train"):
     crossval(config, tmp_path / 'run', tiny_data)
-  with pytest.raises(UserError, match=r'folds is 99'):
+  with pytest.raises(UserError, match=r'folds=99'):
     crossval(get_config(), tmp_path / 'run', tiny_data, folds=99)
   assert not (tmp_path / 'run').exists()
 

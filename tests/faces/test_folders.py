@@ -40,7 +40,7 @@ def test_names_are_composed_and_undecodable_bytes_are_escaped():
 
 def test_two_files_of_one_id(tmp_path):
   names = [unicodedata.normalize(form, 'é.jpg') for form in ('NFC', 'NFD')]
-  with pytest.raises(UserError, match='both would have the image_id') as error:
+  with pytest.raises(UserError, match='both map to the image_id') as error:
     folders.by_id((name[:-4], tmp_path / name) for name in names)
   assert all(str(tmp_path / name) in str(error.value) for name in names)
   assert folders.by_id([('a', tmp_path), ('b', tmp_path)]) == {'a': tmp_path, 'b': tmp_path}
@@ -53,6 +53,6 @@ def test_an_optional_file(tmp_path):
   (tmp_path / 'link').symlink_to('file')
   assert folders.is_file_there(tmp_path / 'link')
   (tmp_path / 'nowhere').symlink_to('gone')
-  for name, what in {'nowhere': 'a link to nothing', '': 'a folder'}.items():
-    with pytest.raises(UserError, match=f'this is {what}; expected a file'):
+  for name, what in {'nowhere': 'a dangling link', '': 'a folder'}.items():
+    with pytest.raises(UserError, match=f'is {what}; expected a file'):
       folders.is_file_there(tmp_path / name)

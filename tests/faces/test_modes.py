@@ -86,15 +86,15 @@ NO_PICTURES = {
   ),
   'nan.tif': (
     Image.fromarray(np.full((4, 4), np.nan, np.float32)),
-    'its floating-point values are nan',
+    'its floating-point values range from nan',
   ),
   'negative.tif': (
     Image.fromarray(np.full((4, 4), -0.5, np.float32)),
-    'values are -0.5 to -0.5; expected 0 to 1',
+    'values range from -0.5 to -0.5; expected 0 to 1',
   ),
   'large.tif': (
     Image.fromarray(np.full((4, 4), 4000, np.float32)),
-    'values are 4000 to 4000; expected 0 to 1',
+    'values range from 4000 to 4000; expected 0 to 1',
   ),
   'integers.tif': (Image.fromarray(np.full((4, 4), 9, np.int32)), '32-bit integers'),
   'copied.png': (Image.fromarray(GREYS.astype(np.uint16)), 'its 16-bit values end at 255 of 65535'),

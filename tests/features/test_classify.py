@@ -174,27 +174,28 @@ def arguments(**changes):
 @pytest.mark.parametrize(
   ('changes', 'expected'),
   [
-    ({'train': None}, '--train is missing: name a source'),
+    ({'train': None}, '--train is missing: pass a source'),
     ({'task': None}, '--task is missing'),
     ({'task': 'ethnicity'}, "task 'ethnicity' is unknown"),
     (
       {'task': 'smile'},
-      '--task=smile: other/gray16:train has no such labels; it has action_units, ethnicity5',
+      '--task=smile: other/gray16:train is not labelled for it; its labels are action_units, '
+      'ethnicity5',
     ),
-    ({'task': 'action_units'}, '--task=action_units: has several labels a face'),
+    ({'task': 'action_units'}, '--task=action_units: has several labels per face'),
     (
       {'classifiers': 'svm,tree'},
-      "--classifiers: 'tree' is unknown; there are svm, forest, knn, linear",
+      "--classifiers: unknown classifier 'tree'; expected svm, forest, knn, linear",
     ),
-    ({'trees': 0}, '--trees=0: a forest has at least one tree'),
+    ({'trees': 0}, '--trees=0: expected at least 1'),
     ({'seed': -1}, '--seed=-1: expected 0 to'),
     (
       {'test': 'other/gray16:train[fold=0/4]'},
-      '15 of its 15 faces are in --train=other/gray16:train too',
+      '15 of its 15 faces are also in --train=other/gray16:train',
     ),
     (
       {'train': 'other/gray16:train[take=3,seed=0]', 'classifiers': 'knn'},
-      'looks at 5 neighbours, --train has 3',
+      'uses 5 neighbours, but --train has 3',
     ),
     ({'checkpoint': 'ensemble:2'}, 'an ensemble has no features'),
   ],
@@ -208,7 +209,7 @@ def test_bad_input_is_one_line(mtface, tiny_run, people, changes, expected):
 
 
 def test_one_class_is_nothing_to_learn():
-  with pytest.raises(UserError, match='--train: 4 labelled samples of one class'):
+  with pytest.raises(UserError, match='--train: all 4 labelled samples have one class'):
     fit_predict('svm', Settings(), np.zeros((4, 2)), np.ones(4, int), np.zeros((1, 2)))
 
 
@@ -218,7 +219,7 @@ def test_a_classifier_that_did_not_converge_says_so(capsys, monkeypatch):
     CLASSIFIERS, 'linear', ('one step', lambda _: linear_model.LogisticRegression(max_iter=1))
   )
   fit_predict('linear', Settings(), x, y, x)
-  assert capsys.readouterr().err.count('linear stopped before it converged') == 1
+  assert capsys.readouterr().err.count('linear did not converge') == 1
 
 
 def test_folds_of_one_split_are_apart_and_configs_of_one_set_are_not():

@@ -92,7 +92,7 @@ def test_prepared_groups():
   expected = group_descriptor([np.array([[10.0, 1], [30, 1]]), np.array([[60.0, 1]])])
   np.testing.assert_allclose(found.vectors[0], expected / np.linalg.norm(expected), rtol=1e-6)
   with pytest.raises(
-    UserError, match='the clip g has several faces in a frame; take --level=group'
+    UserError, match='the clip g has several faces in one frame; pass --level=group'
   ):
     source_clips(source, 'clip', None)
 
@@ -108,7 +108,7 @@ def test_unlabelled_clips_are_left_out():
     (
       frames_source(ROWS, attributes={}),
       None,
-      'has no attributes clip, frame, faces; expected a set of clips',
+      'lacks the attributes clip, frame, faces; expected a set of clips',
     ),
     (frames_source(ROWS), 'smile', '--task=smile: clips/gray4:train has the labels emotion7'),
     (frames_source(ROWS, labels={}, mask={}), None, '--task is missing'),
@@ -116,7 +116,7 @@ def test_unlabelled_clips_are_left_out():
     (
       frames_source([('a', 0, 1, 1, 1), ('a', 1, 1, 1, 2)]),
       None,
-      'the clip a have different labels of emotion7',
+      'the clip a have different emotion7 labels',
     ),
   ],
 )
@@ -182,10 +182,10 @@ def test_a_clip_that_breaks_off_is_damaged_as_a_whole(tmp_path):
 def test_folders_that_hold_no_clips(tmp_path):
   (tmp_path / 'Happy').mkdir()
   with pytest.raises(
-    UserError, match=r'holds no clips; expected <class>/<clip> with the ending \.avi, \.mp4'
+    UserError, match=r'contains no clips; expected <class>/<clip> with extension \.avi, \.mp4'
   ):
     folder_clips(tmp_path, (8, 8, 1), Reading())
-  with pytest.raises(UserError, match='faces of clips are cut out as squares'):
+  with pytest.raises(UserError, match='faces of clips are square'):
     folder_clips(tmp_path, (8, 9, 1), Reading())
 
 
@@ -213,9 +213,9 @@ def test_clips_without_a_face_are_not_trained_on_but_count_in_the_test():
 
 def test_no_face_at_all():
   clips = ClipSet('train', ('a', 'b'), ())
-  with pytest.raises(UserError, match=r'--train=train: no clip has a face; --boxes=whole'):
+  with pytest.raises(UserError, match=r'--train=train: no face found in any clip; .*--boxes=whole'):
     measure_clips('svm', Settings(), clips, described('ab', [0, 0]), described('a', [1]))
-  with pytest.raises(UserError, match='--test: no clip can be read'):
+  with pytest.raises(UserError, match='--test: none of the clips can be read'):
     measure_clips('svm', Settings(), clips, described('ab', [1, 1]), described('', []))
 
 
@@ -227,27 +227,27 @@ def test_sets_that_do_not_go_together(tmp_path):
   with pytest.raises(UserError, match=r'has clips of b, of which --train=.*train has none'):
     check_clip_sets(train, test)
   check_clip_sets(test, train)
-  with pytest.raises(UserError, match='is the folder of --train'):
+  with pytest.raises(UserError, match='is the same folder as --train'):
     check_clip_sets(test, dataclasses.replace(test, name=f'{test.name}/../test'))
   prepared = source_clips(frames_source(ROWS), 'clip', None)
-  with pytest.raises(UserError, match='5 of its 5 faces are in --train'):
+  with pytest.raises(UserError, match='5 of its 5 faces are also in --train'):
     check_clip_sets(prepared, prepared)
 
 
 @pytest.mark.parametrize(
   ('flags', 'expected'),
   [
-    ({'train': None}, '--train is missing: name a folder of clips'),
+    ({'train': None}, '--train is missing: pass a folder of clips'),
     (
       {'train': 'nowhere'},
-      '--train=nowhere: is no folder of clips (FOLDER/<class>/<clip>.avi); source',
+      '--train=nowhere: is not a folder of clips (FOLDER/<class>/<clip>.avi); source',
     ),
     ({'level': 'frame'}, '--level=frame: expected clip or group'),
     ({'every': 0}, '--every=0: expected 1 (all frames) or more'),
     ({'boxes': 'all'}, '--boxes=all: expected detect or whole'),
-    ({'classifiers': 'net'}, "--classifiers: 'net' is unknown"),
-    ({'train': 'tiny/people:train'}, 'tiny/people:train: has no attributes clip, frame, faces'),
-    ({'task': 'smile'}, '--task=smile: is for sources; the classes of'),
+    ({'classifiers': 'net'}, "--classifiers: unknown classifier 'net'"),
+    ({'train': 'tiny/people:train'}, 'tiny/people:train: lacks the attributes clip, frame, faces'),
+    ({'task': 'smile'}, '--task=smile: applies only to sources; the classes of'),
   ],
 )
 def test_bad_input_is_one_line(mtface, tiny_run, tiny_data, tmp_path, flags, expected):
@@ -302,7 +302,7 @@ def test_a_set_that_was_built(mtface, run_copy, tiny_data, tmp_path):
     sources[0],
     sources[0].replace('train', 'test', 1),
   )
-  assert '60 of its 60 faces are in --train' in same.error
+  assert '60 of its 60 faces are also in --train' in same.error
 
 
 def test_each_third_frame(tmp_path):

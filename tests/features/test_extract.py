@@ -66,7 +66,7 @@ def test_an_average_is_one_network(evaluator):
 
 def test_an_ensemble_has_no_features(evaluator):
   with pytest.raises(
-    UserError, match=r'^--checkpoint=ensemble:2: an ensemble has no features; name one network'
+    UserError, match=r'^--checkpoint=ensemble:2: an ensemble has no features; choose one network'
   ):
     FeatureNetwork(evaluator, Selection.parse('ensemble:2'))
 
@@ -117,8 +117,11 @@ def test_a_failed_write_leaves_no_half_file(run_copy, tiny_data, monkeypatch):
   ('flags', 'expected'),
   [
     (['--checkpoint=ensemble:2'], '--checkpoint=ensemble:2: an ensemble has no features'),
-    (['--checkpoint=last,best'], '--checkpoint=last,best: features are of one network at a time'),
-    (['--on=tiny/nobody:test'], 'tiny/nobody: no prepared set is here'),
+    (
+      ['--checkpoint=last,best'],
+      '--checkpoint=last,best: features come from one network at a time',
+    ),
+    (['--on=tiny/nobody:test'], 'tiny/nobody: no prepared set found'),
     (['--on=nonsense'], "source 'nonsense': expected SET/CONFIG:SPLIT"),
   ],
 )

@@ -77,7 +77,7 @@ def test_labels_of_identity_say_who_it_is_where_there_are_no_subjects():
   source = fake_source('faces', 8, {'identity:3': 0.75})
   people = people_of(source)
   assert people.tolist() == [*source.labels['identity:3'][:6].astype(str), '', '']
-  with pytest.raises(UserError, match='does not say who is in its pictures'):
+  with pytest.raises(UserError, match='has no subjects'):
     people_of(fake_source('faces', 8, {'smile': 1.0}))
 
 
@@ -135,13 +135,13 @@ def test_the_command_finds_what_a_loop_over_the_written_features_finds(mtface, r
 @pytest.mark.parametrize(
   ('flags', 'expected'),
   [
-    ({'on': None}, '--on is missing: name sources that know who is in their pictures'),
-    ({'on': 'people'}, 'tiny/people:test: does not say who is in its pictures'),
-    ({'repeats': 1}, '--repeats=1: a deviation needs at least 2'),
+    ({'on': None}, '--on is missing: pass sources that say who is in each picture'),
+    ({'on': 'people'}, 'tiny/people:test: has no subjects'),
+    ({'repeats': 1}, '--repeats=1: expected at least 2'),
     ({'seed': -1}, '--seed=-1: expected 0 or more'),
     (
       {'on': 'people/gray16:test[take=3,seed=0]'},
-      'fewer than two people have two pictures or more',
+      'fewer than two people have two or more pictures',
     ),
     ({'checkpoint': 'ensemble:2'}, 'an ensemble has no features'),
   ],

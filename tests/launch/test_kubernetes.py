@@ -248,7 +248,7 @@ def test_written_to_a_file(capsys, tmp_path):
     ),
     (
       (*COMMON[:2], '--data_dir=/data', '--image=i', '--claim=faces:/data'),
-      '--workdir=/runs/a: lies on no volume',
+      '--workdir=/runs/a: is not on a volume',
     ),
     ((*COMMON, '--claim=faces'), '--claim=faces: expected NAME:FOLDER'),
     ((*COMMON, '--gpus=1', '--tpus=1'), '--gpus and --tpus'),
@@ -257,7 +257,7 @@ def test_written_to_a_file(capsys, tmp_path):
     ((*COMMON, '--config=nope'), '--config=nope: no such file'),
     ((*COMMON, '--label=x'), '--label=x: expected KEY=VALUE'),
     ((*COMMON, '--env=1=x'), '--env=1=x: expected NAME=VALUE'),
-    ((*COMMON, '--name=123'), '--name=123: expected a name that begins with a letter'),
+    ((*COMMON, '--name=123'), '--name=123: expected a name that starts with a letter'),
     ((*COMMON, '--kind=pod'), 'flag --kind=pod'),
   ],
 )

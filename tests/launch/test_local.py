@@ -100,8 +100,8 @@ def test_a_killed_rank_takes_the_others_with_it(tmp_path, victim):
   done = end(launcher)
   assert done.code == 128 + signal.SIGKILL
   assert (
-    f'launch: rank {victim} was killed by SIGKILL; all are stopped; the same command continues'
-    in done.err
+    f'launch: rank {victim} was killed by SIGKILL; all ranks are stopped; rerun the same '
+    'command to resume' in done.err
   )
   assert not any(map(lives, pids.values()))
   assert [note['code'] for note in notes(tmp_path, 'ends')] == [75], (
@@ -114,9 +114,7 @@ def test_restarts_continue_to_the_same_end(tmp_path):
   os.kill(pids_in_step(tmp_path, 2)[1], signal.SIGKILL)
   done = end(launcher)
   assert done.code == 0, done.err
-  assert (
-    'launch: rank 1 was killed by SIGKILL; all are started again, 1 of --restarts=2' in done.err
-  )
+  assert 'launch: rank 1 was killed by SIGKILL; restarting all ranks, 1 of --restarts=2' in done.err
   first, second = (notes(tmp_path, 'starts')[i : i + 2] for i in (0, 2))
   assert {note['start'] for note in first}.isdisjoint({note['start'] for note in second}), (
     'a new coordinator'
@@ -134,7 +132,7 @@ def test_which_exit_codes_start_again(tmp_path, code, starts, says):
   assert done.code == (0 if starts == 2 else code)
   assert len(notes(tmp_path, 'starts')) == starts
   assert says in done.err
-  assert 'the same command continues' not in done.err, 'it would not, or there is no need'
+  assert 'rerun the same command' not in done.err, 'it would not, or there is no need'
 
 
 def test_restarts_are_counted(tmp_path):
@@ -154,7 +152,7 @@ def test_what_stops_the_launcher_stops_the_ranks(tmp_path, number):
   launcher.send_signal(number)
   done = end(launcher)
   assert done.code == 75, done.err
-  assert 'its state is saved; all are stopped; the same command continues' in done.err
+  assert 'its state is saved; all ranks are stopped; rerun the same command to resume' in done.err
   assert not any(map(lives, pids.values()))
   assert [note['code'] for note in notes(tmp_path, 'ends')] == [75, 75], (
     'no --restarts: it was asked to stop'
@@ -327,9 +325,7 @@ def test_mtface_itself_with_its_coordinator_killed(tiny_data, tmp_path):
   os.kill(rank, signal.SIGKILL)
   done = end(launcher)
   assert done.code == 0, done.err
-  assert (
-    'launch: rank 0 was killed by SIGKILL; all are started again, 1 of --restarts=2' in done.err
-  )
+  assert 'launch: rank 0 was killed by SIGKILL; restarting all ranks, 1 of --restarts=2' in done.err
   assert bits(tmp_path / 'a', tiny_data) == bits(tmp_path / 'b', tiny_data)
 
 

@@ -34,7 +34,7 @@ def dry_run(capsys, *flags):
   """The scripts, by the names of their files."""
   code, out, err = launch(capsys, '--dry_run', *flags)
   assert code == 0, err
-  parts = re.split(r'^# (.+), to be submitted with: (.*)\n', out, flags=re.MULTILINE)[1:]
+  parts = re.split(r'^# (.+), submit with: (.*)\n', out, flags=re.MULTILINE)[1:]
   scripts = {
     os.path.basename(path): text[:-1] for path, text in zip(parts[::3], parts[2::3], strict=True)
   }
@@ -322,7 +322,7 @@ def test_a_job_that_is_being_cancelled_is_not_requeued(bash):
 
 def test_requeues_are_counted(bash):
   code, out = bash('--config=demo', '--restarts=3', CODE='76', SLURM_RESTART_COUNT='3')
-  assert (code, out) == (76, 'launch: code 76: not requeued, it was 3 times (--restarts)\n')
+  assert (code, out) == (76, 'launch: code 76: not requeued, limit of 3 reached (--restarts)\n')
   bash('--config=demo', '--restarts=3', CODE='76', SLURM_RESTART_COUNT='2')
   assert bash.calls()[-1] == 'requeue 5000'
 
@@ -421,17 +421,17 @@ def test_no_slurm_here(capsys, tmp_path, monkeypatch):
     (('--config=demo', '--nodes=3'), 'config.batch_size: 64 cannot be shared equally'),
     (
       ('--config=demo', '--gpus_per_node=4', '--tasks_per_node=2'),
-      '--tasks_per_node=2: expected 1, ',
+      '--tasks_per_node=2: expected 1 (',
     ),
     (('--config=demo', '--crossval'), 'crossval: no source of the config has folds'),
-    (('--config=demo', '--crossval', '--configs=demo'), '--crossval: is of one --config'),
-    (('--config=demo', '--configs=demo'), '--config: leave it out'),
-    (('--config=demo', '--over=seed=1'), '--over: varies fields of configs'),
+    (('--config=demo', '--crossval', '--configs=demo'), '--crossval works on one --config'),
+    (('--config=demo', '--configs=demo'), '--config and --configs cannot be combined'),
+    (('--config=demo', '--over=seed=1'), '--over varies fields of the configs'),
     (('--configs=demo', '--over=speed=1'), "--over: demo has no field 'speed'"),
     (('--configs=demo,nope',), '--config=nope: no such file'),
     (
       ('--configs=demo', '--config.seed=1'),
-      '--config.seed=1: there is no --config that it could change',
+      '--config.seed=1: overrides a field of --config, which is missing',
     ),
     (('--crossval',), '--config is missing'),
     (('--config=demo', '--env=X'), '--env=X: expected NAME=VALUE'),

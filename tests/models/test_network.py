@@ -43,8 +43,8 @@ def test_patterns_that_match_nothing_are_named():
   names = ['trunk/stem/kernel', 'heads/smile/bias']
   check_patterns(['trunk', 'heads/.*/bias'], names, 'field')
   for pattern, words in (
-    ('stem', "field: 'stem' matches no parameter; their names begin with trunk, heads"),
-    ('(', 'no reg'),
+    ('stem', "field: 'stem' matches no parameter; parameter names start with trunk, heads"),
+    ('(', 'not a reg'),
   ):
     with pytest.raises(UserError, match=words):
       check_patterns(['trunk', pattern], names, 'field')

@@ -92,13 +92,15 @@ def test_a_chain_that_bites_its_tail_ends(one_of_two):
   ],
 )
 def test_a_place_is_given_whole(place):
-  with pytest.raises(UserError, match='--coordinator, --processes and --process belong together'):
+  with pytest.raises(
+    UserError, match='--coordinator, --processes and --process must be given together'
+  ):
     start(place, SETTINGS)
 
 
 @pytest.mark.parametrize('number', [-1, 2])
 def test_a_process_is_one_of_them(number):
-  with pytest.raises(UserError, match=f'--process={number}: there are processes 0 to 1'):
+  with pytest.raises(UserError, match=f'--process={number}: expected 0 to 1'):
     start(Place('a:1', 2, number), SETTINGS)
 
 
@@ -161,12 +163,12 @@ def test_all_but_the_coordinator_watch_it(joined, monkeypatch, index, watches):
     (
       ValueError('coordinator_address should be defined.'),
       2,
-      '--distributed: no scheduler that JAX knows',
+      '--distributed: this process was not started by a scheduler',
     ),
     (
       RuntimeError('DEADLINE_EXCEEDED: nobody'),
       EXIT_PEER_LOST,
-      'did not come together at a:1 in 600 s',
+      'did not connect to a:1 within 600 s',
     ),
   ],
 )

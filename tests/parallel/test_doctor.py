@@ -30,7 +30,7 @@ def test_two_processes_report_as_one(tmp_path):
   del lines[3:9]
   assert lines[3] == 'mesh: data 2 x fsdp 2, 4 devices'
   sums = [
-    re.fullmatch(r'all-reduce of (\d+) MB: ([\d,.]+) ms, ([\d,.]+) GB/s at each device', x)
+    re.fullmatch(r'all-reduce of (\d+) MB: ([\d,.]+) ms, ([\d,.]+) GB/s per device', x)
     for x in lines[4:7]
   ]
   for match, size in zip(sums, (1, 8, 64), strict=True):

@@ -29,11 +29,11 @@ def test_the_mesh_has_all_devices():
   mesh = make_mesh()
   assert dict(mesh.shape) == {'data': jax.device_count(), 'fsdp': 1}
   with pytest.raises(
-    UserError, match=r'config.mesh.fsdp: 3 devices cannot be divided into groups of 2'
+    UserError, match=r'config.mesh.fsdp: 3 devices cannot be split evenly into groups of 2'
   ):
     make_mesh(2, [jax.devices()[0]] * 3)
   with pytest.raises(
-    UserError, match=r'config.mesh.fsdp: \d+ devices cannot be divided into groups of 0'
+    UserError, match=r'config.mesh.fsdp: \d+ devices cannot be split evenly into groups of 0'
   ):
     make_mesh(0)
 

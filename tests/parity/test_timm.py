@@ -180,7 +180,7 @@ def test_a_pickled_module_is_not_loaded(pair, tmp_path):
   from mtface.errors import UserError
 
   torch.save(pair[1], tmp_path / 'module.pt')
-  with pytest.raises(UserError, match=r'holds more than tensors'):
+  with pytest.raises(UserError, match=r'contains more than tensors'):
     read_torch(tmp_path / 'module.pt')
 
 

@@ -28,11 +28,11 @@ def test_a_run_is_exported_and_read_back(mtface, tiny_run, tiny_data, tmp_path):
 def test_what_cannot_be_exported(mtface, tiny_run, tiny_data, tmp_path):
   run = lambda *argv: mtface('export', f'--workdir={tiny_run}', f'--data_dir={tiny_data}', *argv)  # noqa: E731
   for argv, message in (
-    ((), 'takes one --checkpoint, and the file to write as --to'),
-    (('--to=a.safetensors', '--checkpoint=last,best'), 'takes one --checkpoint'),
+    ((), 'pass exactly one --checkpoint, and the file to write as --to'),
+    (('--to=a.safetensors', '--checkpoint=last,best'), 'pass exactly one --checkpoint'),
     (('--to=a.safetensors', '--checkpoint=ensemble:2'), 'an ensemble is several networks'),
-    (('--to=a.pth',), '--to=a.pth: weights are written as .safetensors'),
-    ((f'--to={tmp_path}/a.safetensors',), '--format=timm: model bknet is no network of timm'),
+    (('--to=a.pth',), '--to=a.pth: weights are written as safetensors'),
+    ((f'--to={tmp_path}/a.safetensors',), '--format=timm: model bknet is not a timm network'),
   ):
     done = run(*argv)
     assert done.code == 2

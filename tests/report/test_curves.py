@@ -62,7 +62,7 @@ plot = matplotlib.axes.Axes.plot
 
 def test_a_run_that_logged_nothing(tmp_path):
   write_config(get_config(), tmp_path)
-  with pytest.raises(UserError, match=r'metrics.jsonl: holds no accuracies yet; train first'):
+  with pytest.raises(UserError, match=r'metrics.jsonl: has no accuracies yet; train first'):
     draw_curves(tmp_path)
 
 

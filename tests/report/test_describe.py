@@ -24,7 +24,9 @@ def test_describe_counts_the_labels_an_epoch(tiny_data):
   config = get_config()
   text = describe(config, tiny_data)
   found = dict(
-    re.findall(r'(\w+) ([\d,]+)(?:, |\n)', re.search(r'labelled samples an epoch: (.*\n)', text)[1])
+    re.findall(
+      r'(\w+) ([\d,]+)(?:, |\n)', re.search(r'labelled samples per epoch: (.*\n)', text)[1]
+    )
   )
   assert set(found) == set(config.tasks)
   assert len(set(found.values())) == 1, 'equal mixing'
@@ -107,7 +109,7 @@ def test_each_part_has_its_rate(tiny_data):
     [
       'branches/smile',
       f'{n["branches/smile"]:,} parameters',
-      'frozen (batch norms by running statistics)',
+      'frozen (batch norms use running statistics)',
     ],
   ]
 

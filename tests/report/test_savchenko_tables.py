@@ -79,7 +79,8 @@ def test_local_sets_are_named_as_such(tmp_path):
   run = run_of(tmp_path, 'data=local', evaluate=[emotions('emotion', 500, 'private', 'emotion7')])
   text = paper_table(TABLES['2'], [run])
   assert (
-    '- 7 classes: 1,000 test images a round; private in place of affectnet: not comparable' in text
+    '- 7 classes: 1,000 test images per round; private in place of affectnet: not comparable'
+    in text
   )
   assert text.splitlines()[-1].startswith(
     '- savchenko2021:data=local: one run, 4 stages, width 1 ('
@@ -98,7 +99,7 @@ def test_rank_1_has_the_deviation_of_its_galleries(tmp_path):
   ours, paper, difference = lines_of(TABLES['1'], run, 'Our MobileNet-v1')
   assert ours == ['', '91.00 ± 1.05']  # 0.01 * sqrt(10 / 9)
   assert (paper[1], difference) == ('92.60 ± 4.01', ['', '-1.60'])
-  assert 'MTCNN without margins: 3,210 probes a round' in paper_table(TABLES['1'], [run])
+  assert 'MTCNN without margins: 3,210 probes per round' in paper_table(TABLES['1'], [run])
 
 
 def test_classifiers_and_the_networks_own_head(tmp_path):
@@ -144,7 +145,7 @@ def test_classifiers_and_the_networks_own_head(tmp_path):
   assert fill(TABLES['7'], [local]) == {}
   files['classify'].append(row | {'classifier': 'forest', 'seed': 1})
   with pytest.raises(
-    UserError, match=r'2 measurements by `mtface classify` of utkface.* differ in seed \(0, 1\)'
+    UserError, match=r'2 results of `mtface classify` for utkface.* differ in seed \(0, 1\)'
   ):
     fill(TABLES['7'], [run_of(tmp_path, **files)])
 
@@ -186,7 +187,7 @@ def test_clips_by_the_better_classifier(tmp_path):
     (766,),
     (741,),
   )
-  assert '- the better of both: 766 test clips a round' in paper_table(TABLES['5'], [run])
+  assert '- the better of both: 766 test clips per round' in paper_table(TABLES['5'], [run])
 
 
 def test_errors_are_in_years(tmp_path):
@@ -210,7 +211,7 @@ def test_errors_are_in_years(tmp_path):
   ours, _, difference = lines_of(TABLES['6'], run, 'Our MobileNet-v1')
   assert (ours[1], difference[1]) == ('6.00', '+0.26')
   assert (
-    'age: MAE, years: 23,707 test images a round; utkface_all in place of utkface_wild'
+    'age: MAE, years: 23,707 test images per round; utkface_all in place of utkface_wild'
     in paper_table(TABLES['6'], [run])
   )
 
@@ -251,11 +252,12 @@ def test_others_rows_are_filled_by_no_run(tmp_path):
 
 def test_columns_that_cannot_be():
   with pytest.raises(
-    UserError, match=r'balanced_accuracy of a and b together is not known; name one set'
+    UserError, match=r'balanced_accuracy of a and b together is not defined; name one set'
   ):
     Column('smile', ('a', 'b'), 'balanced_accuracy')
   with pytest.raises(
-    UserError, match=r"the command 'predict'; there are evaluate, identify, classify, video"
+    UserError,
+    match=r"unknown command 'predict' of a column; expected evaluate, identify, classify, video",
   ):
     Column('smile', ('a',), command='predict')
 

@@ -89,7 +89,7 @@ def test_text(run):
     '|  | paper |  | 70.00 ± 0.10 |',
     '',
   ]
-  assert '- men: 10 test images a round; other in place of imdb and wiki: not comparable' in lines
+  assert '- men: 10 test images per round; other in place of imdb and wiki: not comparable' in lines
   assert lines[-1].startswith('- paper:R1: 2 folds, 10 epochs each, width 1 (')
   assert 'R3' not in paper_table(TABLE, [run], only_filled=True)
 
@@ -106,14 +106,16 @@ def test_a_single_run_has_no_deviation(tmp_path):
 
 def test_two_runs_for_a_cell(run, tmp_path):
   other = measured(tmp_path / 'again', 'R2', {('last', 'own', 'smile'): ([8, 9], [10, 10])})
-  with pytest.raises(UserError, match=r'run and .*again both fill smiles of R1; name one of them'):
+  with pytest.raises(
+    UserError, match=r'run and .*again both fill the cell smiles of R1; pass only one of them'
+  ):
     fill(TABLE, [run, other])
 
 
 def test_a_workdir_without_results(tmp_path):
   measured_nothing = tmp_path / 'run'
   with pytest.raises(
-    UserError, match=r'nothing was measured there; run `mtface evaluate` or `mtface crossval` first'
+    UserError, match=r'has no results; run `mtface evaluate` or `mtface crossval` first'
   ):
     measured(measured_nothing, 'R1', {}, folds=1)
 

@@ -116,7 +116,7 @@ def test_weights_are_read_without_what_the_optimizer_keeps(tmp_path):
     (saved.params, saved.stats),
   )
   with pytest.raises(
-    UserError, match=r'params/kernel has shape \(2, 3\), the config wants \(3, 2\)'
+    UserError, match=r'params/kernel has shape \(2, 3\), the config expects \(3, 2\)'
   ):
     Checkpoints(tmp_path).restore_weights(
       1, {'kernel': jax.ShapeDtypeStruct((3, 2), jnp.float32)}, shapes.stats
@@ -137,7 +137,7 @@ def test_of_equally_good_ones_the_latest_is_best(written):
 def test_without_scores_there_is_no_best(tmp_path):
   write(tmp_path, {1: None})
   with pytest.raises(
-    UserError, match=r'no checkpoint is marked best; set config.evaluation.best_on'
+    UserError, match=r'no checkpoint is marked best; train with config.evaluation.best_on'
   ):
     Checkpoints(tmp_path).best_step()
 
@@ -153,7 +153,7 @@ def test_reading_changes_nothing(copied):
   before = sorted(copied.rglob('*'))
   Checkpoints(copied).restore(1, state())
   assert sorted(copied.rglob('*')) == before
-  with pytest.raises(UserError, match=r'no checkpoints are here; train first'):
+  with pytest.raises(UserError, match=r'no checkpoints found; train first'):
     Checkpoints(copied / 'elsewhere')
   assert not (copied / 'elsewhere').exists()
 
@@ -234,9 +234,11 @@ def test_damaged_ones_are_set_aside_and_the_one_before_is_used(copied, capsys):
   lines = capsys.readouterr().err.splitlines()
   assert [line.split('checkpoint ')[1][0] for line in lines] == ['2', '3']
   assert lines[0].endswith(
-    'checkpoint 3 is used, and the damaged one is kept as damaged-000000002'
+    'using checkpoint 3 instead, and keeping the damaged one as damaged-000000002'
   )  # it looks whole so far
-  assert lines[1].endswith('checkpoint 1 is used, and the damaged one is kept as damaged-000000003')
+  assert lines[1].endswith(
+    'using checkpoint 1 instead, and keeping the damaged one as damaged-000000003'
+  )
   assert all(line.startswith('mtface: warning: ') for line in lines)
   assert Checkpoints(copied).steps == [1, 2, 3]
   assert sorted(path.name for path in (copied / 'checkpoints/main').glob('damaged-*')) == [
@@ -260,7 +262,7 @@ def test_without_a_readable_one_nothing_is_moved(copied, part):
     with (
       pytest.raises(
         UserError,
-        match=r'checkpoint 3 is damaged .*, and there is no other one that can be '
+        match=r'checkpoint 3 is damaged .*, and no other checkpoint can be '
         r'read; remove .*main to',
       ),
       Checkpoints(copied, keep_last=10) as checkpoints,
@@ -299,14 +301,15 @@ def test_another_network_is_not_damage(written, change):
   like = state()
   change(like)
   with pytest.raises(
-    UserError, match=r'checkpoint 3 is of another network: params/\w+ has shape .* the config wants'
+    UserError,
+    match=r'checkpoint 3 belongs to another network: params/\w+ has shape .* the config expects',
   ) as error:
     Checkpoints(written).restore(3, like)
   assert not isinstance(error.value, DamagedCheckpointError)
 
 
 def test_a_step_that_is_not_there(written):
-  with pytest.raises(UserError, match=r'has no checkpoint of step 7; there are 1, 2, 3'):
+  with pytest.raises(UserError, match=r'has no checkpoint of step 7; available: 1, 2, 3'):
     Checkpoints(written).restore(7, state())
 
 

@@ -26,9 +26,9 @@ def test_all_stages_are_planned_and_nothing_is_drawn(tiny_data, tmp_path, monkey
 def test_start_weights_are_looked_for_until_a_stage_has_begun(tiny_data, tmp_path):
   config = get_config()
   config.start.weights = f'{tmp_path}/gone.safetensors'
-  with pytest.raises(UserError, match=r'gone.safetensors: no such file of weights'):
+  with pytest.raises(UserError, match=r'gone.safetensors: no such weight file'):
     check_experiment(config, tiny_data, tmp_path)
-  with pytest.raises(UserError, match=r'gone.safetensors: no such file of weights'):
+  with pytest.raises(UserError, match=r'gone.safetensors: no such weight file'):
     check_experiment(config, tiny_data)
   (tmp_path / 'checkpoints/main/000000004').mkdir(parents=True)
   check_experiment(config, tiny_data, tmp_path)
@@ -45,7 +45,7 @@ def test_the_checkpoint_of_another_run_is_there_and_fits(tiny_run, tiny_data, tm
   ):
     check_experiment(config, tiny_data)
   for step, words in {
-    '7': 'has no checkpoint of step 7; there are 4, 8, 12',
+    '7': 'has no checkpoint of step 7; available: 4, 8, 12',
     'best': 'no checkpoint is marked best',
   }.items():
     config.start.weights = f'{tiny_run}@{step}'
@@ -59,12 +59,12 @@ def test_a_file_of_weights_is_read_and_fits(tiny_run, tiny_data, tmp_path):
   config.start.weights = f'{tmp_path}/tiny.safetensors'
   check_experiment(config, tiny_data)
   config.model.width = 1 / 16
-  with pytest.raises(UserError, match=r'tiny.safetensors: is not of this network: blocks/'):
+  with pytest.raises(UserError, match=r'tiny.safetensors: does not match this network: blocks/'):
     check_experiment(config, tiny_data)
   (tmp_path / 'tiny.h5').write_text('')
   config.start.weights = f'{tmp_path}/tiny.h5'
   with pytest.raises(
-    UserError, match=r'tiny.h5: is of another kind; weights are read from .safetensors'
+    UserError, match=r'tiny.h5: is not a weight file; weights are read from .safetensors'
   ):
     check_experiment(config, tiny_data)
 
@@ -85,7 +85,7 @@ def test_missing_sets_of_any_stage_come_before_data_are_looked_at(tiny_data, mon
   monkeypatch.setattr(checks, 'plan', None)
   config = get_stages()
   config.stage.both.evaluation = {'sets': {'gone': source('tiny/gone:test')}}
-  with pytest.raises(UserError, match=r'^stage both: \S+/tiny/gone: no prepared set is here'):
+  with pytest.raises(UserError, match=r'^stage both: \S+/tiny/gone: no prepared set found'):
     check_experiment(config, tiny_data)
 
 
@@ -100,6 +100,6 @@ def test_a_device_is_one_too_few(tiny_data):
   config = get_config()
   config.mesh.fsdp = jax.device_count() + 1
   with pytest.raises(
-    UserError, match=r'^config.mesh.fsdp: \d+ devices cannot be divided into groups of'
+    UserError, match=r'^config.mesh.fsdp: \d+ devices cannot be split evenly into groups of'
   ):
     check_experiment(config, tiny_data)

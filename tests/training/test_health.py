@@ -79,7 +79,7 @@ def test_the_process_that_comes_last_is_named(monkeypatch, capsys):
     'health/last_lag': pytest.approx(0.9),
   }
   assert (
-    'straggler: process 2 of 3 begins its steps 0.90 s after the first one'
+    'straggler: process 2 of 3 starts its steps 0.90 s after the first one'
     in capsys.readouterr().err
   )
   module._compare(module.np.array([(0.0, 10.0), (0.0, 10.1)]), step=2.0)

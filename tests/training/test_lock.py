@@ -75,9 +75,9 @@ def test_the_second_is_refused_and_told_who_holds_it(other, tmp_path):
   with pytest.raises(UserError) as error, Lock(tmp_path / 'run'):
     pass
   assert str(error.value).startswith(
-    f'{tmp_path}/run: process {other.pid} on {socket.gethostname()} trains here since '
+    f'{tmp_path}/run: process {other.pid} on {socket.gethostname()} is training here since '
   )
-  assert 'wait for its end or stop it, or choose another --workdir' in str(error.value)
+  assert 'wait for it, stop it, or choose another --workdir' in str(error.value)
   assert '\n' not in str(error.value)
 
 
@@ -126,7 +126,10 @@ def test_a_holder_on_another_host_is_known_by_its_signs_of_life(
 
   with monkeypatch.context() as patched:
     patched.setattr(time, 'sleep', write_meanwhile)
-    with pytest.raises(UserError, match=r'process 12 on node7 trains here'), Lock(tmp_path / 'run'):
+    with (
+      pytest.raises(UserError, match=r'process 12 on node7 is training here'),
+      Lock(tmp_path / 'run'),
+    ):
       pass
   with Lock(tmp_path / 'run'):  # which says nothing more
     assert read_holder(tmp_path / 'run' / LOCK_FILE)[0].process == os.getpid()

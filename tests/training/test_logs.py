@@ -70,7 +70,7 @@ def test_lines_that_a_kill_cut_short_are_left_out(tmp_path, rubbish):
 def test_a_workdir_that_is_none(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(
-    UserError, match=r'file/run: the metrics cannot be written \(Not a directory\); free space'
+    UserError, match=r'file/run: the metrics cannot be written \(Not a directory\); free up space'
   ):
     MetricsLog(tmp_path / 'file' / 'run', 0)
 

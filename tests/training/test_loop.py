@@ -186,7 +186,7 @@ def test_images_that_are_decoded_as_they_are_used_train_the_same(
   config = get_config()
   config.store = 'stream'
   train(config, tmp_path / 'run', tiny_data)
-  assert capsys.readouterr().out.count('decoded as they are used') == 2
+  assert capsys.readouterr().out.count('decoded as needed') == 2
   for step in (4, 8, 12):
     assert Checkpoints(tmp_path / 'run').checksum(step) == Checkpoints(tiny_run).checksum(step)
   # A run may go on where there is more memory, or less.

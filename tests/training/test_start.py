@@ -53,7 +53,8 @@ def test_a_head_of_other_classes_must_be_drawn():
   mine, theirs = tree(0.0, 'identity', classes=5), tree(1.0, 'identity', classes=9)
   with pytest.raises(
     UserError,
-    match=r'^from y: branches/identity/kernel is \(4, 9\), the network wants \(4, 5\); name it in ',
+    match=r'^from y: branches/identity/kernel is \(4, 9\), the network expects \(4, 5\); list '
+    'it in ',
   ):
     graft(mine, theirs, (), 'from y')
   assert values(graft(mine, theirs, ('branches',), 'x')) == {'trunk': {1.0}, 'identity': {0.0}}
@@ -62,10 +63,10 @@ def test_a_head_of_other_classes_must_be_drawn():
 def test_a_trunk_must_fit():
   without = tree(1.0, 'smile')
   del without['blocks'][0]['bias']
-  with pytest.raises(UserError, match=r'^x: blocks/0/bias is not there, the network wants \(4,\)'):
+  with pytest.raises(UserError, match=r'^x: blocks/0/bias is missing, the network expects \(4,\)'):
     graft(tree(0.0, 'smile'), without, (), 'x')
   with pytest.raises(
-    UserError, match=r'^x: blocks/0/bias \(and 0 more\) has no place in the network'
+    UserError, match=r'^x: blocks/0/bias \(and 0 more\) does not exist in the network'
   ):
     graft(without, tree(0.0, 'smile'), (), 'x')
 
@@ -148,7 +149,7 @@ def test_saved_weights_are_of_the_stage_and_the_step(staged):
   assert_filled(saved_weights(workdir, 'genders', 'best'), 12)
   assert_filled(saved_weights(workdir), 23)
   for step, words in (
-    ('7', 'has no checkpoint of step 7; there are 2, 4, 6'),
+    ('7', 'has no checkpoint of step 7; available: 2, 4, 6'),
     ('first', '@first: expected last, best or'),
   ):
     with pytest.raises(UserError, match=words):

@@ -12,7 +12,7 @@ from mtface import errors, tasks
 from mtface.faces import folders
 from tfds_builders import base, clips
 
-# Releases, and people's ways to unpack them, differ.
+# Releases differ, and so do the ways in which people unpack them.
 SPLITS = {
   'train': ('Train_AFEW', 'Train', 'Train/Train_AFEW'),
   'validation': ('Val_AFEW', 'Val', 'Val/Val_AFEW'),
@@ -52,26 +52,26 @@ def _folders(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
 
 
 def clips_of(folder: pathlib.Path, split: str) -> list[clips.Clip]:
-  """Returns the clips of a split; they are called <split>/<Emotion>/<file>, for numbers might
-  repeat among emotions.
+  """Returns the clips of a split, named <split>/<Emotion>/<file>, since numbers might repeat across
+  emotions.
 
   Raises:
-    UserError: the split's folder or one of its seven emotions is missing, or two files would be one
-      clip.
+    UserError: the split's folder or one of its seven emotions is missing, or two files map to the
+      same clip.
   """
   found = _folders(folder, split)
   if not found:
     raise errors.UserError(
       f'{folder}: found no {SPLITS[split][0]}/Angry/ or {SPLITS[split][1]}/Angry/; expected both '
       'splits of AFEW: unpack'
-      ' the archive of this one too'
+      ' the archive of this split too'
     )
   of_split: list[clips.Clip] = []
   for label, emotion in enumerate(tasks.get_task('emotion7').classes):
     name = emotion.capitalize()
     if not (found[0] / name).is_dir():
       raise errors.UserError(
-        f'{found[0] / name}: there is no such folder; expected one for each of the seven emotions'
+        f'{found[0] / name}: no such folder; expected one for each of the seven emotions'
       )
     files = folders.files(found[0] / name, folders.VIDEOS)
     named = folders.by_id((f'{split}/{name}/{path.stem}', path) for path in files)

@@ -18,11 +18,11 @@ from mtface.faces import crop
 from tfds_builders import base, detected
 from tfds_builders.affectnet import layouts
 
-# AffectNet's order, in mtface's words; what follows it is no expression, and such images are left
+# AffectNet's order, in mtface's terms; later numbers are not expressions, and such images are left
 # out.
 EXPRESSIONS = ('neutral', 'happy', 'sad', 'surprise', 'fear', 'disgust', 'angry', 'contempt')
 NO_EXPRESSION = ('no expression named (8: None)', 'uncertain (9)', 'no face (10)')
-SMALLEST = 20  # pixels: MTCNN looks for no smaller face
+SMALLEST = 20  # pixels: MTCNN does not find smaller faces
 
 
 class Builder(base.FaceBuilder):
@@ -44,11 +44,11 @@ class Builder(base.FaceBuilder):
   OTHER_LAYOUTS = (
     (
       '*/[Aa]nger/*.*',
-      'AffectNet as folders of classes, which are part of it, without valence and arousal',
+      'AffectNet as one folder per class, an incomplete copy without valence and arousal',
     ),
     (
       '[Aa]nger/*.*',
-      'AffectNet as folders of classes, which are part of it, without valence and arousal',
+      'AffectNet as one folder per class, an incomplete copy without valence and arousal',
     ),
   )
   TASKS = ('emotion8', 'emotion7')
@@ -96,8 +96,8 @@ def convert(
 ) -> list[base.Face | base.LeftOut]:
   """Turns one image into a face; where none is found, into the annotated box or the central square.
 
-  Left out by rule, unopened: what is annotated as no expression, and what the list has named
-  before.
+  Left out by rule, without opening: images annotated as having no expression, and images that the
+  list has already named.
   """
   if isinstance(item, str):
     try:
@@ -146,7 +146,7 @@ def _place(entry: layouts.Entry, image: np.ndarray) -> detected.Box | None:
 
 
 def labels(expression: int) -> dict[str, int]:
-  """Returns the labels of AffectNet's expressions 0 to 7; contempt is no class of emotion7."""
+  """Returns the labels of AffectNet's expressions 0 to 7; contempt is not a class of emotion7."""
   name = EXPRESSIONS[expression]
   of = {task: tasks.get_task(task).classes for task in ('emotion8', 'emotion7')}
   return {task: classes.index(name) for task, classes in of.items() if name in classes}

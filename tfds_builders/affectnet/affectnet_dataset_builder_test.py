@@ -133,7 +133,7 @@ def test_the_layout_of_folders(tmp_path):
   assert int(by_id(path, 'validation')['validation/5']['labels']['emotion7']) == 6
   left_out = read_summary(path)['left_out']
   assert left_out['by_reason'] == {'damaged or missing annotation': 2}
-  assert '12_exp.npy: there is no such file' in left_out['list'][0]['detail']
+  assert '12_exp.npy: no such file' in left_out['list'][0]['detail']
   assert '13_val.npy: cannot be read as one number' in left_out['list'][1]['detail']
 
 
@@ -169,5 +169,5 @@ def test_wrong_folders(tmp_path):
   with pytest.raises(UserError, match=r'found no Manually_Annotated_Images/ beside training.csv'):
     build_set('affectnet', tmp_path, tmp_path / 'data')
   (tmp_path / 'other/train_set/annotations').mkdir(parents=True)
-  with pytest.raises(UserError, match=r'train_set/images: there is no such folder'):
+  with pytest.raises(UserError, match=r'train_set/images: no such folder'):
     build_set('affectnet', tmp_path / 'other', tmp_path / 'data')

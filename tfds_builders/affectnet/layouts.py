@@ -1,5 +1,5 @@
-"""The two layouts of AffectNet: lists of everything (training.csv), and a folder with four small
-files an image.
+"""The two layouts of AffectNet: complete lists (training.csv), and a folder with four small files
+per image.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def list_folder(folder: pathlib.Path, split: str) -> list[str]:
   for of in ('images', 'annotations'):
     if not (folder / FOLDERS[split] / of).is_dir():
       raise errors.UserError(
-        f'{folder / FOLDERS[split] / of}: there is no such folder; expected train_set/ and '
+        f'{folder / FOLDERS[split] / of}: no such folder; expected train_set/ and '
         'val_set/ with images/ and'
         ' annotations/: unpack both archives'
       )
@@ -200,9 +200,7 @@ def _number(path: pathlib.Path) -> float:
   try:
     return float(np.load(path).item())
   except FileNotFoundError:
-    raise errors.UserError(
-      f'{path}: there is no such file; expected the annotation of an image'
-    ) from None
+    raise errors.UserError(f'{path}: no such file; expected the annotation of an image') from None
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
     raise errors.UserError(
       f'{path}: cannot be read as one number ({error}); the file may be damaged'

@@ -145,7 +145,7 @@ def read_labels(path: pathlib.Path) -> list[Entry]:
     entry = _entry(path, line, row)
     if entry.file in entries:
       raise errors.UserError(
-        f'{path}: a file is named twice, {entry.file} in line {line} again; expected each image '
+        f'{path}: {entry.file} is named twice, again in line {line}; expected each image '
         'once: download the label'
         ' file again'
       )
@@ -173,9 +173,7 @@ def _word(
   if row[column] in words:
     return words[row[column]]
   dates = (
-    '; a spreadsheet turns 10-19 into a date: take the file as it was downloaded'
-    if column == 'age'
-    else ''
+    '; spreadsheets turn 10-19 into a date: use the file as downloaded' if column == 'age' else ''
   )
   raise errors.UserError(
     f'{path}: line {line} has the {column} {lists.shown(row[column])}; expected one of '

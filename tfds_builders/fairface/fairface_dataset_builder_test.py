@@ -77,7 +77,7 @@ def test_faces_and_what_is_missing(rgb64):
   [
     (
       'train/1.jpg,Oct-19,Male,White,True',
-      r"line 2 has the age 'Oct-19'.*a spreadsheet turns 10-19 into a date",
+      r"line 2 has the age 'Oct-19'.*spreadsheets turn 10-19 into a date",
     ),
     (
       'train/1.jpg,0-2,Man,White,True',
@@ -87,7 +87,10 @@ def test_faces_and_what_is_missing(rgb64):
       'train/1.jpg,0-2,Male,Martian,True',
       r"line 2 has the race 'Martian'; expected one of White, Black",
     ),
-    ('train/1.jpg,0-2,Male,White,True\ntrain/1.jpg,0-2,Male,White,True', 'a file is named twice'),
+    (
+      'train/1.jpg,0-2,Male,White,True\ntrain/1.jpg,0-2,Male,White,True',
+      'train/1.jpg is named twice',
+    ),
   ],
 )
 def test_rows_that_are_not_in_order(tmp_path, row, message):

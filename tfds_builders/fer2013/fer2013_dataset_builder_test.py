@@ -178,7 +178,7 @@ def test_a_bad_row_is_named(tmp_path, change, message):
   [
     ('', 'the file is empty'),
     ('emotion,pixels\n0,1 2 3\n', 'the column Usage is missing'),
-    ('emotion,pixels,Usage,emotion\n', 'the column emotion is there twice'),
+    ('emotion,pixels,Usage,emotion\n', 'the column emotion occurs twice'),
     ('emotion,pixels,Usage\n', 'fer2013.csv: no images'),
   ],
 )

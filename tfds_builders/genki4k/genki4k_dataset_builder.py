@@ -85,7 +85,7 @@ def read_labels(folder: pathlib.Path) -> list[Photo]:
   if len(rows) != len(files):
     raise errors.UserError(
       f'{path}: {len(rows)} labels but {len(files)} images in {folder / "files"}; expected one '
-      'line an image'
+      'line per image'
       ' (4,000 in the whole set): unpack genki4k.tar again'
     )
   expected = [f'file{place:04d}' for place in range(1, len(rows) + 1)]

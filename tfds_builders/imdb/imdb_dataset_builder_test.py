@@ -136,7 +136,7 @@ def test_any_number_may_be_left_out_by_rule_but_not_by_damage(tmp_path):
   missing = [entry(f'other_{i}', image=None) for i in range(11)]
   with pytest.raises(
     UserError,
-    match=r'11 of 12 images .* 00/other_0 \(.*other_0.jpg: there is no such file.* broken',
+    match=r'11 of 12 images .* 00/other_0 \(.*other_0.jpg: no such file.* broken',
   ):
     build_set(
       'imdb',
@@ -298,11 +298,11 @@ def test_subjects_are_celeb_ids(gray48):
   [
     ({'gender': None, 'dob': None}, ['has no field dob, gender']),
     ({'celeb_names': None}, ['has no field celeb_names']),
-    ({'dob': np.zeros((1, 3))}, ['unlike length', 'dob 3', 'gender 4']),
-    ({'full_path': cells(['00/a.jpg'] * 5)}, ['unlike length', 'full_path 5', 'gender 4']),
-    ({'gender': cells(['male'] * 4)}, ['the field gender is no row of numbers']),
-    ({'full_path': np.zeros((1, 4))}, ['the field full_path is no cell of texts']),
-    ({'face_score': np.zeros((2, 4))}, ['the field face_score is no row of numbers']),
+    ({'dob': np.zeros((1, 3))}, ['differ in length', 'dob 3', 'gender 4']),
+    ({'full_path': cells(['00/a.jpg'] * 5)}, ['differ in length', 'full_path 5', 'gender 4']),
+    ({'gender': cells(['male'] * 4)}, ['the field gender is not a row of numbers']),
+    ({'full_path': np.zeros((1, 4))}, ['the field full_path is not a cell of texts']),
+    ({'face_score': np.zeros((2, 4))}, ['the field face_score is not a row of numbers']),
   ],
 )
 def test_a_struct_of_another_form(tmp_path, change, words):

@@ -99,7 +99,8 @@ class Builder(base.FaceBuilder):
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'download lfw-deepfunneled.tgz (or lfw.tgz) from http://vis-www.cs.umass.edu/lfw/, unpack it, '
     'and give the folder that'
-    f' holds the folders of people; {LIST_FILE} in it, a line a name, marks the people of YouTube '
+    f' holds the folders of people; {LIST_FILE} in it, one name per line, marks the people of '
+    'YouTube '
     'Faces; pass that folder'
   )
   HAS_SUBJECT = True
@@ -113,7 +114,7 @@ class Builder(base.FaceBuilder):
     """With those about the detection, where it is run."""
     unknown = (
       'identity_unknown',
-      f'this copy does not hold {PEOPLE:,} people, so that their numbers are not known: masked',
+      f'this copy does not have {PEOPLE:,} people, so their numbers are unknown: masked',
     )
     about = detected.notes_with('the middle half of the photograph', 'the one in the middle')
     return (() if self.builder_config.least > 1 else (unknown,)) + (
@@ -167,7 +168,7 @@ def photos(folder: pathlib.Path, people: int = PEOPLE, least: int = 1) -> list[P
   if least > 1 and len(names) != people:
     raise errors.UserError(
       f'{folder}: {len(names)} people have at least {least} photographs; expected {people}, as in '
-      'the whole set, for their'
+      'the whole set, since their'
       ' numbers are the labels: unpack the archive again, or build a config without a number, such '
       'as lfw/rgb64'
     )
@@ -213,14 +214,14 @@ def read_list(folder: pathlib.Path) -> set[str]:
   if not names & here:
     raise errors.UserError(
       f'{path}: none of its {len(names)} lines is the name of a folder in {folder}; expected one '
-      'name a line, such as'
+      'name per line, such as'
       ' Aaron_Eckhart'
     )
   strange = sorted(name for name in names - here if not name.isascii())
   if strange and lists.encoding_of(path) == lists.OTHER:
     raise errors.UserError(
-      f'{path}: the encoding is no Unicode, and read as Windows-1252 it has {strange[0]!r}, of '
-      'whom there is no folder;'
+      f'{path}: the encoding is not Unicode, and read as Windows-1252 it has {strange[0]!r}, who '
+      'has no folder;'
       ' save it again as UTF-8'
     )
   return names

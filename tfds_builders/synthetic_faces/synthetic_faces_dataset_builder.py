@@ -104,7 +104,7 @@ class Builder(base.FaceBuilder):
     if not found or listed is None:
       return None
     if int(found['faces']) < 10:
-      raise errors.UserError(f'synthetic_faces/{name}: ask for at least 10 faces')
+      raise errors.UserError(f'synthetic_faces/{name}: expected at least 10 faces')
     return dataclasses.replace(listed, name=name, total=int(found['faces']))
 
   @property

@@ -85,7 +85,7 @@ class Builder(base.FaceBuilder):
   def items(self, source: Any) -> dict[str, Sequence[pathlib.Path]]:
     """Returns all chips as one split; UTKFace has no division of its own."""
     chips = list(folders.by_id((_image_id(path), path) for path in _chips(source)).values())
-    folders.tell_unread(source, chips, f'not called *{_ENDING}')
+    folders.tell_unread(source, chips, f'not named *{_ENDING}')
     return {'train': chips}
 
   def converter(self) -> Callable[[pathlib.Path], Iterable[base.Face | base.LeftOut]]:

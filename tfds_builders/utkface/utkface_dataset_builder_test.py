@@ -138,7 +138,7 @@ def test_the_published_parts_as_sources(tmp_path):
   trained, tested = ages('take=12,seed=0'), ages('take=6,after=12,seed=0')
   assert sorted(trained + tested) == list(range(15, 69, 3))
   assert sorted(ages('age_years=21-60')) == sorted([*range(21, 61, 3), 39])
-  with pytest.raises(UserError, match=r'7 images after 12 are to be drawn, but only 18 can be'):
+  with pytest.raises(UserError, match=r'7 images after 12 requested, but only 18 available'):
     ages('take=7,after=12,seed=0')
 
 

@@ -58,7 +58,7 @@ def clips_of(folder: pathlib.Path, split: str) -> list[clips.Clip]:
   for path in (folder / f'{name}_labels.txt', folder / name):
     if not path.exists():
       raise errors.UserError(
-        f'{path}: it is missing; expected both splits of VGAF: unpack the archive of this one too'
+        f'{path}: no such file; expected both splits of VGAF: unpack the archive of this split too'
       )
   labels = read_labels(folder / f'{name}_labels.txt')
   files = folders.by_id((path.stem, path) for path in folders.files(folder / name, folders.VIDEOS))

@@ -82,7 +82,7 @@ def read_people(path: pathlib.Path) -> dict[str, Person]:
   sorted order.
 
   Raises:
-    UserError: the header or the number of people is another one, or a row is no person.
+    UserError: the header or the number of people is wrong, or a row is not a person.
   """
   with lists.open_text(path) as file:
     rows = csv.reader(file, skipinitialspace=True)
@@ -97,7 +97,7 @@ def read_people(path: pathlib.Path) -> dict[str, Person]:
       genders[name] = gender
   if len(genders) != PEOPLE:
     raise errors.UserError(
-      f'{path}: {len(genders):,} people; expected {PEOPLE:,}, for their numbers are the labels: '
+      f'{path}: {len(genders):,} people; expected {PEOPLE:,}, since their numbers are the labels: '
       'download it again'
     )
   return {name: Person(i, genders[name]) for i, name in enumerate(sorted(genders))}
@@ -126,16 +126,16 @@ def list_photos(folder: pathlib.Path, people: Mapping[str, Person]) -> Photos:
   as one entry each.
 
   Raises:
-    UserError: a folder's name is nobody's in identity_meta.csv, or two files would have one id.
+    UserError: a folder is not listed in identity_meta.csv, or two files have the same id.
   """
   found: list[tuple[bytes, bytes, int, int, int]] = []
   there: set[str] = set()
   for name, partition, files in _folders(folder):
     if name not in people:
       raise errors.UserError(
-        f'{folder / PARTITIONS[partition] / name}: identity_meta.csv names nobody of this folder; '
+        f'{folder / PARTITIONS[partition] / name}: identity_meta.csv has no entry for this folder; '
         'expected n000001 to'
-        ' n009294: is this the file of this set?'
+        ' n009294: is this file from this set?'
       )
     there.add(name)
     for file in files:

@@ -32,7 +32,7 @@ class Builder(base.FaceBuilder):
     '(https://github.com/ox-vgg/vgg_face2; 40 GB),'
     ' unpack them, and give the folder that holds train/, test/ and identity_meta.csv (or '
     'meta/identity_meta.csv); bb_landmark/'
-    ' there is used if it is there; pass that folder'
+    ' there is used if present; pass that folder'
   )
   TASKS = (f'identity:{photos_lib.PEOPLE}', 'gender')
   DIGEST_OF = 'nothing: three million photographs are not compared'

@@ -156,7 +156,7 @@ def test_a_build_that_was_stopped_goes_on(raw, tmp_path, monkeypatch, capsys):
     with pytest.raises(KeyboardInterrupt):
       build_set('vggface2/rgb64', raw, tmp_path)
   path = build_set('vggface2/rgb64', raw, tmp_path)
-  assert 'taking over what an interrupted build has converted' in capsys.readouterr().out
+  assert 'resuming an interrupted build' in capsys.readouterr().out
   assert len(by_id(path)) == 4
 
 
@@ -173,7 +173,7 @@ def test_a_build_that_was_stopped_goes_on(raw, tmp_path, monkeypatch, capsys):
     ),
     (
       lambda folder: save(folder / 'train/somebody/1.jpg', PLAIN),
-      r'train/somebody: identity_meta.csv names nobody',
+      r'train/somebody: identity_meta.csv has no entry',
     ),
     (
       lambda folder: (folder / 'bb_landmark/loose_bb_test.csv').write_text(
