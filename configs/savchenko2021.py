@@ -1,7 +1,7 @@
 """Savchenko 2021: one lightweight network for identity, then age, gender and ethnicity on its
 frozen features, then tuned for emotion.
 
-    # All stages; the same command continues.
+    # All stages; rerun the same command to resume.
     mtface train    --config=savchenko2021:mobilenet_v1 --data_dir=... --workdir=...
     mtface evaluate --workdir=... --data_dir=... [--stage=attributes]
     # Table 1
@@ -146,7 +146,7 @@ def get_config(arg=None):
 
 def _check(args, given):
   """Raises a `UserError` for arguments that exclude each other, or want another one."""
-  identity = "there is no identity's stage"
+  identity = 'there is no identity stage'
   pairs = (
     (
       'scratch=True',
@@ -160,7 +160,7 @@ def _check(args, given):
       args.scratch,
       'imagenet=True',
       args.imagenet,
-      "weights are drawn, or they are a file's",
+      'weights are either initialised at random or read from a file',
     ),
     (
       'scratch=True',

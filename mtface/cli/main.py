@@ -57,14 +57,16 @@ def run(argv: Sequence[str]) -> int:
     print(usage())
     return 0
   if name not in COMMANDS:
-    raise UserError(f'{name!r} is no command; there are {", ".join(COMMANDS)}, help')
+    raise UserError(f'{name!r} is not a command; the commands are {", ".join(COMMANDS)}, help')
   if any(item in ('-h', '--help', '--helpfull', '--helpshort') for item in rest):
     print(usage(name))
     return 0
   command = COMMANDS[name]
   rest, config_name = _take_config_flag(rest)
   if config_name is not None and 'config' not in command.flags:
-    raise UserError(f'--config: {name} takes none; `mtface {name} --help` lists its flags')
+    raise UserError(
+      f'--config: {name} does not take a config; `mtface {name} --help` lists its flags'
+    )
   config = None if config_name is None else config_files.load_config(config_name)
   args, words = _parse(name, rest, config)
   if words and not command.takes_names:
@@ -104,10 +106,10 @@ def main(argv: Sequence[str] | None = None) -> Any:
     print(f'mtface: error: {" ".join(str(error).splitlines())}', file=sys.stderr)
     code = EXIT_BAD_INPUT
   except Preempted as error:
-    process.say(f'{error}; the same command continues')
+    process.say(f'{error}; rerun the same command to resume')
     code = EXIT_PREEMPTED
   except KeyboardInterrupt:
-    print('mtface: interrupted; the same command continues a training run', file=sys.stderr)
+    print('mtface: interrupted; rerun the same command to resume training', file=sys.stderr)
     code = 130
   except Exception as error:
     if refusal := jax_settings.refusal(error):

@@ -144,7 +144,8 @@ def _check_evaluation(config: ConfigDict) -> None:
   missing = set(config.evaluation.best_on) - set(config.evaluation.during_training)
   if missing:
     raise UserError(
-      f'config.evaluation.best_on: {", ".join(missing)} must be in during_training too'
+      f'config.evaluation.best_on: {", ".join(missing)} must be in '
+      'config.evaluation.during_training too'
     )
   if config.evaluation.patience and not config.evaluation.best_on:
     raise UserError(

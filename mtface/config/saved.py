@@ -74,7 +74,7 @@ def read_content(path: pathlib.Path) -> dict[str, Any]:
   except (OSError, ValueError) as error:
     raise _damaged(path, error) from error
   if not isinstance(content, dict):
-    raise _damaged(path, TypeError('it is no object'))
+    raise _damaged(path, TypeError('it is not an object'))
   return content
 
 

@@ -305,7 +305,7 @@ def check_shareable(batch_size: int, devices: int, field: str) -> None:
   """Raises a `UserError` for a batch that the devices cannot share equally."""
   if batch_size % devices:
     raise UserError(
-      f'config.{field}: {batch_size} cannot be shared equally by {devices} devices; take a '
+      f'config.{field}: {batch_size} cannot be split evenly over {devices} devices; take a '
       f'multiple of {devices}'
     )
 

@@ -67,7 +67,7 @@ def stages_of(config: ConfigDict) -> dict[str, ConfigDict]:
     found[name] = _merged(config, name)
     before, _ = split_selection(str(found[name].start.weights).removeprefix(EARLIER))
     if str(found[name].start.weights).startswith(EARLIER) and before not in list(found)[:-1]:
-      raise UserError(f'config.stage.{name}.start.weights: {before!r} is no stage before this one')
+      raise UserError(f'config.stage.{name}.start.weights: {before!r} is not an earlier stage')
   return found
 
 

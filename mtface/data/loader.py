@@ -43,7 +43,8 @@ class BatchSource:
   ):
     if batch_size % process_count:
       raise UserError(
-        f'batch_size {batch_size} cannot be shared by {process_count} processes; take a multiple'
+        f'batch_size {batch_size} cannot be split evenly over {process_count} processes; '
+        f'take a multiple of {process_count}'
       )
     self._sources, self._mixture, self._batch_size = sources, mixture, batch_size
     share = batch_size // process_count

@@ -159,8 +159,8 @@ def _check_same_run(config: ConfigDict, workdir: pathlib.Path, begun: Sequence[s
       continue
     if name not in now:
       raise UserError(
-        f'{path}: this workdir holds a run with a stage {name}, which the config has no more; keep '
-        'it, or use another --workdir'
+        f'{path}: this workdir holds a run with a stage {name}, which the config no longer has; '
+        'keep it, or use another --workdir'
       )
     old, new = _values(before[name]), _values(now[name])
     changed = [
@@ -223,7 +223,7 @@ def _check_same_data(workdir: pathlib.Path, data: Data) -> None:
       before = known.get(stage, {}).get(source)
       if before and before['fingerprint'] != fingerprint:
         raise UserError(
-          f'{path}: the set {SourceName.parse(source).set_name} is no more the one that this run '
+          f'{path}: the set {SourceName.parse(source).set_name} is no longer the one that this run '
           f'has read ({source}: fingerprint '
           f'{before["fingerprint"]} on {before["noted"]}, now {fingerprint}); put that one back to '
           'continue, or use another --workdir'

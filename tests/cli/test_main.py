@@ -106,7 +106,7 @@ def test_an_interrupted_command_says_how_to_go_on(mtface, monkeypatch):
   result = mtface('params')
   assert (result.code, result.err) == (
     130,
-    'mtface: interrupted; the same command continues a training run\n',
+    'mtface: interrupted; rerun the same command to resume training\n',
   )
 
 

@@ -18,8 +18,8 @@ def test_the_tiny_config_is_in_order():
 @pytest.mark.parametrize(
   ('field', 'value', 'words'),
   [
-    ('batch_size', 12, '12 cannot be shared equally by 8 devices; take a multiple of 8'),
-    ('evaluation.batch_size', 4, '4 cannot be shared equally by 8 devices'),
+    ('batch_size', 12, '12 cannot be split evenly over 8 devices; take a multiple of 8'),
+    ('evaluation.batch_size', 4, '4 cannot be split evenly over 8 devices'),
     ('batch_size', 0, '0 is out of range; it must be from 1'),
     ('optimizer.rate', math.nan, 'nan is out of range; it must be more than 0'),
     ('optimizer.rate', math.inf, 'inf is out of range'),
@@ -137,7 +137,7 @@ def test_all_stages_are_checked_and_named():
   assert list(check_stages(config, devices=8)) == ['smiles', 'genders', 'both']
   config.stage.both.batch_size = 12
   with pytest.raises(
-    UserError, match=r'^stage both: config.batch_size: 12 cannot be shared equally by 8 devices'
+    UserError, match=r'^stage both: config.batch_size: 12 cannot be split evenly over 8 devices'
   ):
     check_stages(config, devices=8)
 
@@ -232,7 +232,8 @@ def test_the_best_is_chosen_by_what_is_measured():
   check(config, devices=1)
   config.evaluation.during_training = ('smiles',)
   with pytest.raises(
-    UserError, match=r'^config.evaluation.best_on: people must be in during_training too$'
+    UserError,
+    match=r'^config.evaluation.best_on: people must be in config.evaluation.during_training too$',
   ):
     check(config, devices=1)
   config.evaluation.during_training, config.evaluation.best_on = ('faces',), ()

@@ -235,7 +235,7 @@ def test_sharing():
   check_shareable(512, 8, 'batch_size')
   with pytest.raises(
     UserError,
-    match=r'^config.batch_size: 100 cannot be shared equally by 8 devices; take a multiple of 8$',
+    match=r'^config.batch_size: 100 cannot be split evenly over 8 devices; take a multiple of 8$',
   ):
     check_shareable(100, 8, 'batch_size')
 

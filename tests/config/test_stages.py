@@ -71,11 +71,11 @@ def test_where_a_stage_logs():
     ({'stages': ('../x',)}, "config.stages: '../x' cannot be a stage"),
     (
       {'stages': ('both', 'genders')},
-      "config.stage.both.start.weights: 'genders' is no stage before this one",
+      "config.stage.both.start.weights: 'genders' is not an earlier stage",
     ),
     (
       {'stage.both.start.weights': 'stage:both'},
-      "config.stage.both.start.weights: 'both' is no stage before this one",
+      "config.stage.both.start.weights: 'both' is not an earlier stage",
     ),
   ],
 )

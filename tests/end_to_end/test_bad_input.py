@@ -23,7 +23,7 @@ from tests.fakes import flip_bytes, write_prepared
 @pytest.mark.parametrize(
   ('arguments', 'pieces'),
   [
-    (['trian'], ["'trian' is no command", 'train, evaluate']),
+    (['trian'], ["'trian' is not a command", 'train, evaluate']),
     (['train', '--workdir=w'], ['--config is missing', '--config=demo']),
     (['train', f'--config={TINY}'], ['--workdir is missing', 'pass the folder']),
     (['train', f'--config={TINY}', '--workdir=w', '--steps=3'], ['steps', 'mtface train --help']),
@@ -33,7 +33,7 @@ from tests.fakes import flip_bytes, write_prepared
     ),
     (
       ['evaluate', f'--config={TINY}', '--workdir=w'],
-      ['--config: evaluate takes none', 'mtface evaluate --help'],
+      ['--config: evaluate does not take a config', 'mtface evaluate --help'],
     ),
     (['train', '--config=sang2071', '--workdir=w'], ['--config=sang2071', 'there are', 'sang2017']),
     (['params', '--config=sang2017:A9'], ['argument row', "'A9' is not one of A1, A2, A3, A4"]),

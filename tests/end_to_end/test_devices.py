@@ -120,7 +120,7 @@ def test_a_batch_that_the_devices_cannot_share(tiny_data, tmp_path, override):
   ]
   error = python('mtface', *command, devices=8).error
   assert (
-    error == f'config.{override.replace("=", ": ")} cannot be shared equally by 8 devices; take a '
+    error == f'config.{override.replace("=", ": ")} cannot be split evenly over 8 devices; take a '
     'multiple of 8'
   )
   assert not (tmp_path / 'w').exists()
@@ -130,4 +130,4 @@ def test_evaluating_on_devices_that_cannot_share_the_batch(tiny_data, tiny_run):
   error = python(
     'mtface', 'evaluate', f'--workdir={tiny_run}', f'--data_dir={tiny_data}', devices=3
   ).error
-  assert 'config.evaluation.batch_size: 8 cannot be shared equally by 3 devices' in error
+  assert 'config.evaluation.batch_size: 8 cannot be split evenly over 3 devices' in error

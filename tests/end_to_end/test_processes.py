@@ -261,4 +261,4 @@ def test_a_process_whose_coordinator_never_comes_asks_to_be_started_again(tiny_d
 def test_a_batch_that_the_processes_cannot_share(tiny_data, tmp_path):
   results = ended(launch(tmp_path / 'x', tiny_data, 2, 3))
   assert results[0][0] == 2, results
-  assert 'config.batch_size: 16 cannot be shared equally by 6 devices' in results[0][1]
+  assert 'config.batch_size: 16 cannot be split evenly over 6 devices' in results[0][1]

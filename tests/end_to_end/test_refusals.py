@@ -256,5 +256,5 @@ def test_a_set_that_has_changed_does_not_go_on_unnoticed(mtface, tiny_data, run_
   monkeypatch.setattr('mtface.data.sources.fingerprint', lambda name, data_dir: 'b' * 16)
   error = mtface(*command).error
   assert error.startswith(
-    f'{run_copy}/config.json: the set tiny/people is no more the one that this run has read'
+    f'{run_copy}/config.json: the set tiny/people is no longer the one that this run has read'
   )

@@ -179,7 +179,7 @@ def test_a_run_begins_with_a_file_of_weights(mtface, tiny_run, tiny_data, tmp_pa
     ),
     (
       ['--config.stages=("genders",)'],
-      "config.stage.genders.start.weights: 'smiles' is no stage before this one",
+      "config.stage.genders.start.weights: 'smiles' is not an earlier stage",
     ),
     (
       ['--config.stage.genders.start.weights=nowhere'],

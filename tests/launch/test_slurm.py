@@ -418,7 +418,7 @@ def test_no_slurm_here(capsys, tmp_path, monkeypatch):
   [
     (('--config=nope',), '--config=nope: no such file'),
     (('--config=demo', '--config.speed=1'), "--config.speed: there is no field 'speed'"),
-    (('--config=demo', '--nodes=3'), 'config.batch_size: 64 cannot be shared equally'),
+    (('--config=demo', '--nodes=3'), 'config.batch_size: 64 cannot be split evenly'),
     (
       ('--config=demo', '--gpus_per_node=4', '--tasks_per_node=2'),
       '--tasks_per_node=2: expected 1 (',

@@ -111,7 +111,7 @@ def test_a_stage_that_has_not_begun_may_change(tmp_path):
   fewer.stages = ('genders',)
   fewer.stage.genders.start.weights = ''
   with pytest.raises(
-    UserError, match=r'holds a run with a stage smiles, which the config has no more; keep it'
+    UserError, match=r'holds a run with a stage smiles, which the config no longer has; keep it'
   ):
     write_config(fewer, tmp_path)
   begin(tmp_path, 'genders')
@@ -186,7 +186,7 @@ def test_a_run_goes_on_with_the_sets_that_it_has_read(tmp_path):
   with pytest.raises(UserError) as error:
     check_config(staged(), tmp_path, first)
   assert str(error.value) == (
-    f'{tmp_path}/config.json: the set a/b is no more the one that this run has read (a/b:train: '
+    f'{tmp_path}/config.json: the set a/b is no longer the one that this run has read (a/b:train: '
     f'fingerprint 22 on {noted["noted"]}, '
     'now 11); put that one back to continue, or use another --workdir'
   )
