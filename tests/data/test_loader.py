@@ -137,5 +137,5 @@ def test_hiding_does_not_touch_the_source():
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():
-  with pytest.raises(UserError, match='batch_size 8 cannot be shared by 3 processes'):
+  with pytest.raises(UserError, match='batch_size 8 cannot be split evenly over 3 processes'):
     batch_source(parts=3)
