@@ -451,3 +451,12 @@ def test_frozen_statistics_are_not_estimated_anew(tiny_data, tmp_path):
   )
   others = zip(*(jax.tree.leaves(tree['branches']) for tree in (stats, before)), strict=True)
   assert all(np.abs(a - b).max() > 0.01 for a, b in others)
+
+
+def test_a_set_of_another_image_size_is_one_line(tiny_run, tiny_data, tmp_path):
+  shutil.copytree(tiny_data, tmp_path / 'data')
+  write_prepared(tmp_path / 'data', 'tiny/large', {'test': 8}, {'smile': 1.0}, shape=(24, 24, 1))
+  with pytest.raises(
+    UserError, match=r'^tiny/large:test: its images are 24x24x1, config.image_shape says 16x16x1; '
+  ):
+    Evaluator(tiny_run, tmp_path / 'data').source('tiny/large:test')
