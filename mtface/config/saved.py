@@ -22,7 +22,26 @@ CONFIG_FILE = 'config.json'
 _PACKAGES = ('mtface', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 # What every run has had since the first. Where one is missing, the file is damaged.
-_ALWAYS = ('tasks', 'sources', 'image_shape', 'batch_size', 'duration', 'seed', 'model.name')
+_ALWAYS = (
+  'tasks',
+  'sources',
+  'mixture',
+  'image_shape',
+  'batch_size',
+  'duration',
+  'seed',
+  'model.name',
+  'model.dtype',
+  'loss.over',
+  'loss.l2',
+  'optimizer.rate',
+  'optimizer.schedule',
+  'evaluation.sets',
+  'evaluation.batch_size',
+  'checkpoint.every',
+  'checkpoint.keep_last',
+  'log_every',
+)
 
 
 def read_config(workdir: str | os.PathLike) -> ConfigDict:

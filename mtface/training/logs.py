@@ -169,7 +169,8 @@ class TrainProgress:
   def __init__(self, start: int, steps: int, batch_size: int, seconds: float = math.inf):
     """`seconds` are those that the run still has, where its length is a time."""
     self._steps, self._batch_size = steps, batch_size
-    self._step, self._ends = start, time.monotonic() + seconds
+    self._step = start
+    self._ends = time.monotonic() + seconds if seconds < math.inf else math.inf
     self._of = f'/{steps:,}' if seconds == math.inf else ''
     # seconds and steps of training, without the first step, which compiles
     self._busy, self._counted = 0.0, 0
@@ -235,7 +236,8 @@ class TrainProgress:
     if not rate:
       return ''
     left = (self._steps - self._step) * self._batch_size / rate
-    left = max(0.0, min(left, self._ends - time.monotonic()))
+    if self._ends < math.inf:
+      left = max(0.0, self._ends - time.monotonic())
     return f'{rate:,.0f} images/s, {left // 60:.0f} min {left % 60:02.0f} s left'
 
   def __enter__(self) -> TrainProgress:

@@ -122,7 +122,7 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
       'tasks.smile.class_weights=heavy',
       ["config.tasks.smile.class_weights 'heavy'", 'none, balanced'],
     ),
-    ('optimizer.schedule=cosine', ["config.optimizer.schedule 'cosine'", 'exponential, one_cycle']),
+    ('optimizer.schedule=linear', ["config.optimizer.schedule 'linear'", 'exponential, one_cycle']),
     ('image_shape=(16,16)', ['config.image_shape: (16, 16)', '(height, width, channels)']),
     (
       'image_shape=(48,48,1)',
@@ -254,7 +254,7 @@ def test_evaluate_needs_a_whole_workdir(mtface, tiny_data, run_copy, damage):
     (['--checkpoint=average:0'], ['--checkpoint=average:0', 'average:K']),
     (['--checkpoint=average:99'], ['holds 3 checkpoints', 'average:99 needs 99']),
     (['--checkpoint=last,ensemble:99'], ['holds 3 checkpoints', 'ensemble:99 needs 99']),
-    (['--checkpoint=5'], ['no checkpoint of step 5', 'available: 4, 8, 12']),
+    (['--checkpoint=5'], ['no checkpoint of step 5', 'there are 4, 8, 12']),
     (
       ['--checkpoint=best'],
       ['no checkpoint is marked best', 'config.evaluation.best_on', 'use last'],

@@ -82,7 +82,7 @@ def test_one_fold_after_the_other(mtface, command, tmp_path):
     (['sweep', '--workdir=w', '--configs=nothing'], 'no shipped config of that name'),
     (['table'], 'table: pass exactly one paper'),
     (['table', 'demo'], 'defines no TABLES'),
-    (['table', 'sang2017', '--table=1'], '--table=1: sang2017 has 2'),
+    (['table', 'sang2017', '--table=1'], '--table=1: sang2017 has no such table; it has 2'),
     (['table', 'sang2017', '--workdirs=nowhere'], 'nowhere/config.json: not found'),
     (['report', '--workdir=nowhere'], 'nowhere/config.json: not found'),
     (['evaluate', 'sang2017', '--workdir=w'], "'sang2017': evaluate takes only flags"),

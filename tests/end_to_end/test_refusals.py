@@ -76,7 +76,7 @@ MISTAKES = {
     {'optimizer.name': 'adagrad'},
     "config.optimizer.name 'adagrad' is unknown; there are sgd, adam",
   ),
-  'a schedule': ({'optimizer.schedule': 'cosine'}, "config.optimizer.schedule 'cosine' is unknown"),
+  'a schedule': ({'optimizer.schedule': 'linear'}, "config.optimizer.schedule 'linear' is unknown"),
   'a loss': (
     {'tasks.smile': {'loss': 'hinge'}},
     "config.tasks.smile.loss 'hinge' is unknown; there are softmax_cross_entropy",
@@ -95,9 +95,12 @@ MISTAKES = {
     {'freeze.norms': 'still'},
     "config.freeze.norms 'still' is unknown; there are running, batch",
   ),
-  'a mixture': ({'mixture': 'equally'}, "mixture 'equally' is unknown"),
-  'a duration': ({'duration': 'a week'}, "config.duration: 'a week' is no duration"),
-  'a cadence': ({'checkpoint.every': '2 days'}, "config.checkpoint.every: '2 days' is no duration"),
+  'a mixture': ({'mixture': 'equally'}, "config.mixture 'equally' is unknown"),
+  'a duration': ({'duration': 'a week'}, "config.duration: 'a week' is not a duration"),
+  'a cadence': (
+    {'checkpoint.every': '2 days'},
+    "config.checkpoint.every: '2 days' is not a duration",
+  ),
   'images': (
     {'image_shape': (48, 48, 1)},
     'tiny/people:train: its images are 16x16x1, config.image_shape says 48x48x1',

@@ -231,7 +231,7 @@ def test_hidden_layers_are_relus_of_products():
       'mobilenet',
       (64, 64, 3),
       {'depth': 1.0},
-      'model mobilenet: .*depth.*; check the fields of config.model',
+      "network mobilenet: there is no option 'depth'; there are name, width",
     ),
   ],
 )

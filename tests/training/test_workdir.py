@@ -200,7 +200,7 @@ def test_runs_of_before_sets_had_fingerprints_go_on_and_note_them(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(text))
   begin(tmp_path)
   write_config(get_config(), tmp_path, {'main': {'a/b:train': '11'}})
-  with pytest.raises(UserError, match='the set a/b is no more'):
+  with pytest.raises(UserError, match='the set a/b is no longer'):
     check_config(get_config(), tmp_path, {'main': {'a/b:train': '22'}})
 
 
