@@ -341,7 +341,9 @@ def ages(dob: np.ndarray, photo_taken: np.ndarray) -> np.ndarray:
   days = np.clip(np.where(missing, 0, np.floor(dob)), -1e7, 1e7).astype(np.int64) - _DAYS_TO_1970
   born = days.astype('datetime64[D]')
   birth_year = born.astype('datetime64[Y]')
-  middle = birth_year.astype('datetime64[M]') + 6  # 1 July of the year of birth
+  middle = birth_year.astype('datetime64[M]') + np.timedelta64(
+    6, 'M'
+  )  # 1 July of the year of birth
   after = born > middle.astype('datetime64[D]')
   age = np.where(missing, 0, year) - (birth_year.astype(np.int64) + 1970) - after
   possible = (age >= 0) & (age <= OLDEST)

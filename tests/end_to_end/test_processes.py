@@ -91,7 +91,8 @@ def test_two_processes_compute_what_one_does(one, two):
   assert len(a) >= 50 * 3
   for (step, name, x), (other_step, other_name, y) in zip(a, b, strict=True):
     assert (step, name) == (other_step, other_name)
-    assert math.isclose(x, y, rel_tol=1e-5), (step, name, x, y)
+    # Rounding: 5e-6 after 50 steps with jax 0.10.1, 1.4e-5 with 0.12.
+    assert math.isclose(x, y, rel_tol=3e-5), (step, name, x, y)
 
 
 def test_several_processes_measure_what_one_does(one, two, tiny_data, tmp_path):
