@@ -31,7 +31,7 @@ Where the paper leaves room (docs/papers.md has all of it, row by row):
 - augmentation "adds margins" of no stated width: 4 pixels a side here, filled with the nearest edge
   pixel.
 - weight decay in eq. 3 is of "all network weights": of all kernels here, not of biases nor batch
-  normalisation (`losses.l2_penalty`).
+  normalisation (`losses.weight_penalty`).
 """
 
 from mtface.config import (

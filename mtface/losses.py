@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+MEAN_OVER = ('labelled', 'all', 'none')  # see `sigmoid_cross_entropy`
+DECAYS = ('squares', 'caffe', 'tensorflow')  # see `weight_penalty`
+
 
 def softmax_cross_entropy(
   scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, class_weights: ArrayLike | None = None
@@ -62,37 +65,82 @@ def multiclass_squared_hinge(
 
 
 def sigmoid_cross_entropy(
-  scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, class_weights: ArrayLike | None = None
+  scores: ArrayLike,
+  labels: ArrayLike,
+  mask: ArrayLike,
+  class_weights: ArrayLike | None = None,
+  mean_over: str = 'labelled',
 ) -> jax.Array:
   """Binary cross-entropy of sigmoid(scores): Pons 2018, eq. 1 (its "selective" loss); Zhang 2016,
   eq. 1.
 
-  Two forms, told apart by the labels' rank: one yes or no a sample: scores [B] or [B, 1], labels
-    and mask [B]; class_weights [2] are the weights of no and yes. C of them: scores, labels and
-    mask [B, C]; the term is the mean over the sample's labelled classes, which is what
-      Pons's 1/N over the label space of the sample's data set comes to, and 0 where none is
-      labelled. class_weights [C] multiplies each class before the mean; the divisor stays the
-      number of labelled classes.
+  Three forms, told apart by the shapes. A yes or no for each of C classes: scores, labels and mask
+    [B, C]; the term is the sum over the sample's labelled classes, divided as `mean_over` says, and
+    0 where none is labelled; class_weights [C] multiply each class's summand, not the divisor. One
+    class of several: scores [B, C], labels and mask [B]; the label is a yes for its class and a no
+    for the others; class_weights [C] multiply a sample's term by its label's weight. One yes or no:
+    scores [B] or [B, 1], labels and mask [B]; class_weights [2] are the weights of no and yes.
 
-  Labels are 0 or 1 where labelled. Returns [B] nats.
+  Args:
+    scores: logits.
+    labels: 0 or 1, or a class's index, where labelled.
+    mask: bool or number; 0 means unlabelled.
+    class_weights: see above.
+    mean_over: labelled: the number of the sample's labelled classes, which is Pons's N, the size of
+      the label space of the sample's data set; all: C, whatever is labelled (another reading of N);
+      none: no division (the sum over the attributes of Zhang 2016, eq. 2).
+
+  Returns:
+    [B] nats.
   """
   labels, mask = jnp.asarray(labels), jnp.asarray(mask) != 0
   scores = _floating(scores)
+  if labels.ndim == 1 and scores.ndim == 2 and scores.shape[1] > 1:
+    return _one_hot_cross_entropy(scores, labels, mask, class_weights, mean_over)
   if labels.ndim == 1 and scores.shape == (*labels.shape, 1):
     scores = scores[:, 0]
   if not scores.shape == labels.shape == mask.shape:
     raise ValueError(
       f'scores {scores.shape}, labels {labels.shape} and mask {mask.shape} do not fit together'
     )
-  scores = jnp.where(mask, scores, 0)
   positive = jnp.where(mask, labels, 0) > 0
-  # softplus of -s or s, not softplus(s) - y * s: that difference loses all digits of a small loss.
-  terms = jax.nn.softplus(jnp.where(positive, -scores, scores))
+  terms = _binary_cross_entropy(jnp.where(mask, scores, 0), positive)
   if labels.ndim == 1:
     return _masked(terms, mask, _weight_of_label(class_weights, positive.astype(jnp.int32), 2))
   weights = None if class_weights is None else _checked_weights(class_weights, scores.shape[-1])
-  num_labelled = jnp.sum(mask, axis=-1, dtype=terms.dtype)
-  return jnp.sum(_masked(terms, mask, weights), axis=-1) / jnp.maximum(num_labelled, 1)
+  total = jnp.sum(_masked(terms, mask, weights), axis=-1)
+  return total / _divisor(mean_over, jnp.sum(mask, axis=-1, dtype=terms.dtype), scores.shape[-1])
+
+
+def _one_hot_cross_entropy(
+  scores: jax.Array,
+  labels: jax.Array,
+  mask: jax.Array,
+  class_weights: ArrayLike | None,
+  mean_over: str,
+) -> jax.Array:
+  scores, labels, mask = _masked_inputs(scores, labels, mask)
+  classes = scores.shape[-1]
+  total = jnp.sum(_binary_cross_entropy(scores, _is_label(labels, scores)), axis=-1)
+  terms = total / _divisor(mean_over, classes, classes)
+  return _masked(terms, mask, _weight_of_label(class_weights, labels, classes))
+
+
+def _binary_cross_entropy(scores: jax.Array, positive: jax.Array) -> jax.Array:
+  """-log of the probability of yes or no, elementwise."""
+  # softplus of -s or s, not softplus(s) - y * s: that difference loses all digits of a small loss.
+  return jax.nn.softplus(jnp.where(positive, -scores, scores))
+
+
+def _divisor(mean_over: str, labelled: ArrayLike, classes: int) -> ArrayLike:
+  if mean_over not in MEAN_OVER:
+    raise ValueError(f'mean_over is {mean_over!r}; expected {", ".join(MEAN_OVER)}')
+  choices: dict[str, ArrayLike] = {
+    'labelled': jnp.maximum(labelled, 1),
+    'all': classes,
+    'none': 1,
+  }
+  return choices[mean_over]
 
 
 def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Array:
@@ -113,17 +161,25 @@ def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Ar
   raise ValueError(f"over is {over!r}; expected 'all' or 'labelled'")
 
 
-def l2_penalty(params: Any) -> jax.Array:
-  """||W||^2 of Sang 2017, eq. 3: the sum of squares of all kernels, in float32 (without the paper's
-  lambda).
+def weight_penalty(params: Any, convention: str = 'squares') -> jax.Array:
+  """The penalty on the weights, in float32, without its factor lambda.
 
-  Covers the leaves of the pytree with two or more axes, which are the kernels of convolutions and
-  dense layers. Biases and batch norm's scales and offsets, which have one axis, are left out: the
-  paper says "all network weights W", and pulling a scale or an offset towards 0 does not make the
-  function that the network computes any simpler.
+  Args:
+    params: a pytree. Its kernels, of convolutions and dense layers, are the leaves with two or more
+      axes; biases and batch norm's scales and offsets have one.
+    convention: squares: ||W||^2 of Sang 2017, eq. 3, the sum of squares of all kernels (the paper
+      says "all network weights W", and pulling a scale or an offset towards 0 does not make the
+      function that the network computes any simpler); tensorflow: half of it (`tf.nn.l2_loss` of
+      the kernels, as in TensorFlow's own example of a ResNet); caffe: half the sum of squares of
+      all parameters, biases too (its `weight_decay`, where no `decay_mult` says otherwise).
   """
-  kernels = [leaf for leaf in jax.tree.leaves(params) if jnp.ndim(leaf) >= 2]
-  return sum((jnp.sum(_floating(kernel) ** 2) for kernel in kernels), jnp.zeros((), jnp.float32))
+  if convention not in DECAYS:
+    raise ValueError(f'convention is {convention!r}; expected {", ".join(DECAYS)}')
+  leaves = [
+    leaf for leaf in jax.tree.leaves(params) if convention == 'caffe' or jnp.ndim(leaf) >= 2
+  ]
+  total = sum((jnp.sum(_floating(leaf) ** 2) for leaf in leaves), jnp.zeros((), jnp.float32))
+  return total if convention == 'squares' else 0.5 * total
 
 
 def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:

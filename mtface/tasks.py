@@ -176,6 +176,7 @@ _ALL = (
     multi_label=True,
   ),
   Task('compound_emotion', _COMPOUND_EMOTION),
+  Task('compound8', _COMPOUND_EMOTION[6:14]),  # Pons 2018, table 4
   Task('celeba_attributes', _CELEBA, multi_label=True),
 )
 

@@ -18,7 +18,7 @@ def saved_state(evaluator: Evaluator, step: int) -> Any:
   the step.
   """
   config = evaluator.config
-  network_of = abstract_network(config.model, list(evaluator.heads.values()), config.image_shape)
+  network_of = abstract_network(config.model, evaluator.outputs, config.image_shape)
   optimizer = make_optimizer(
     config.optimizer, 1000, config.freeze.params
   )  # what it keeps does not depend on the steps

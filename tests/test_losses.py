@@ -135,6 +135,35 @@ def test_sigmoid_terms_and_gradients_of_many_classes(weighted, dtype, tolerance)
     assert not gradient[i][~mask[i]].any()
 
 
+@pytest.mark.parametrize(('mean_over', 'divisor'), [('labelled', C), ('all', C), ('none', 1)])
+def test_sigmoid_terms_and_gradients_of_one_class_of_several(mean_over, divisor):
+  scores, labels, mask, weights = random_batch(6)
+  term = functools.partial(losses.sigmoid_cross_entropy, mean_over=mean_over)
+  terms, vjp = jax.vjp(lambda s: term(s, labels, mask, weights), jnp.asarray(scores, jnp.float32))
+  (gradient,) = vjp(jnp.ones(B))
+  assert 0 < mask.sum() < B
+  for i in range(B):
+    value, by_hand = 0.0, np.zeros(C)
+    if mask[i]:
+      yes = np.arange(C) == labels[i]
+      value, by_hand = reference_sigmoid(scores[i], yes, np.ones(C, bool), np.ones(C))
+      value, by_hand = (x * weights[labels[i]] * C / divisor for x in (value, by_hand))
+    np.testing.assert_allclose(terms[i], value, rtol=1e-5)
+    np.testing.assert_allclose(gradient[i], by_hand, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('mean_over', ['all', 'none'])
+def test_sums_over_classes_that_are_not_divided_by_the_labelled(mean_over):
+  scores, labels, mask, _ = random_batch(7, multi_label=True)
+  terms = losses.sigmoid_cross_entropy(scores, labels, mask, mean_over=mean_over)
+  for i in range(B):
+    mean, _ = reference_sigmoid(scores[i], labels[i], mask[i], np.ones(C))
+    total = mean * max(mask[i].sum(), 1)
+    np.testing.assert_allclose(terms[i], total / (C if mean_over == 'all' else 1), rtol=1e-5)
+  with pytest.raises(ValueError, match="mean_over is 'some'"):
+    losses.sigmoid_cross_entropy(scores, labels, mask, mean_over='some')
+
+
 @pytest.mark.parametrize('shape', [(B,), (B, 1)])
 def test_sigmoid_of_one_score(shape):
   scores, _, _, _ = random_batch(2)
@@ -217,20 +246,31 @@ def test_reduce_terms_divides_by_all_or_by_the_labelled():
     losses.reduce_terms(terms, mask, 'some')
 
 
-def test_l2_penalty_covers_kernels_only():
+def test_penalty_of_squares_covers_kernels_only():
   kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 8))
   params = {
     'conv': {'kernel': jnp.asarray(kernel, jnp.bfloat16), 'bias': jnp.full(8, 7.0)},
     'norm': {'scale': jnp.full(8, 5.0), 'bias': jnp.full(8, 3.0)},
     'head': {'kernel': jnp.full((8, 2), 0.5)},
   }
-  penalty, gradient = jax.jit(jax.value_and_grad(losses.l2_penalty))(params)
+  penalty, gradient = jax.jit(jax.value_and_grad(losses.weight_penalty))(params)
   assert penalty.dtype == jnp.float32
   expected = np.sum(np.asarray(params['conv']['kernel'], np.float64) ** 2) + 16 * 0.25
   np.testing.assert_allclose(penalty, expected, rtol=1e-6)
   assert not np.asarray(gradient['norm']['scale']).any()
   np.testing.assert_array_equal(gradient['head']['kernel'], np.ones((8, 2)))
-  assert losses.l2_penalty({'bias': jnp.ones(3)}) == 0
+  assert losses.weight_penalty({'bias': jnp.ones(3)}) == 0
+
+
+def test_weight_decay_as_caffe_and_tensorflow_mean_it():
+  # Caffe adds decay * w to the gradient of every parameter, tf.nn.l2_loss that of the kernels.
+  params = {'conv': {'kernel': jnp.full((2, 3), 5.0), 'bias': jnp.full(3, 7.0)}}
+  for convention, of_bias in (('caffe', 7.0), ('tensorflow', 0.0)):
+    gradient = jax.grad(losses.weight_penalty)(params, convention)
+    np.testing.assert_array_equal(gradient['conv']['kernel'], np.full((2, 3), 5.0))
+    np.testing.assert_array_equal(gradient['conv']['bias'], np.full(3, of_bias))
+  with pytest.raises(ValueError, match="convention is 'torch'"):
+    losses.weight_penalty(params, 'torch')
 
 
 def test_balanced_class_weights():
@@ -243,7 +283,7 @@ def test_balanced_class_weights():
   [
     ('softmax_cross_entropy', (4, 3), (4, 1), (4, 1)),
     ('multiclass_squared_hinge', (4,), (4,), (4,)),
-    ('sigmoid_cross_entropy', (4, 3), (4,), (4,)),
+    ('sigmoid_cross_entropy', (4, 3), (4,), (4, 3)),
     ('sigmoid_cross_entropy', (4, 3), (4, 3), (4,)),
   ],
 )

@@ -11,11 +11,20 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtface.config import tables
-from mtface.config.schema import check_fields, check_shareable, fields_of, flat, tasks_of
+from mtface.config.schema import (
+  check_fields,
+  check_shareable,
+  fields_of,
+  flat,
+  outputs_of,
+  tasks_of,
+)
 from mtface.config.stages import naming_stage, stages_of
 from mtface.errors import UserError
 
 LOSS_OVER = ('all', 'labelled')  # see `losses.reduce_terms`
+LOSS_DECAYS = ('squares', 'caffe', 'tensorflow')  # see `losses.weight_penalty`
+MEAN_OVER = ('labelled', 'all', 'none')  # see `losses.sigmoid_cross_entropy`
 CLASS_WEIGHTS = ('none', 'balanced')
 FROZEN_NORMS = ('running', 'batch')
 _FREE_FORM = ('arguments', 'stage')  # groups whose fields a config file chooses
@@ -40,6 +49,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'optimizer.decay': ('more than 0 and at most 1', lambda x: 0 < x <= 1),
   'optimizer.decay_steps': ('at least 1', lambda x: x >= 1),
   'optimizer.warmup': ('more than 0 and less than 1', lambda x: 0 < x < 1),
+  'optimizer.power': ('at least 0', lambda x: 0 <= x < math.inf),
   'optimizer.end': ('at least 0 and at most 1', lambda x: 0 <= x <= 1),
   'optimizer.weight_decay': ('at least 0', lambda x: 0 <= x < math.inf),
   'optimizer.accumulate': ('at least 1', lambda x: x >= 1),
@@ -75,6 +85,8 @@ def check(config: ConfigDict, devices: int) -> None:
       f'tasks.{name}.top', values, f'from 1 to {most} for {name}', range(1, most + 1).__contains__
     )
     _check_choice(f'tasks.{name}.class_weights', values, CLASS_WEIGHTS)
+    if f'tasks.{name}.mean_over' in values:
+      _check_choice(f'tasks.{name}.mean_over', values, MEAN_OVER)
   for field, (words, holds) in _NUMBERS.items():
     if field in values:  # an option of what the config names
       _check_number(field, values, words, holds)
@@ -84,7 +96,9 @@ def check(config: ConfigDict, devices: int) -> None:
     )
   tables.MIXTURES.entry(config.mixture, 'config.mixture')
   _check_choice('loss.over', values, LOSS_OVER)
+  _check_choice('loss.decay', values, LOSS_DECAYS)
   _check_choice('freeze.norms', values, FROZEN_NORMS)
+  outputs_of(config)
   for field in ('batch_size', 'evaluation.batch_size'):
     check_shareable(values[field], devices, field)
   _check_evaluation(config)

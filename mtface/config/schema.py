@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from mtface.config import tables
 from mtface.config.imports import load_imports
 from mtface.errors import UserError
+from mtface.outputs import UNION, Outputs
 from mtface.tasks import Task, get_task
 
 # Groups whose entry is chosen by a field: (group, field that names it, table). The entry's options
@@ -72,12 +73,21 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
       'batch_size': 128,  # global, over all devices
       'duration': '10 epochs',
       'model': model('bknet'),
+      'outputs': {
+        # heads: one for each task | union: one layer over all tasks' classes, in which equal names
+        # are one output (mtface/outputs.py)
+        'layer': 'heads',
+        'apart': (),  # tasks whose classes are outputs of their own in the union all the same
+      },
       'augment': augmentation(),
       'loss': {
         # divide a task's loss by all samples of the batch (the papers' N), or by the 'labelled'
         # ones
         'over': 'all',
         'l2': 0.0,  # lambda of lambda * ||W||^2
+        # squares: of all kernels | tensorflow: half of them | caffe: half of those of all
+        # parameters, biases too (losses.weight_penalty)
+        'decay': 'squares',
       },
       'optimizer': optimizer(),
       'evaluation': {
@@ -174,6 +184,32 @@ def _made(fields: dict[str, Any], changes: dict[str, Any], what: str) -> ConfigD
 def tasks_of(config: ConfigDict) -> dict[str, Task]:
   """The tasks of `config.tasks` by name."""
   return {name: get_task(name) for name in config.tasks}
+
+
+def outputs_of(config: ConfigDict) -> Outputs:
+  """Which scores of the network answer which task, from `config.outputs`, and how they are read,
+  from the tasks' losses.
+
+  Raises:
+    UserError: an unknown layer or loss, or `apart` names no task.
+  """
+  tasks, layer = tasks_of(config), config.outputs.layer
+  readouts = {
+    name: tables.LOSSES.entry(config.tasks[name].loss, f'config.tasks.{name}.loss').traits[
+      'readout'
+    ]
+    for name in tasks
+  }
+  if layer == 'heads':
+    return Outputs.heads(tasks.values(), readouts)
+  if layer != UNION:
+    raise UserError(f'config.outputs.layer {layer!r} is unknown; there are heads, {UNION}')
+  for name in config.outputs.apart:
+    if name not in tasks:
+      raise UserError(
+        f'config.outputs.apart: {name!r} is not among config.tasks ({", ".join(tasks)})'
+      )
+  return Outputs.union(tasks.values(), readouts, config.outputs.apart)
 
 
 def source(name: str, *tasks: str) -> ConfigDict:

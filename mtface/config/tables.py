@@ -153,12 +153,22 @@ NETWORKS.add(
 )
 
 # config.tasks.TASK.loss: term(scores, labels, mask, class_weights=None, **options) -> [B].
-# multi_label: for tasks with a yes or no for each class; the others are for one class of several.
-# margins: scores are margins, and a softmax would not make probabilities of them.
-LOSSES = Table('loss', multi_label=False, margins=False)
+# labels: what they are of: single (one class of several) | multi (a yes or no for each class) |
+# both. In a union of label spaces (config.outputs), those for `multi` or `both` are taken over the
+# classes of all tasks at once.
+# readout: how scores are read, see `mtface.outputs.READOUTS`.
+LOSSES = Table('loss', labels='single', readout='softmax')
 LOSSES.add('softmax_cross_entropy', 'mtface.losses:softmax_cross_entropy')
-LOSSES.add('multiclass_squared_hinge', 'mtface.losses:multiclass_squared_hinge', margins=True)
-LOSSES.add('sigmoid_cross_entropy', 'mtface.losses:sigmoid_cross_entropy', multi_label=True)
+LOSSES.add('multiclass_squared_hinge', 'mtface.losses:multiclass_squared_hinge', readout='margins')
+LOSSES.add(
+  'sigmoid_cross_entropy',
+  'mtface.losses:sigmoid_cross_entropy',
+  # what the sum over a sample's classes is divided by: labelled: the number of those that are
+  # labelled (Pons 2018's N) | all: the number of all outputs | none: nothing (Zhang 2016, eq. 2)
+  {'mean_over': 'labelled'},
+  labels='both',
+  readout='sigmoid',
+)
 
 # config.optimizer.name: make(rate, **options) -> optax.GradientTransformation, where `rate` is the
 # schedule.
@@ -192,7 +202,17 @@ SCHEDULES.add(
   {
     'decay': 0.8,  # rate * decay^(step / decay_steps)
     'decay_steps': 10000,
+    'staircase': False,  # in steps: rate * decay^floor(step / decay_steps)
   },
+)
+SCHEDULES.add(
+  'polynomial',
+  'mtface.training.optim:polynomial',
+  {
+    'power': 1.0,  # rate * (1 - step / steps)^power; 0: constant
+    'end': 0.0,
+  },
+  follows_length=True,
 )
 SCHEDULES.add(
   'one_cycle',

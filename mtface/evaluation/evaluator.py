@@ -12,9 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mtface.config.saved import read_config
-from mtface.config.schema import check_shareable, tasks_of
+from mtface.config.schema import check_shareable, outputs_of
 from mtface.config.stages import MAIN, stage_of
-from mtface.config.tables import LOSSES
 from mtface.data.inputs import check_images
 from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
@@ -25,7 +24,7 @@ from mtface.inference.readout import comparable, concatenated
 from mtface.inference.runner import FeatureExtractor, Networks, Scorer
 from mtface.models.network import abstract_network
 from mtface.models.paths import Params, Stats
-from mtface.outputs import Scores, add_views, with_views
+from mtface.outputs import Scores
 from mtface.parallel.sharding import make_mesh, state_shardings
 from mtface.training.checkpoints import Checkpoints, average
 from mtface.training.run import Run, prepare, still_parts
@@ -44,21 +43,15 @@ class Evaluator:
     # Perhaps on fewer devices than it was trained on.
     self.mesh: Mesh = make_mesh(math.gcd(self.config.mesh.fsdp, jax.device_count()))
     check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
-    self.heads = tasks_of(self.config)
-    self.tasks = with_views(self.heads)  # what its scores say something of
+    self.outputs = outputs_of(self.config)
+    self.tasks = self.outputs.answered  # what its scores say something of
     self.network, *self._shapes = abstract_network(
-      self.config.model,
-      list(self.heads.values()),
-      self.config.image_shape,
-      still_parts(self.config),
+      self.config.model, self.outputs, self.config.image_shape, still_parts(self.config)
     )
     self.checkpoints = Checkpoints(self.workdir, self.stage)
     self.scorer = Scorer(self.network, self.mesh, self.config.evaluation.batch_size)
     self.extractor = FeatureExtractor(self.network, self.mesh, self.config.evaluation.batch_size)
     self._sets: dict[str, Source] = {}
-    self._margins = [
-      task for task in self.heads if LOSSES[self.config.tasks[task].loss].traits['margins']
-    ]
 
   @functools.cached_property
   def run(self) -> Run:
@@ -103,7 +96,7 @@ class Evaluator:
     for of_each, rows in self.scorer.stream(networks, source, show=show):
       total: Scores = {}
       for scores in of_each:
-        found = comparable(self.tasks, add_views(scores, self.tasks), self._margins)
+        found = comparable(scores, self.outputs.readout)
         total = {task: total.get(task, 0.0) + values for task, values in found.items()}
       yield {task: values / len(networks) for task, values in total.items()}, rows
 

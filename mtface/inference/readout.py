@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from mtface.outputs import Scores
-from mtface.tasks import Task
 
 
 def concatenated(parts: Iterable[Scores]) -> Scores:
@@ -19,22 +18,26 @@ def concatenated(parts: Iterable[Scores]) -> Scores:
   return {task: np.concatenate(values) for task, values in found.items()}
 
 
-def comparable(tasks: Mapping[str, Task], scores: Scores, margins: Sequence[str] = ()) -> Scores:
-  """What may be averaged over networks, float64: probabilities, or for the tasks in `margins` the
-  scores as they are.
+def comparable(scores: Scores, readout: Callable[[str], str]) -> Scores:
+  """What may be averaged over networks, float64: probabilities, or margins as they are.
 
-  Probabilities are a softmax over the classes, or a sigmoid for each class of a multi-label task. A
-  squared hinge (the trait `margins`) asks the label's score to lead by a margin of 1, so its scores
-  are on one scale, and a softmax of them would be no probability.
+  Args:
+    scores: {task: [N, C]}, NumPy.
+    readout: how a task's are read (`Outputs.readout`, from the trait of the task's loss): softmax
+      over the classes; sigmoid of each class by itself, also of a single-label task that was
+      learnt so (Pons 2018, eq. 2); or margins: a squared hinge asks the label's score to lead by 1,
+      so its scores are on one scale, and a softmax of them would be no probability.
   """
-  found = {}
-  for name, values in scores.items():
-    wide = values.astype(np.float64)
-    if name in margins:
-      found[name] = wide
-    elif tasks[name].multi_label:
-      found[name] = 0.5 * (1 + np.tanh(0.5 * wide))
-    else:
-      exp = np.exp(wide - wide.max(axis=-1, keepdims=True))
-      found[name] = exp / exp.sum(axis=-1, keepdims=True)
-  return found
+  return {name: _READ[readout(name)](values.astype(np.float64)) for name, values in scores.items()}
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+  exp = np.exp(scores - scores.max(axis=-1, keepdims=True))
+  return exp / exp.sum(axis=-1, keepdims=True)
+
+
+_READ: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  'softmax': _softmax,
+  'sigmoid': lambda scores: 0.5 * (1 + np.tanh(0.5 * scores)),
+  'margins': lambda scores: scores,
+}

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from mtface.config.tables import NETWORKS
 from mtface.errors import UserError
 from mtface.models.paths import Params, Stats, matches
+from mtface.outputs import Outputs
 from mtface.tasks import Task
 
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
@@ -25,23 +26,29 @@ DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-  """A network without its numbers: what maps (params, stats, images) to scores."""
+  """A network without its numbers: what maps (params, stats, images) to scores.
+
+  Attributes:
+    graph: its modules.
+    outputs: which of its scores answer which task.
+  """
 
   graph: nnx.GraphDef
+  outputs: Outputs
 
   def train_scores(
     self, params: Params, stats: Stats, images: jax.Array, key: jax.Array
   ) -> tuple[dict[str, jax.Array], Stats]:
-    """({task: [B, C]}, new statistics), with batch statistics over the global batch and dropout
-    drawn from `key`.
+    """({output layer: [B, C]}, new statistics), with batch statistics over the global batch and
+    dropout drawn from `key`.
     """
     model = nnx.merge(self.graph, params, stats)
     scores = model(images, train=True, rngs=nnx.Rngs(dropout=key))
     return scores, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
   def scores(self, params: Params, stats: Stats, images: jax.Array) -> dict[str, jax.Array]:
-    """{task: [B, C]}, with running statistics and no dropout."""
-    return nnx.merge(self.graph, params, stats)(images, train=False)
+    """{answered task: [B, C]}, with running statistics and no dropout."""
+    return self.outputs.answers(nnx.merge(self.graph, params, stats)(images, train=False))
 
   def features(self, params: Params, stats: Stats, images: jax.Array) -> jax.Array:
     """What all heads see, [B, D] (the penultimate features), with running statistics."""
@@ -50,7 +57,7 @@ class Network:
 
 def make_network(
   config: ConfigDict,
-  tasks: Sequence[Task],
+  tasks: Outputs | Sequence[Task],
   image_shape: Sequence[int],
   seed: int,
   frozen: Sequence[str] = (),
@@ -59,7 +66,7 @@ def make_network(
 
   Args:
     config: `config.model`: `name`, `dtype` and the arguments of that model.
-    tasks: the heads.
+    tasks: what it predicts (`schema.outputs_of`); tasks alone have a head each.
     image_shape: (H, W, C).
     seed: of the initial weights.
     frozen: patterns (see `matches`) of the parts that compute in training as they do in evaluation.
@@ -67,7 +74,7 @@ def make_network(
   network, _, _ = abstract_network(config, tasks, image_shape, frozen)
 
   def initial() -> tuple[Params, Stats]:
-    _, params, stats = _split(_make(config, tasks, image_shape, seed))
+    _, params, stats = _split(_make(config, network.outputs.layers, image_shape, seed))
     return params, stats
 
   return network, *jax.jit(
@@ -76,12 +83,16 @@ def make_network(
 
 
 def abstract_network(
-  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], frozen: Sequence[str] = ()
+  config: ConfigDict,
+  tasks: Outputs | Sequence[Task],
+  image_shape: Sequence[int],
+  frozen: Sequence[str] = (),
 ) -> tuple[Network, Params, Stats]:
   """The same with shapes (`jax.ShapeDtypeStruct`) for numbers; nothing is computed."""
+  outputs = tasks if isinstance(tasks, Outputs) else Outputs.heads(tasks)
 
   def made() -> nnx.Module:
-    model = _make(config, tasks, image_shape, 0)
+    model = _make(config, outputs.layers, image_shape, 0)
     for path, module in nnx.iter_modules(model):
       name = '/'.join(map(str, path))
       if not matches(frozen, name):
@@ -97,11 +108,11 @@ def abstract_network(
     return model
 
   graph, params, stats = _split(nnx.eval_shape(made))
-  return Network(graph), params, stats
+  return Network(graph, outputs), params, stats
 
 
 def _make(
-  config: ConfigDict, tasks: Sequence[Task], image_shape: Sequence[int], seed: int
+  config: ConfigDict, layers: Sequence[Task], image_shape: Sequence[int], seed: int
 ) -> nnx.Module:
   settings = dict(config)
   name, dtype = settings.pop('name'), settings.pop('dtype')
@@ -111,7 +122,7 @@ def _make(
   height, width, channels = image_shape
   make, rngs = entry.load(), nnx.Rngs(params=seed)
   try:
-    return make(tasks, (height, width, channels), dtype=DTYPES[dtype], rngs=rngs, **settings)
+    return make(layers, (height, width, channels), dtype=DTYPES[dtype], rngs=rngs, **settings)
   except TypeError as error:
     raise UserError(f'model {name}: {error}; check the fields of config.model') from error
 

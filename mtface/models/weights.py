@@ -43,6 +43,7 @@ from mtface.models.timm_names import (
   timm_name,
   to_torch,
 )
+from mtface.outputs import Outputs
 from mtface.tasks import Task
 
 FORMATS = ('timm', 'mtface')
@@ -94,7 +95,7 @@ def is_weights_file(path: str | os.PathLike) -> bool:
 def import_weights(
   path: str | os.PathLike,
   model: ConfigDict,
-  tasks: Sequence[Task],
+  tasks: Outputs | Sequence[Task],
   image_shape: Sequence[int],
   *,
   classifier: str | None = None,
@@ -104,7 +105,7 @@ def import_weights(
   Args:
     path: a file in one of the formats above; files from `export_weights` say which.
     model: `config.model` of the network to load the weights into.
-    tasks: its heads.
+    tasks: what it predicts, see `network.make_network`.
     image_shape: (H, W, C) of its images.
     classifier: the head (a task's name) that gets the classifier of a file in timm's format, or
       'leave'. None: the file must not have one.

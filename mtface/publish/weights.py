@@ -49,7 +49,7 @@ def export_network(
   evaluator = Evaluator(workdir, data_dir, stage)
   [(params, stats)] = evaluator.networks(selection)
   notes = {
-    'tasks': json.dumps({name: task.classes for name, task in evaluator.heads.items()}),
+    'tasks': json.dumps({head.name: head.classes for head in evaluator.outputs.layers}),
     'image_shape': json.dumps(list(evaluator.config.image_shape)),
     'images': 'RGB or grey, [-1, 1]; the network rescales them as `input` in `model` says '
     '(mtface/models/mobile.py)',

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 from ml_collections import ConfigDict
 
-from mtface.config.schema import tasks_of
+from mtface.config.schema import outputs_of
 from mtface.config.stages import MAIN, stages_of
 from mtface.models.network import abstract_network
 from mtface.models.paths import HEADS, Params, is_batch_norm, matches, parameter_table
@@ -25,7 +25,7 @@ def parameter_report(config: ConfigDict) -> str:
 
 
 def _parameters(config: ConfigDict) -> str:
-  _, params, _ = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)
+  _, params, _ = abstract_network(config.model, outputs_of(config), config.image_shape)
   table = parameter_table(params)
   longest = max(len(path) for path, _, _ in table)
   lines = [

@@ -12,7 +12,6 @@ import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,10 +31,9 @@ from mtface.data.sources import load_source
 from mtface.errors import UserError, first_line
 from mtface.files import local_path
 from mtface.models.paths import by_path, check_patterns, matches
-from mtface.outputs import with_views
 from mtface.parallel.sharding import make_mesh
 from mtface.training.checkpoints import steps_of
-from mtface.training.objective import class_weights
+from mtface.training.objective import class_weights, joined_tasks
 from mtface.training.optim import make_optimizer, rate_factors
 from mtface.training.run import Run, plan
 from mtface.training.selection import Selection
@@ -86,22 +84,29 @@ def check_experiment(
 
 
 def _check_losses(config: ConfigDict) -> None:
-  """Each task's loss is one of its form, one class of several or a yes or no for each."""
+  """Each task's loss is one of its form, one class of several or a yes or no for each; those that
+  are joined in a union fit together.
+  """
+  joined = joined_tasks(config)
   for name, task in tasks_of(config).items():
-    loss = config.tasks[name].loss
-    forms = {True: 'multi-label', False: 'single-label'}
-    fits = {term: of.traits['multi_label'] == task.multi_label for term, of in LOSSES.items()}
+    loss, form = config.tasks[name].loss, 'multi' if task.multi_label else 'single'
     LOSSES.entry(loss, f'config.tasks.{name}.loss')
+    fits = {term: of.traits['labels'] in (form, 'both') for term, of in LOSSES.items()}
     if not fits[loss]:
       fitting = ' or '.join(term for term, good in fits.items() if good)
       raise UserError(
-        f'config.tasks.{name}.loss: {loss} is for {forms[not task.multi_label]} tasks; {name} is '
-        f'{forms[task.multi_label]}: {fitting}'
+        f'config.tasks.{name}.loss: {loss} is for {LOSSES[loss].traits["labels"]}-label tasks; '
+        f'{name} is {form}-label: {fitting}'
       )
     if config.tasks[name].class_weights == 'balanced' and task.multi_label:
       raise UserError(
         f'config.tasks.{name}.class_weights: balanced is for single-label tasks; {name} is '
         'multi-label: none'
+      )
+    if config.tasks[name].class_weights == 'balanced' and name in joined:
+      raise UserError(
+        f'config.tasks.{name}.class_weights: balanced is for a loss of one task; in the union of '
+        'label spaces use none, or config.outputs.layer=heads'
       )
 
 
@@ -202,7 +207,7 @@ def _check_measuring(run: Run, data_dir: str | os.PathLike) -> None:
   """The sets of `config.evaluation.sets` have the images and some of the tasks of the network;
   those that choose the best, labels too.
   """
-  predicted: Mapping[str, object] = with_views(run.tasks)
+  predicted = run.network.outputs.answered
   for name, entry in run.config.evaluation.sets.items():
     field = f'config.evaluation.sets.{name}'
     source = load_source(entry.name, data_dir, entry.tasks or None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,21 +12,28 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mtface import losses
-from mtface.config.schema import options_of
+from mtface.config.schema import options_of, outputs_of
 from mtface.config.tables import LOSSES
+from mtface.errors import UserError
 from mtface.models.paths import Params
-from mtface.outputs import Scores
+from mtface.outputs import UNION, Outputs, Scores
+from mtface.tasks import Task
 from mtface.training.run import Run
 
 
 class Objective:
   """The total loss (Sang 2017, eq. 3): sum_t mu_t L_t + lambda ||W||^2.
 
-  L_t is that of `config.tasks[t].loss`, mu_t its `weight`, lambda `config.loss.l2` (over the
-  kernels only, see `losses.l2_penalty`).
+  L_t is that of `config.tasks[t].loss`, mu_t its `weight`, lambda `config.loss.l2`, and ||W||^2
+  what `config.loss.decay` counts as such (`losses.weight_penalty`).
+
+  In a union of label spaces (`config.outputs`), the tasks whose loss is a yes or no for each class
+  have one term together (Pons 2018, eq. 1): over all outputs that the sample has a label for, of
+  whichever task, each once. A class's mu is that of its task.
 
   Attributes:
-    terms: {task: its loss term}, a function of (scores, labels, mask) -> [B].
+    terms: {task: its loss term by itself}, a function of (scores, labels, mask) -> [B].
+    joined: the tasks that have one term together.
   """
 
   def __init__(self, config: ConfigDict, weights: Mapping[str, np.ndarray] | None = None):
@@ -37,26 +44,107 @@ class Objective:
       weights: {task: weights of its classes [C]}, see `class_weights`.
 
     Raises:
-      UserError: a loss is not in `tables.LOSSES`.
+      UserError: a loss or a layer of outputs is unknown, or joined tasks have different losses.
     """
-    self._config = config
+    self._config, self._outputs = config, outputs_of(config)
     self.terms = {
       name: _term(name, of, (weights or {}).get(name)) for name, of in config.tasks.items()
     }
+    self.joined = joined_tasks(config)
+    if self.joined:
+      first = self.joined[0]
+      self._joint = _term(first, config.tasks[first], self._output_weights())
 
   def __call__(
-    self, params: Params, scores: Scores, labels: Scores, mask: Scores
+    self, params: Params, layers: Scores, labels: Scores, mask: Scores
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """(total loss [], {task: sum of its term over the samples []})."""
+    """(total loss [], {task: sum of its term by itself over the samples []}) of the scores {output
+    layer: [B, C]}.
+    """
     config, total, sums = self._config, jnp.zeros(()), {}
+    scores = self._outputs.split(layers)
     for name, term in self.terms.items():
       values = term(scores[name], labels[name], mask[name])
-      reduced = losses.reduce_terms(values, mask[name], over=config.loss.over)
-      total += config.tasks[name].weight * reduced
       sums[name] = jnp.sum(values)
+      if name not in self.joined:
+        reduced = losses.reduce_terms(values, mask[name], over=config.loss.over)
+        total += config.tasks[name].weight * reduced
+    if self.joined:
+      yes, known = union_labels(self._outputs, self.joined, labels, mask)
+      values = self._joint(layers[UNION], yes, known)
+      total += losses.reduce_terms(values, known, over=config.loss.over)
     if config.loss.l2:
-      total += config.loss.l2 * losses.l2_penalty(params)
+      total += config.loss.l2 * losses.weight_penalty(params, config.loss.decay)
     return total, sums
+
+  def _output_weights(self) -> np.ndarray | None:
+    """mu of each of the union's outputs [U]; None where all are 1."""
+    weights = np.ones(self._outputs.layers[0].num_classes, np.float32)
+    for name in self.joined:
+      weights[list(self._outputs.places[name].columns or ())] = self._config.tasks[name].weight
+    return None if (weights == 1).all() else weights
+
+
+def joined_tasks(config: ConfigDict) -> tuple[str, ...]:
+  """The tasks that have one loss term together, in a union of label spaces.
+
+  Raises:
+    UserError: their losses, or the weights of tasks that share an output, differ.
+  """
+  if config.outputs.layer != UNION:
+    return ()
+  joined = tuple(name for name, of in config.tasks.items() if takes_multi_label(of.loss))
+  for name in joined[1:]:
+    one, other = (
+      config.tasks[n].to_dict() | {'weight': 0, 'top': 0, 'class_weights': ''}
+      for n in (joined[0], name)
+    )
+    if one != other:
+      raise UserError(
+        f'config.tasks: {joined[0]} and {name} have one loss together in the union of their '
+        'classes; give both the same loss and options'
+      )
+  for output, tasks in outputs_of(config).shared().items():
+    weights = {config.tasks[name].weight for name in tasks if name in joined}
+    if len(weights) > 1:
+      raise UserError(
+        f'config.tasks: {" and ".join(tasks)} share the output {output}, and their weights differ; '
+        'make them equal, or name one in config.outputs.apart'
+      )
+  return joined
+
+
+def union_labels(
+  outputs: Outputs, tasks: Sequence[str], labels: Scores, mask: Scores
+) -> tuple[jax.Array, jax.Array]:
+  """Labels of several tasks as those of the union's layer: (yes bool [B, U], known bool [B, U]).
+
+  A single-label task's label is one yes among its classes. What is not known of a sample stays
+  unknown: classes outside the label space of its source, and single classes that are masked. An
+  output that two labelled tasks share is yes if either says so.
+  """
+  size = (next(iter(mask.values())).shape[0], outputs.layers[0].num_classes)
+  yes, known = jnp.zeros(size, bool), jnp.zeros(size, bool)
+  for name in tasks:
+    columns = np.asarray(outputs.places[name].columns)
+    is_yes, is_known = _by_class(outputs.tasks[name], labels[name], mask[name])
+    yes = yes.at[:, columns].max(is_yes & is_known)
+    known = known.at[:, columns].max(is_known)
+  return yes, known
+
+
+def _by_class(task: Task, labels: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
+  """(yes, known) bool [B, C] of one task's labels and mask."""
+  labels, mask = jnp.asarray(labels), jnp.asarray(mask) != 0
+  if task.multi_label:
+    return labels > 0, mask
+  yes = labels[:, None] == jnp.arange(task.num_classes)
+  return yes, jnp.broadcast_to(mask[:, None], yes.shape)
+
+
+def takes_multi_label(loss: str) -> bool:
+  """Whether a loss is of a yes or no for each class."""
+  return LOSSES.entry(loss, 'loss').traits['labels'] in ('multi', 'both')
 
 
 def _term(name: str, of: ConfigDict, weights: np.ndarray | None) -> Callable[..., jax.Array]:

@@ -28,12 +28,23 @@ def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
   return entry.load()(config.rate, updates, **options_of(config, entry))
 
 
-def exponential(rate: float, steps: int, *, decay: float, decay_steps: int) -> optax.Schedule:
+def exponential(
+  rate: float, steps: int, *, decay: float, decay_steps: int, staircase: bool
+) -> optax.Schedule:
   """rate * decay^(step / decay_steps), continuous in the step (Sang 2017, eq. 4; Rohani 2023,
-  eq. 4).
+  eq. 4), or with `staircase` constant for each `decay_steps` (Pons 2018, section 4).
   """
   del steps
-  return optax.exponential_decay(rate, transition_steps=decay_steps, decay_rate=decay)
+  return optax.exponential_decay(
+    rate, transition_steps=decay_steps, decay_rate=decay, staircase=staircase
+  )
+
+
+def polynomial(rate: float, steps: int, *, power: float, end: float) -> optax.Schedule:
+  """end * rate + (1 - end) * rate * (1 - step / steps)^power: Caffe's `poly`, with steps as its
+  max_iter (Zhang 2016, section 3.4).
+  """
+  return optax.polynomial_schedule(rate, end * rate, power, steps)
 
 
 def one_cycle(rate: float, steps: int, *, warmup: float) -> optax.Schedule:
@@ -96,7 +107,7 @@ def adamw(
   rate: optax.Schedule, *, momentum: float, beta2: float, weight_decay: float
 ) -> optax.GradientTransformation:
   """Adam with decoupled weight decay (Loshchilov & Hutter 2019), of kernels only, as in
-  `losses.l2_penalty`.
+  `losses.weight_penalty`.
   """
 
   def kernels(params: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtface.config.durations import to_seconds, to_steps
-from mtface.config.schema import tasks_of
+from mtface.config.schema import outputs_of, tasks_of
 from mtface.data.inputs import check_images
 from mtface.data.mixing import Mixture, make_mixture
 from mtface.data.sources import Source, load_source
@@ -69,7 +69,7 @@ def plan(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
   """
   tasks = tasks_of(config)
   network, params, stats = abstract_network(
-    config.model, list(tasks.values()), config.image_shape, still_parts(config)
+    config.model, outputs_of(config), config.image_shape, still_parts(config)
   )
   names = config.sources.values()
   sources = [
@@ -103,7 +103,7 @@ def with_weights(run: Run) -> Run:
   """A planned run with its initial weights, drawn by its seed."""
   config = run.config
   network, params, stats = make_network(
-    config.model, list(run.tasks.values()), config.image_shape, config.seed, still_parts(config)
+    config.model, run.network.outputs, config.image_shape, config.seed, still_parts(config)
   )
   return dataclasses.replace(run, network=network, params=params, stats=stats)
 

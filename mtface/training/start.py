@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from mtface import process
 from mtface.config.saved import read_config
-from mtface.config.schema import tasks_of
+from mtface.config.schema import outputs_of
 from mtface.config.stages import EARLIER, stage_of
 from mtface.errors import UserError
 from mtface.files import split_selection
@@ -79,7 +79,7 @@ def check_start(run: Run, before: Mapping[str, Run]) -> None:
     found = there.params, there.stats
   else:
     config, _, _ = _find(of, '', step or 'last')
-    found = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)[1:]
+    found = abstract_network(config.model, outputs_of(config), config.image_shape)[1:]
   _grafted(run.config, (run.params, run.stats), found)
 
 
@@ -113,7 +113,7 @@ def saved_weights(
   """
   config, checkpoints, number = _find(workdir, stage, step)
   everyone = everywhere(make_mesh())
-  weights = abstract_network(config.model, list(tasks_of(config).values()), config.image_shape)[1:]
+  weights = abstract_network(config.model, outputs_of(config), config.image_shape)[1:]
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everyone), weights)
   return jax.device_get(checkpoints.restore_weights(number, *like))
 
@@ -142,7 +142,7 @@ def _read(config: ConfigDict) -> Imported:
   return import_weights(
     config.start.weights,
     config.model,
-    list(tasks_of(config).values()),
+    outputs_of(config),
     config.image_shape,
     classifier='leave',
   )

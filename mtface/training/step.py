@@ -53,9 +53,9 @@ def make_step(
     params = _hold(params, config.freeze.params)
     images = scale_images(augment(batch['image'], batch['position'], augment_key))
     key = jax.random.fold_in(dropout_key, state.step)
-    scores, stats = network.train_scores(params, state.stats, images, key)
-    total, sums = objective(params, scores, batch['labels'], batch['mask'])
-    return total, (scores, stats, sums)
+    layers, stats = network.train_scores(params, state.stats, images, key)
+    total, sums = objective(params, layers, batch['labels'], batch['mask'])
+    return total, (network.outputs.split(layers), stats, sums)
 
   def step(state: TrainState, tally: Tally, batch: Batch) -> tuple[TrainState, Tally]:
     gradient = jax.value_and_grad(total_loss, has_aux=True)

@@ -8,10 +8,12 @@ from mtface.inference.meter import Meter, measure
 from mtface.inference.readout import comparable
 from mtface.inference.runner import batches_of
 from mtface.losses import softmax_cross_entropy
+from mtface.outputs import Outputs
 from mtface.tasks import get_task
 from tests.fakes import fake_source
 
 TASKS = {name: get_task(name) for name in ('smile', 'action_units', 'age_years')}
+READ = Outputs.heads(TASKS.values()).readout
 PARTS = [np.arange(0, 16), np.arange(16, 32), np.arange(32, 37)]
 
 
@@ -29,21 +31,21 @@ def scores():
 
 
 def test_what_is_comparable_are_probabilities(scores):
-  found = comparable(TASKS, scores)
+  found = comparable(scores, READ)
   np.testing.assert_allclose(
     found['smile'], scipy.special.softmax(scores['smile'].astype(float), axis=1)
   )
   np.testing.assert_allclose(
     found['action_units'], scipy.special.expit(scores['action_units'].astype(float))
   )
-  kept = comparable(TASKS, scores, ['smile'])['smile']
+  kept = comparable({'smile': scores['smile']}, lambda _: 'margins')['smile']
   np.testing.assert_array_equal(kept, scores['smile'])
   assert {values.dtype for values in found.values()} == {np.dtype(np.float64)}
 
 
 @pytest.mark.parametrize('threshold', [0.0, 0.5])
 def test_counts_of_probabilities_at_a_half_are_those_of_logits_at_zero(source, scores, threshold):
-  given = comparable(TASKS, scores) if threshold else scores
+  given = comparable(scores, READ) if threshold else scores
   units = measure(TASKS, given, source, threshold=threshold)['action_units']
   yes, known = scores['action_units'] > 0, source.mask['action_units']
   labels = source.labels['action_units'] > 0
@@ -55,7 +57,7 @@ def test_counts_of_probabilities_at_a_half_are_those_of_logits_at_zero(source, s
 
 @pytest.mark.parametrize('top', [1, 3, 10])
 def test_both_errors_of_ages(source, scores, top):
-  found = comparable(TASKS, scores)
+  found = comparable(scores, READ)
   age = measure(TASKS, found, source, threshold=0.5, tops={'age_years': top})['age_years']
   known, labels = np.flatnonzero(source.mask['age_years']), source.labels['age_years']
   probabilities = scipy.special.softmax(scores['age_years'].astype(float), axis=1)
@@ -72,7 +74,7 @@ def test_both_errors_of_ages(source, scores, top):
 
 
 def test_batches_add_up_to_the_whole(source, scores):
-  found = comparable(TASKS, scores)
+  found = comparable(scores, READ)
   how = {'threshold': 0.5, 'tops': {'age_years': 4}}
   whole, parts = measure(TASKS, found, source, **how), Meter(TASKS, source, **how)
   for rows in PARTS:

@@ -30,7 +30,7 @@ def test_two_processes_report_as_one(tmp_path):
     )
     for k in (0, 1)
   ]
-  (out, err), (other, other_err) = (process.communicate(timeout=200) for process in started)
+  (out, err), (other, other_err) = (process.communicate(timeout=400) for process in started)
   assert [process.returncode for process in started] == [0, 0], err + other_err
   assert not own_lines(other), 'the first one speaks for all'
   lines = own_lines(out)

@@ -26,6 +26,22 @@ def test_the_papers_exponential_decay_by_hand():
   )
 
 
+def test_steps_of_an_exponential_decay():
+  # Pons 2018: 0.05, decayed every 10,000 steps.
+  rate = make_schedule(config(rate=0.05, decay=0.5, staircase=True), steps=1)
+  found = [float(rate(step)) for step in (0, 9_999, 10_000, 29_999, 79_999)]
+  np.testing.assert_allclose(found, [0.05, 0.05, 0.025, 0.0125, 0.05 / 128], rtol=1e-6)
+
+
+@pytest.mark.parametrize('power', [1.0, 0.1, 2.0, 0.0])
+def test_a_polynomial_decay_is_caffes(power):
+  # base_lr * (1 - iter / max_iter)^power, from Caffe's sgd_solver.cpp.
+  rate = make_schedule(config(schedule='polynomial', rate=0.01, power=power), steps=110_000)
+  steps = np.array([0, 1, 55_000, 109_000])
+  expected = 0.01 * (1 - steps / 110_000) ** power
+  np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-4)
+
+
 def test_one_cycle_rises_and_falls():
   rate = make_schedule(config(schedule='one_cycle', rate=0.05, warmup=0.25), steps=400)
   values = np.array([float(rate(step)) for step in range(400)])
@@ -46,7 +62,7 @@ def test_one_cycle_of_a_short_run_is_finite(steps):
 def test_an_unknown_schedule():
   with pytest.raises(
     UserError,
-    match=r"config.optimizer.schedule 'linear' is unknown; there are exponential, one_cycle, ",
+    match=r"config.optimizer.schedule 'linear' is unknown; there are exponential, polynomial, ",
   ):
     make_schedule(ConfigDict(config().to_dict() | {'schedule': 'linear'}), 10)
 

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from mtface.errors import UserError
+from mtface.outputs import Outputs
 from mtface.tasks import get_task
 from mtface.training.state import new_state
 from mtface.training.step import make_step
@@ -24,7 +25,7 @@ class Linear:
   `noise` scales dropout's stream.
   """
 
-  noise = 0.0
+  noise, outputs = 0.0, Outputs.heads(TASKS.values())
 
   def train_scores(self, params, stats, images, key):
     pixels = images.reshape(len(images), -1)
