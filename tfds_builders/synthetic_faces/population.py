@@ -16,6 +16,7 @@ from tfds_builders.synthetic_faces.draws import Draws
 Parameters = dict[str, np.ndarray]
 
 EMOTIONS = tasks.get_task('emotion7').classes
+COMPOUND = tasks.get_task('compound8').classes
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 12, 15, 17, 20, 23, 25, 26)
 SMILE_THRESHOLD = 0.3  # AU12 from here on is labelled as a smile
 
@@ -31,18 +32,33 @@ PROTOTYPES: dict[str, dict[int, float]] = {
   'surprise': {1: 0.95, 2: 0.95, 5: 0.8, 25: 0.85, 26: 0.9},
   'neutral': {},
 }
+# The two emotions of a compound one; its units are those of either (Du, Tao & Martinez 2014).
+PARENTS: dict[str, tuple[str, str]] = {
+  'angrily_disgusted': ('angry', 'disgust'),
+  'angrily_surprised': ('angry', 'surprise'),
+  'fearfully_angry': ('fear', 'angry'),
+  'fearfully_surprised': ('fear', 'surprise'),
+  'happily_disgusted': ('happy', 'disgust'),
+  'happily_surprised': ('happy', 'surprise'),
+  'sadly_angry': ('sad', 'angry'),
+  'sadly_disgusted': ('sad', 'disgust'),
+}
 EXTRA_UNIT = 0.015  # how often a unit that is not in the emotion's set moves as well
 
-# Emotions (in EMOTIONS' order) and age groups of each source.
+# Emotions (in the order of EMOTIONS, then COMPOUND) and age groups of each source.
 EMOTION_MIX: dict[str, tuple[float, ...]] = {
   'smile': (0.09, 0.06, 0.06, 0.47, 0.09, 0.08, 0.15),
   'emotion': (0.15, 0.11, 0.13, 0.18, 0.15, 0.13, 0.15),
   'people': (0.06, 0.04, 0.04, 0.30, 0.08, 0.06, 0.42),
+  'units': (0.12, 0.10, 0.11, 0.17, 0.12, 0.11, 0.11, *[0.02] * 8),
+  'compound': (0.0,) * 7 + (0.125,) * 8,
 }
 AGE_MIX: dict[str, tuple[float, ...]] = {
   'smile': (0.12, 0.24, 0.24, 0.17, 0.13, 0.10),
   'emotion': (0.15, 0.20, 0.22, 0.17, 0.14, 0.12),
   'people': (0.18, 0.16, 0.18, 0.16, 0.17, 0.15),
+  'units': (0.15, 0.20, 0.22, 0.17, 0.14, 0.12),
+  'compound': (0.15, 0.20, 0.22, 0.17, 0.14, 0.12),
 }
 _AGE_EDGES = (1, *(bound + 1 for bound in tasks.AGE_GROUP_BOUNDS), 91)
 
@@ -83,12 +99,13 @@ def sample(draws: Draws, source: str) -> Parameters:
 
 def labels(p: Parameters) -> dict[str, np.ndarray]:
   """Returns the ground truth by task: int64 [N], and [N, 11] for action_units (present from an
-  intensity of 0.2).
+  intensity of 0.2). Of emotion7 and compound8, one is -1.
   """
   units = [int(name.removeprefix('AU')) for name in tasks.get_task('action_units').classes]
   return {
     'smile': (p['au12'] >= np.float32(SMILE_THRESHOLD)).astype(np.int64),
-    'emotion7': p['emotion'].astype(np.int64),
+    'emotion7': np.where(p['emotion'] < len(EMOTIONS), p['emotion'], -1).astype(np.int64),
+    'compound8': np.maximum(p['emotion'].astype(np.int64) - len(EMOTIONS), -1),
     'gender': p['male'].astype(np.int64),
     'age_years': p['age'].astype(np.int64),
     'age_group': np.array([tasks.age_to_group(age) for age in p['age']], np.int64),
@@ -119,9 +136,7 @@ def _expression(draws: Draws, p: Parameters) -> None:
   """
   strength = draws.uniform('expression', 0.65, 1.0)
   for unit in ACTION_UNITS:
-    frequency = np.array([PROTOTYPES[emotion].get(unit, EXTRA_UNIT) for emotion in EMOTIONS])[
-      p['emotion']
-    ]
+    frequency = np.array([_frequency(unit, name) for name in (*EMOTIONS, *COMPOUND)])[p['emotion']]
     own = frequency > EXTRA_UNIT
     active = draws.chance(f'au{unit}_active', frequency)
     own_intensity = strength * draws.uniform(f'au{unit}_own', 0.85, 1.3)
@@ -131,6 +146,12 @@ def _expression(draws: Draws, p: Parameters) -> None:
   speaks = draws.chance('speaks', 0.1)
   p['au25'] = np.maximum(p['au25'], speaks * draws.uniform('speaks_how_much', 0.2, 0.8))
   p['au25'] = np.maximum(p['au25'], p['au26'])  # a dropped jaw parts the lips here
+
+
+def _frequency(unit: int, emotion: str) -> float:
+  """How often a unit moves in an emotion, basic or compound."""
+  parents = PARENTS.get(emotion, (emotion,))
+  return max(PROTOTYPES[parent].get(unit, EXTRA_UNIT) for parent in parents)
 
 
 def _skull(draws: Draws, p: Parameters) -> None:

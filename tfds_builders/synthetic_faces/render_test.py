@@ -12,7 +12,7 @@ from mtface import tasks
 from tfds_builders.synthetic_faces import draws, geometry, population, render
 from tfds_builders.synthetic_faces.draws import Draws
 
-SOURCES = ('smile', 'emotion', 'people')
+SOURCES = ('smile', 'emotion', 'people', 'units', 'compound')
 
 
 def people(indices, source='emotion', **changes):
@@ -111,7 +111,7 @@ def test_seeds_sources_and_splits_differ():
     for source in SOURCES
     for split in ('train', 'test')
   }
-  assert len(set(ages.values())) == 12
+  assert len(set(ages.values())) == 4 * len(SOURCES)
 
 
 def test_labels_are_the_parameters():
@@ -156,6 +156,21 @@ def test_emotions_move_their_action_units():
     parameters[f'au{u}'].min() >= 0 and parameters[f'au{u}'].max() <= 1
     for u in population.ACTION_UNITS
   )
+
+
+def test_a_compound_emotion_moves_the_units_of_both_of_its_emotions():
+  p = people(range(4000), 'compound')
+  truth = population.labels(p)
+  assert (truth['emotion7'] == -1).all()
+  assert np.unique(truth['compound8']).tolist() == list(range(8))
+  assert (population.labels(people(range(100), 'emotion'))['compound8'] == -1).all()
+  for k, name in enumerate(population.COMPOUND):
+    of = truth['compound8'] == k
+    assert of.mean() == pytest.approx(1 / 8, abs=0.03)
+    parents = [population.PROTOTYPES[parent] for parent in population.PARENTS[name]]
+    for unit in (4, 9, 12, 26):
+      share = max(parent.get(unit, population.EXTRA_UNIT) for parent in parents)
+      assert (p[f'au{unit}'][of] > 0.3).mean() == pytest.approx(share, abs=0.09)
 
 
 def test_no_cue_of_gender_is_decisive():

@@ -1,4 +1,4 @@
-"""Synthetic faces: three partly labelled sources, drawn by the renderer in this folder. See
+"""Synthetic faces: partly labelled sources, drawn by the renderer in this folder. See
 README.md in this folder.
 
 A number behind a config's name asks for as many faces, nine of ten of them for training:
@@ -31,6 +31,8 @@ SOURCES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
   'smile': (('smile',), {'train': 1500, 'test': 600}),
   'emotion': (('emotion7',), {'train': 6000, 'test': 1200}),
   'people': (('gender', 'age_years', 'age_group'), {'train': 3500, 'test': 800}),
+  'units': (('action_units',), {'train': 6000, 'test': 1200}),
+  'compound': (('compound8',), {'train': 400, 'test': 1600}),
 }
 
 # Kept for audits, under `attributes`, whatever the source labels.
@@ -69,7 +71,7 @@ class SyntheticConfig(base.FaceConfig):
 
 
 def _configs() -> list[SyntheticConfig]:
-  forms = (base.gray48(), base.rgb224())
+  forms = (base.gray48(), base.rgb32(), base.rgb224())
   return [
     SyntheticConfig(
       name=f'{source}_{form.name}',
