@@ -77,10 +77,11 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
   if by_class := class_tables(rows):
     process.say(f'\n{by_class}\n')
   if args.sheet:
+    from mtface.evaluation.evaluator import AVERAGED
     from mtface.report.sheet import write_sheets
 
     for path in write_sheets(
-      workdir, data_dir(args), rows[-1]['checkpoint'].partition(' ')[0], args.on, args.stage
+      workdir, data_dir(args), rows[-1]['checkpoint'].removesuffix(AVERAGED), args.on, args.stage
     ):
       print(f'picture: {path}')
   process.say(f'results: {workdir / RESULTS_FILE}')

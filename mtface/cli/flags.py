@@ -72,8 +72,8 @@ FLAGS: dict[str, Flag] = {
   'checkpoint': Flag(
     'list',
     [],
-    "last, best, STEP, average:K, ensemble:K; comma-separated (default: the config's "
-    'evaluation.checkpoints); '
+    'last, best, STEP, average:K, ensemble:K, each also averaged with other runs as in '
+    "last+OTHER_WORKDIR@last; comma-separated (default: the config's evaluation.checkpoints); "
     'feature commands take exactly one, and no ensemble (default last)',
   ),
   'format': Flag(

@@ -1,4 +1,4 @@
-"""`mtface evaluate`: selections of checkpoints (`mtface/training/selection.py`) on sets, and what
+"""`mtface evaluate`: selections of checkpoints (`mtface/evaluation/chosen.py`) on sets, and what
 came out.
 """
 
@@ -16,14 +16,13 @@ from mtface import metrics
 from mtface.config.stages import stage_folder
 from mtface.data.sources import Source
 from mtface.errors import UserError
+from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluator import Evaluator
 from mtface.evaluation.predictions import write_predictions
 from mtface.evaluation.results import Row, read_results, write_results
 from mtface.files import local_path
 from mtface.inference.meter import Meter
-from mtface.inference.runner import Networks
 from mtface.outputs import Scores
-from mtface.training.selection import Selection
 
 
 def evaluate(
@@ -42,7 +41,7 @@ def evaluate(
   Args:
     workdir: of a run that `mtface train` made.
     data_dir: of the prepared sets.
-    checkpoints: selections, see `mtface.training.selection`; none: the run's
+    checkpoints: selections, see `mtface.evaluation.chosen`; none: the run's
       `config.evaluation.checkpoints`.
     on: names in the run's `config.evaluation.sets`, or sources; none: all of those sets.
     re_estimate: whether `average:K` re-estimates batch-norm statistics; if not, they are averaged
@@ -55,15 +54,16 @@ def evaluate(
   Returns: One row for each selection, set and task: `checkpoint`, `steps`, `checksums` (of those
     steps' checkpoints), `set`, `source`, `data` (its fingerprint), `task`, `low`, `high` (95%
     Wilson interval of the accuracy), `seconds`, and all of `metrics.summarize`; `stage`, where the
-    run has stages.
+    run has stages; `members`, where other runs take part.
   """
   before = read_results(
     local_path(workdir)
   )  # what is damaged is to show before the work, not after it
   evaluator = Evaluator(workdir, data_dir, stage)
   config = evaluator.config
-  selections = {
-    text: Selection.parse(text) for text in checkpoints or config.evaluation.checkpoints
+  chosen = {
+    text: Chosen(text, evaluator, data_dir, re_estimate=re_estimate)
+    for text in checkpoints or config.evaluation.checkpoints
   }
   names = list(on) or list(config.evaluation.sets)
   if not names:
@@ -71,19 +71,14 @@ def evaluate(
       '--on: the run names no evaluation sets; give some, e.g. --on=genki4k/gray48:train'
     )
   sources = {name: evaluator.source(name) for name in names}
-  heads = {
-    text: evaluator.head(text, selection, re_estimate) for text, selection in selections.items()
-  }
+  heads = {text: of.head() for text, of in chosen.items()}
   rows = []
-  for text, selection in selections.items():
+  for text, of in chosen.items():
     head = heads[text]
     measured = _measured(before, head, sources) if skip_measured and not predictions else {}
-    networks = None  # which are loaded for the first set that needs them
-    for name, source in sources.items():
+    for name in names:
       if name not in measured:
-        networks = networks or evaluator.networks(selection, re_estimate=re_estimate)
-        about = head | {'set': name, 'source': source.name, 'data': source.fingerprint}
-        measured[name] = _measure_set(evaluator, networks, about, predictions)
+        measured[name] = _measure_set(evaluator, of, head | {'set': name}, predictions)
         write_results(evaluator.workdir, config.name, measured[name])
       rows += measured[name]
   return rows
@@ -104,23 +99,23 @@ def _measured(
   return found
 
 
-def _measure_set(evaluator: Evaluator, networks: Networks, head: Row, write: bool) -> list[Row]:
+def _measure_set(evaluator: Evaluator, chosen: Chosen, head: Row, write: bool) -> list[Row]:
   """The rows of one set; with `write`, its predictions too."""
-  source = evaluator.source(head['set'])
+  faces = chosen.faces(head['set'])
+  source = faces.own
+  head = head | {'source': source.name, 'data': source.fingerprint}
   start = time.monotonic()
   tops = {name: entry.top for name, entry in evaluator.config.tasks.items()}
-  meter = Meter(evaluator.tasks, source, threshold=0.5, tops=tops)
+  meter = Meter(chosen.tasks, source, threshold=0.5, tops=tops)
 
   def measured() -> Iterator[tuple[Scores, np.ndarray]]:
-    for scores, rows in evaluator.stream(
-      networks, source, show=f'{head["checkpoint"]} on {head["set"]}'
-    ):
+    for scores, rows in chosen.stream(faces, show=f'{head["checkpoint"]} on {head["set"]}'):
       meter.add(scores, rows)
       yield scores, rows
 
   if write:
     folder = stage_folder(evaluator.workdir, evaluator.stage)
-    write_predictions(folder, head['checkpoint'], head['set'], evaluator.tasks, source, measured())
+    write_predictions(folder, head['checkpoint'], head['set'], chosen.tasks, source, measured())
   else:
     collections.deque(measured(), maxlen=0)  # all of it, and nothing is kept
   seconds = round(time.monotonic() - start, 2)

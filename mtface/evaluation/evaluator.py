@@ -30,27 +30,39 @@ from mtface.training.checkpoints import Checkpoints, average
 from mtface.training.run import Run, prepare, still_parts
 from mtface.training.selection import Selection
 
+AVERAGED = ' (statistics averaged)'  # behind a selection whose statistics are not estimated anew
+
 
 class Evaluator:
   """A trained run, ready to be measured: sources and networks are loaded once for any number of
   selections and sets.
   """
 
-  def __init__(self, workdir: str | os.PathLike, data_dir: str | os.PathLike, stage: str = ''):
-    """Opens a stage of the run in `workdir`; '' is the last one."""
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    data_dir: str | os.PathLike,
+    stage: str = '',
+    *,
+    batch_size: int = 0,
+  ):
+    """Opens a stage of the run in `workdir`; '' is the last one. `batch_size` is that of
+    evaluation; 0: the config's.
+    """
     self.workdir, self.data_dir = local_path(workdir), data_dir
     self.stage, self.config = stage_of(read_config(self.workdir), stage)
     # Perhaps on fewer devices than it was trained on.
     self.mesh: Mesh = make_mesh(math.gcd(self.config.mesh.fsdp, jax.device_count()))
-    check_shareable(self.config.evaluation.batch_size, self.mesh.size, 'evaluation.batch_size')
+    batch_size = batch_size or self.config.evaluation.batch_size
+    check_shareable(batch_size, self.mesh.size, 'evaluation.batch_size')
     self.outputs = outputs_of(self.config)
     self.tasks = self.outputs.answered  # what its scores say something of
     self.network, *self._shapes = abstract_network(
       self.config.model, self.outputs, self.config.image_shape, still_parts(self.config)
     )
     self.checkpoints = Checkpoints(self.workdir, self.stage)
-    self.scorer = Scorer(self.network, self.mesh, self.config.evaluation.batch_size)
-    self.extractor = FeatureExtractor(self.network, self.mesh, self.config.evaluation.batch_size)
+    self.scorer = Scorer(self.network, self.mesh, batch_size)
+    self.extractor = FeatureExtractor(self.network, self.mesh, batch_size)
     self._sets: dict[str, Source] = {}
 
   @functools.cached_property
@@ -108,7 +120,7 @@ class Evaluator:
     """What a row of results says of a selection: its name, steps, and checksums of these steps'
     checkpoints.
     """
-    label = text if re_estimate or selection.kind != 'average' else f'{text} (statistics averaged)'
+    label = text if re_estimate or selection.kind != 'average' else f'{text}{AVERAGED}'
     steps = selection.steps(self.checkpoints)
     head = {
       'checkpoint': label,

@@ -29,6 +29,8 @@ class Column:
       gallery) ...
     command: the one of COMMANDS that left the rows.
     where: field -> allowed values, in addition to those of the table's row.
+    stage: the stage whose rows to use; None: that of the table's row.
+    of_class: the class whose value to take of a figure that has one for each (per_class_accuracy).
     best: if several rows match, take the one with the highest figure (for papers that show the best
       of several classifiers).
   """
@@ -39,6 +41,8 @@ class Column:
   command: str = 'evaluate'
   where: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
   best: bool = False
+  of_class: str = ''
+  stage: str | None = None
 
   def __post_init__(self) -> None:
     if self.command not in COMMANDS:
@@ -64,10 +68,11 @@ class PaperRow:
     paper: column -> (mean, standard deviation or None), as published: percent, or years; empty for
       a row that is not in the paper.
     stand_ins: column -> what to show instead, named as such, if a run lacks the paper's data.
-    stage: the runs' stage; '': runs without stages.
+    stage: the runs' stage, unless a column names another; '': runs without stages.
     where: field -> allowed values of a measured row, such as {'classifier': ('svm',)}.
     columns: columns that are defined differently in this row.
     label: the text before the published figures.
+    members: of a row that averages several runs, the arguments of each of the others.
   """
 
   arguments: Mapping[str, tuple[Any, ...]] | None
@@ -78,6 +83,7 @@ class PaperRow:
   where: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
   columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
   label: str = 'paper'
+  members: Sequence[Mapping[str, tuple[Any, ...]]] = ()
 
 
 @dataclasses.dataclass(frozen=True)

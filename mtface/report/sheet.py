@@ -13,11 +13,11 @@ import numpy as np
 
 from mtface.config.stages import stage_folder
 from mtface.data.sources import Source
+from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluator import Evaluator
 from mtface.files import file_name, whole
 from mtface.outputs import Scores
 from mtface.tasks import Task
-from mtface.training.selection import Selection
 
 ROWS, COLUMNS = 4, 8
 _RIGHT, _WRONG = '#1a7f37', '#cf222e'
@@ -36,27 +36,20 @@ def write_sheets(
   Args:
     workdir: folder of a run.
     data_dir: folder of the prepared sets.
-    checkpoint: a selection, see `mtface.evaluation.evaluate`.
+    checkpoint: a selection, see `mtface.evaluation.chosen`.
     on: names in the run's `config.evaluation.sets`, or sources; if empty, all of those sets.
     stage: a stage of the run; '' is the last one.
   """
   evaluator = Evaluator(workdir, data_dir, stage)
-  networks = evaluator.networks(Selection.parse(checkpoint))
+  chosen = Chosen(checkpoint, evaluator, data_dir)
   folder = stage_folder(evaluator.workdir, evaluator.stage) / 'sheets'
   folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for name in on or list(evaluator.config.evaluation.sets):
-    source = evaluator.source(name)
-    chosen = np.random.default_rng(0).permutation(len(source))[: ROWS * COLUMNS]
-    sample = source.take(chosen)
-    path = folder / f'{file_name(name)}.png'
-    draw_sheet(
-      path,
-      f'{name}, {checkpoint}',
-      sample,
-      evaluator.tasks,
-      evaluator.predictions(networks, sample),
-    )
+    faces = chosen.faces(name)
+    sample = np.random.default_rng(0).permutation(len(faces.own))[: ROWS * COLUMNS]
+    shown, path = faces.take(sample), folder / f'{file_name(name)}.png'
+    draw_sheet(path, f'{name}, {checkpoint}', shown.own, chosen.tasks, chosen.predictions(shown))
     paths.append(path)
   return paths
 
@@ -75,24 +68,23 @@ def write_galleries(
   task without wrong predictions.
   """
   evaluator = Evaluator(workdir, data_dir, stage)
-  networks = evaluator.networks(Selection.parse(checkpoint))
+  chosen = Chosen(checkpoint, evaluator, data_dir)
   folder = stage_folder(evaluator.workdir, evaluator.stage) / 'report'
   folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for name in on or list(evaluator.config.evaluation.sets):
-    source = evaluator.source(name)
-    wrong = {task.name: Mistakes() for task in evaluator.tasks.values() if not task.multi_label}
-    for scores, rows in evaluator.stream(networks, source, show=f'{checkpoint} on {name}'):
+    faces = chosen.faces(name)
+    source = faces.own
+    wrong = {task.name: Mistakes() for task in chosen.tasks.values() if not task.multi_label}
+    for scores, rows in chosen.stream(faces, show=f'{checkpoint} on {name}'):
       for task in wrong.keys() & source.labels.keys():
         wrong[task].add(source, task, scores[task], rows)
     for task, mistakes in wrong.items():
       if mistakes.count:
         path = folder / f'wrong_{file_name(name)}_{task}.png'
         title = f'{name}, {checkpoint}: most confident of {mistakes.count:,} mistakes'
-        shown = source.take(mistakes.surest(ROWS * COLUMNS))
-        draw_sheet(
-          path, title, shown, {task: evaluator.tasks[task]}, evaluator.predictions(networks, shown)
-        )
+        shown = faces.take(mistakes.surest(ROWS * COLUMNS))
+        draw_sheet(path, title, shown.own, {task: chosen.tasks[task]}, chosen.predictions(shown))
         paths.append(path)
   return paths
 

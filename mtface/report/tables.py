@@ -55,14 +55,31 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """Our entry in a cell of the table: the figure in percent (age errors in years), its deviation
-  over the rounds (None for one), how many images, probes or clips each round has, and the sets.
+  """Our entry in a cell of the table.
+
+  Attributes:
+    values: the figure in percent (age errors in years), one a round or seed.
+    n: how many images, probes or clips each round has.
+    sets: what was measured.
   """
 
-  mean: float
-  std: float | None
+  values: tuple[float, ...]
   n: tuple[int, ...]
   sets: tuple[str, ...]
+
+  @property
+  def mean(self) -> float:
+    """Over the rounds and seeds."""
+    return statistics.mean(self.values)
+
+  @property
+  def std(self) -> float | None:
+    """Their deviation (of the sample); None for a single one."""
+    return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+  def __add__(self, other: Cell) -> Cell:
+    """The cell of more runs, of other seeds."""
+    return Cell(self.values + other.values, self.n + other.n, self.sets)
 
 
 def tables_of(module: ModuleType | None) -> dict[str, PaperTable]:
@@ -94,33 +111,44 @@ def read_measured(workdir: str | os.PathLike) -> Measured:
 
 
 def fill(table: PaperTable, runs: Sequence[Measured]) -> dict[tuple[str, str], Cell]:
-  """{(row, column): ours} for the cells that one of `runs` measured.
+  """{(row, column): ours} for the cells that one of `runs` measured. Runs that differ in nothing
+  but their seed fill a cell together.
 
   Raises:
-    UserError: two of the runs, or two measurements of one, would fill the same cell.
+    UserError: two other runs, or two measurements of one, would fill the same cell.
   """
   cells: dict[tuple[str, str], Cell] = {}
-  origin: dict[tuple[str, str], Measured] = {}
+  origin: dict[tuple[str, str], list[Measured]] = {}
   for row_name, row in table.rows.items():
     for run in runs:
       for name, column in table.columns.items() if _is_of(row, run.config) else ():
         cell = _cell(row, row.columns.get(name, column), row.stand_ins.get(name), run)
         if cell is None:
           continue
-        if (row_name, name) in cells:
+        before = origin.setdefault((row_name, name), [])
+        if before and not _differ_in_seed_alone([*before, run]):
           raise UserError(
-            f'{origin[row_name, name].workdir} and {run.workdir} both fill the cell {name} of '
-            f'{row_name}; '
-            'pass only one of them'
+            f'{before[0].workdir} and {run.workdir} both fill the cell {name} of {row_name}, and '
+            'differ in more than their seed; pass only one of them'
           )
-        cells[row_name, name], origin[row_name, name] = cell, run
+        cells[row_name, name] = cells[row_name, name] + cell if before else cell
+        before.append(run)
   return cells
 
 
+def _differ_in_seed_alone(runs: Sequence[Measured]) -> bool:
+  """Whether runs are the same experiment with as many seeds."""
+  seeds = [run.config.seed for run in runs]
+  rest = [run.config.to_dict() | {'seed': 0, 'name': ''} for run in runs]
+  return len(set(seeds)) == len(runs) and all(of == rest[0] for of in rest)
+
+
 def _is_of(row: PaperRow, config: ConfigDict) -> bool:
-  return row.arguments is not None and all(
-    config.arguments.get(k) in values for k, values in row.arguments.items()
-  )
+  return row.arguments is not None and _are_of(row.arguments, config.arguments)
+
+
+def _are_of(wanted: Mapping[str, tuple[Any, ...]], arguments: Any) -> bool:
+  return all(arguments.get(name) in values for name, values in wanted.items())
 
 
 def _cell(
@@ -131,26 +159,24 @@ def _cell(
     measured = [one for one in found if one is not None]
     if len(measured) == len(found):
       values, n = _together(choice, measured)
-      std = statistics.stdev(values) if len(values) > 1 else None
-      return Cell(statistics.mean(values), std, tuple(n), choice.sets)
+      return Cell(tuple(values), tuple(n), choice.sets)
   return None
 
 
 def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row | None:
   """The measured row that a cell shows; None if there is none."""
   measured = _FILES[column.command][1]
-  wanted = (
-    dict(row.where) | dict(column.where) | {measured: (name,), 'checkpoint': (row.checkpoint,)}
-  )
+  wanted = dict(row.where) | dict(column.where) | {measured: (name,)}
   if column.task:
     wanted['task'] = (column.task,)
   found = [
-    one
+    _of_class(one, column)
     for one in run.rows[column.command]
-    if one.get('stage', '') == row.stage
+    if one.get('stage', '') == (row.stage if column.stage is None else column.stage)
+    and _is_selected(one, row)
     and all(one.get(field) in values for field, values in wanted.items())
-    and None not in _values(one.get(column.figure))
   ]
+  found = [one for one in found if None not in _values(one.get(column.figure))]
   if column.best:
     return max(found, key=lambda one: statistics.mean(_values(one[column.figure])), default=None)
   if len(found) > 1:
@@ -162,6 +188,26 @@ def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row
       f'({found[0].get(differ)}, {found[1].get(differ)}): the table cannot choose'
     )
   return found[0] if found else None
+
+
+def _is_selected(one: Row, row: PaperRow) -> bool:
+  """Whether a measured row is of the selection that the table's row shows, and of its runs."""
+  own, *_ = one['checkpoint'].split('+')
+  members = one.get('members', [])
+  return (
+    own == row.checkpoint
+    and len(members) == len(row.members)
+    and all(any(_are_of(of, member['arguments']) for member in members) for of in row.members)
+  )
+
+
+def _of_class(one: Row, column: Column) -> Row:
+  """A measured row with the figure of one class, and how many images it has."""
+  if not column.of_class or column.of_class not in one.get('classes', ()):
+    return one
+  place = one['classes'].index(column.of_class)
+  counts = one.get('per_class_n') or [sum(of) for of in one['confusion']]
+  return one | {column.figure: one[column.figure][place], 'n': counts[place], 'correct': None}
 
 
 def _together(column: Column, rows: Sequence[Row]) -> tuple[list[float], list[int]]:

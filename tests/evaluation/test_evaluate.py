@@ -136,7 +136,7 @@ def test_a_squared_hinge_averages_scores(tiny_run, tiny_data, states, tmp_path):
     text.replace('softmax_cross_entropy', 'multiclass_squared_hinge', 1)
   )
   hinge = Evaluator(workdir, tiny_data)
-  (of_hinge,) = [task for task in hinge.heads if 'hinge' in hinge.config.tasks[task].loss]
+  (of_hinge,) = [task for task in hinge.outputs.tasks if 'hinge' in hinge.config.tasks[task].loss]
   source = hinge.source('smiles')
   found = hinge.predictions(hinge.networks(Selection.parse('ensemble:3')), source)
   single = [hinge.scorer.scores(*state, source)[of_hinge].astype(np.float64) for state in states]

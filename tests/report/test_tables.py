@@ -27,10 +27,10 @@ TABLE = PaperTable(
 )
 
 
-def measured(workdir, row, counts, folds=2):
+def measured(workdir, row, counts, folds=2, seed=0, more=()):
   """A cross-validation (or with folds=1 a run) with {(checkpoint, set, task): ([correct], [n])}."""
   config = experiment()
-  config.name, config.arguments = f'paper:{row}', {'row': row}
+  config.name, config.arguments, config.seed = f'paper:{row}', {'row': row}, seed
   workdir.mkdir()
   (workdir / 'config.json').write_text(json.dumps({'config': json.loads(config.to_json())}))
   rows = []
@@ -39,6 +39,7 @@ def measured(workdir, row, counts, folds=2):
     rows.append(
       one | ({'correct': correct[0], 'n': n[0]} if folds == 1 else {'correct': correct, 'n': n})
     )
+  rows += more
   if folds == 1:
     write_json(workdir / 'results.json', {'name': config.name, 'results': rows})
   else:
@@ -107,9 +108,61 @@ def test_a_single_run_has_no_deviation(tmp_path):
 def test_two_runs_for_a_cell(run, tmp_path):
   other = measured(tmp_path / 'again', 'R2', {('last', 'own', 'smile'): ([8, 9], [10, 10])})
   with pytest.raises(
-    UserError, match=r'run and .*again both fill the cell smiles of R1; pass only one of them'
+    UserError, match=r'run and .*again both fill the cell smiles of R1, and differ in more than'
   ):
     fill(TABLE, [run, other])
+
+
+def test_seeds_of_one_experiment_fill_a_cell_together(tmp_path):
+  counts = (([7], [8]), ([5], [8]), ([3], [8]))
+  runs = [
+    measured(tmp_path / str(seed), 'R1', {('last', 'own', 'smile'): of}, 1, seed)
+    for seed, of in enumerate(counts)
+  ]
+  cell = fill(TABLE, runs)['R1', 'smiles']
+  # 87.5, 62.5 and 37.5 percent
+  assert (cell.mean, cell.std, cell.n) == (pytest.approx(62.5), pytest.approx(25.0), (8, 8, 8))
+  again = measured(tmp_path / 'twice', 'R1', {('last', 'own', 'smile'): ([7], [8])}, 1, seed=2)
+  with pytest.raises(UserError, match='both fill the cell smiles of R1'):
+    fill(TABLE, [*runs, again])
+
+
+def test_rows_of_several_runs_are_told_by_the_arguments_of_the_others(tmp_path):
+  table = PaperTable(
+    'Crops',
+    {'smiles': Column('smile', ('own',))},
+    {
+      '1': PaperRow({'row': ('R1',)}),
+      '1+5': PaperRow({'row': ('R1',)}, members=({'crop': (5,)},)),
+      '1+4': PaperRow({'row': ('R1',)}, members=({'crop': (4,)},)),
+    },
+  )
+  both = {'checkpoint': 'last+runs/five@last', 'set': 'own', 'task': 'smile', 'source': 'own'}
+  both |= {'accuracy': 0, 'correct': 9, 'n': 10, 'members': [{'arguments': {'crop': 5}}]}
+  run = measured(tmp_path / 'run', 'R1', {('last', 'own', 'smile'): ([8], [10])}, 1, more=[both])
+  cells = {row: cell.values for (row, _), cell in fill(table, [run]).items()}
+  assert cells == {'1': (80.0,), '1+5': (90.0,)}
+
+
+def test_figures_of_single_classes_and_stages(tmp_path):
+  of = {'checkpoint': 'last', 'set': 'own', 'source': 'own', 'classes': ['a', 'b']}
+  emotions = of | {'task': 'emotion7', 'stage': 'one', 'n': 30, 'accuracy': 0.5, 'correct': 15}
+  emotions |= {'per_class_accuracy': [0.25, 0.75], 'confusion': [[1, 3], [2, 6]]}
+  units = of | {'task': 'action_units', 'stage': 'two', 'n': 9, 'accuracy': 0.5}
+  units |= {'per_class_accuracy': [None, 0.5], 'per_class_n': [0, 8]}
+  table = PaperTable(
+    'Classes',
+    {
+      'b': Column('emotion7', ('own',), 'per_class_accuracy', of_class='b'),
+      'unit b': Column('action_units', ('own',), 'per_class_accuracy', of_class='b', stage='two'),
+      'unit a': Column('action_units', ('own',), 'per_class_accuracy', of_class='a', stage='two'),
+      'units': Column('action_units', ('own',), stage='two'),
+    },
+    {'R1': PaperRow({'row': ('R1',)}, stage='one')},
+  )
+  run = measured(tmp_path / 'run', 'R1', {}, 1, more=[emotions, units])
+  cells = {column: (cell.mean, cell.n) for (_, column), cell in fill(table, [run]).items()}
+  assert cells == {'b': (75.0, (8,)), 'unit b': (50.0, (8,)), 'units': (50.0, (9,))}
 
 
 def test_a_workdir_without_results(tmp_path):
