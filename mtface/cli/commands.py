@@ -241,6 +241,33 @@ def report(args: Args, _: Sequence[str]) -> None:
     print(f'picture: {path}')
 
 
+def associate(args: Args, _: Sequence[str]) -> None:
+  """Mean scores of one task by the predicted class of another: --by=emotion7 --of=action_units"""
+  from mtface.config.saved import read_config
+  from mtface.config.stages import stage_folder, stage_of
+  from mtface.evaluation.associate import associate as associate_tasks
+  from mtface.evaluation.associate import association_table
+  from mtface.report.heatmap import write_heatmap
+
+  workdir = workdir_flag(args)
+  if not (args.by and args.of):
+    raise UserError('associate: name two tasks, as in --by=emotion7 --of=action_units')
+  found = associate_tasks(
+    workdir,
+    data_dir(args),
+    by=args.by,
+    of=args.of,
+    checkpoint=(args.checkpoint or ['last'])[-1],
+    on=args.on,
+    stage=args.stage,
+  )
+  folder = stage_folder(workdir, stage_of(read_config(workdir), args.stage)[0]) / 'report'
+  for of_set in found:
+    print(f'{of_set.name}:\n\n{association_table(of_set, args.threshold)}\n')
+    picture, numbers = write_heatmap(folder, of_set)
+    print(f'picture: {picture}\nnumbers: {numbers}')
+
+
 def doctor(args: Args, _: Sequence[str]) -> None:
   """Checks a machine or cluster: devices, mesh, versions, network and file system speed."""
   from mtface.config.schema import experiment
@@ -294,6 +321,7 @@ COMMANDS: dict[str, Command] = {
   'table': Command(table, ('workdirs', 'table'), takes_names=True),
   'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
   'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
+  'associate': Command(associate, (*_RUN, 'on', 'by', 'of', 'threshold')),
   'features': Command(feature_commands.features, (*_RUN, 'on')),
   'classify': Command(
     feature_commands.classify,

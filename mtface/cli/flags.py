@@ -20,7 +20,9 @@ Args = flags.FlagValues
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-  """A flag: its kind (text, number, switch, list, sources, config), default and help text."""
+  """A flag: its kind (text, number, fraction, switch, list, sources, config), default and help
+  text.
+  """
 
   kind: str
   default: Any
@@ -140,6 +142,11 @@ FLAGS: dict[str, Flag] = {
   'every': Flag(
     'number', 1, 'in folders of clips: use every N-th frame (default 1; the vgaf data set uses 5)'
   ),
+  'by': Flag('text', None, 'the single-label task whose predictions group the faces'),
+  'of': Flag('text', None, 'the task whose scores are averaged in each group'),
+  'threshold': Flag(
+    'fraction', 0.4, 'mean score from which a class is listed as present (default 0.4)'
+  ),
   'trees': Flag('number', 1000, 'number of trees in the random forest (default 1000)'),
   'seed': Flag('number', 0, 'random seed (default 0)'),
   'repeats': Flag('number', 10, 'number of random galleries (default 10)'),
@@ -170,6 +177,7 @@ def _define_sources(name: str, default: list[str], text: str, flag_values: Args)
 _DEFINE: dict[str, Callable[..., Any]] = {
   'text': flags.DEFINE_string,
   'number': flags.DEFINE_integer,
+  'fraction': flags.DEFINE_float,
   'switch': flags.DEFINE_bool,
   'list': flags.DEFINE_list,
   'sources': _define_sources,
