@@ -41,6 +41,11 @@ def gray48(description: str = '48x48, grey') -> FaceConfig:
   return FaceConfig(name='gray48', description=description, size=48, channels=1)
 
 
+def rgb32(description: str = '32x32, colour') -> FaceConfig:
+  """The form of Pons 2018's ResNets: 32x32 colour."""
+  return FaceConfig(name='rgb32', description=description, size=32, channels=3)
+
+
 def rgb64(description: str = '64x64, colour') -> FaceConfig:
   """Savchenko's pipeline at the size that a CPU trains in an hour: 64x64 colour."""
   return FaceConfig(name='rgb64', description=description, size=64, channels=3)
