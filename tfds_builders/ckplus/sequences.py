@@ -149,13 +149,13 @@ def _label_file(folder: pathlib.Path | None, place: str, kind: str) -> pathlib.P
     raise errors.UserError(
       f'{paths[0]} and {paths[1]}: two {kind} files; expected one per sequence, of its peak'
     )
-  return paths[0] if paths else None
+  return paths[0] if paths and folders.is_file_there(paths[0]) else None
 
 
 def _rows(path: pathlib.Path, length: int, expected: str) -> list[list[float]]:
-  """The numbers of a file, `length` in each row, in whatever notation; none of an empty file."""
+  """The numbers of a file, `length` in each row, in whatever notation."""
   found = []
-  for line, text in lists.lines(path) if path.stat().st_size else ():
+  for line, text in lists.lines(path):
     try:
       row = [float(word) for word in text.split()]
       if len(row) != length or not np.isfinite(row).all():

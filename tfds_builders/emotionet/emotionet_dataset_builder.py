@@ -98,7 +98,8 @@ class Builder(base.FaceBuilder):
 
 def _matching(folder: pathlib.Path, pattern: str, endings: Sequence[str]) -> list[pathlib.Path]:
   paths = folders.files(folder, endings)
-  return [path for path in paths if fnmatch.fnmatch(path.stem.casefold(), pattern)]
+  named = [path for path in paths if fnmatch.fnmatch(path.stem.casefold(), pattern)]
+  return [path for path in named if folders.is_file_there(path)]
 
 
 def _only_list(folder: pathlib.Path, pattern: str, what: str) -> list[pathlib.Path]:

@@ -199,7 +199,8 @@ def test_ids(text, expected):
 
 def assigned(folder, *urls):
   """Paths from `folder` of these URLs (or pairs of a URL and its original one)."""
-  rows = [tables.Row(*((u, '') if isinstance(u, str) else u), {}) for u in urls]
+  pairs = [(u, '') if isinstance(u, str) else u for u in urls]
+  rows = [tables.Row(u, other, {}) for u, other in pairs]
   found = local.assign(rows, local.files_in(folder))
   return [path and str(path.relative_to(folder)) for path in found.values()]
 

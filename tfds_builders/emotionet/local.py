@@ -65,6 +65,8 @@ def _only(paths: list[pathlib.Path], url: str) -> pathlib.Path:
   inside = [path for path in paths if path.parent.name == tables.folder_of(url)]
   if len(inside) != 1:
     first, second = (inside or paths)[:2]
+    if first.parent == second.parent:
+      raise folders.one_id(tables.stem_of(url), first, second)
     raise errors.UserError(
       f'{first} and {second}: either may be the image of {url}; expected one file of this name in '
       f'a folder {tables.folder_of(url)}/: remove or move the other'

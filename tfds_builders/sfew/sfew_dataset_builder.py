@@ -79,11 +79,13 @@ class Builder(base.FaceBuilder):
 
   def items(self, source: Any) -> dict[str, Sequence[Photo]]:
     """Returns the images by split; a copy without the test set, which has no labels, has two."""
-    splits = {split: labelled_photos(source, split) for split in ('train', 'validation')}
+    splits: dict[str, Sequence[Photo]] = {
+      split: labelled_photos(source, split) for split in ('train', 'validation')
+    }
     test = aligned_folder(source, 'test')
     if test is None:
       warn(f'{source}: found no Test_Aligned_Faces/; building without a test split')
-      return dict(splits)
+      return splits
     named = ((f'test/{path.stem}', path) for path in folders.files(test, folders.IMAGES))
     return splits | {'test': [Photo(i, path, -1) for i, path in folders.by_id(named).items()]}
 
