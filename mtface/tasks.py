@@ -176,7 +176,8 @@ _ALL = (
     multi_label=True,
   ),
   Task('compound_emotion', _COMPOUND_EMOTION),
-  Task('compound8', _COMPOUND_EMOTION[6:14]),  # Pons 2018, table 4
+  # Those of the 16 that Pons 2018 tells apart (table 4).
+  Task('compound8', _COMPOUND_EMOTION[6:14]),
   Task('celeba_attributes', _CELEBA, multi_label=True),
 )
 

@@ -14,6 +14,7 @@ from mtface.errors import UserError
 from mtface.faces import crop, folders
 from tests.cartoons import make_fer2013, make_genki4k, make_imdb_wiki, make_lfw, save
 from tfds_builders.affectnet import layouts
+from tfds_builders.emotionet import tables as emotionet_tables
 from tfds_builders.vggface2 import photos as vggface2
 
 PLAIN = np.full((24, 24, 3), 127, np.uint8)  # which JPEG keeps
@@ -99,6 +100,39 @@ def vgaf(raw):
     write(raw / f'{split}_labels.txt', 'Vid_name Label\n1_1 3\n1_2 1\n')
 
 
+def emotionet(raw):
+  urls = [f'http://x.org/emotionet/N_0000000001_0000{i}.jpg' for i in range(3)]
+  names = ','.join(['URL', 'URL orig', *(f"'AU {n}'" for n in range(1, 61))])
+  rows = [f"'{url}','http://y.org/ä.jpg'," + '999,' * 59 + f'{i % 2}' for i, url in enumerate(urls)]
+  write(raw / 'EmotioNet_FACS.csv', '\n'.join([names, *rows]) + '\n')
+  rows = [
+    url + ',http://y.org/ä.jpg' + ',0' * i + ',1' + ',0' * (15 - i) for i, url in enumerate(urls)
+  ]
+  names = ','.join(['URL', 'URL orig', *emotionet_tables.EMOTIONS])
+  write(raw / 'URLsWithEmotionCat.csv', '\n'.join([names, *rows]) + '\n')
+  for i in range(3):
+    save(raw / f'emotionet/N_0000000001_0000{i}.jpg', PLAIN)
+
+
+def sfew(raw):
+  for split in ('Train', 'Val'):
+    for emotion in EMOTIONS:
+      save(raw / f'{split}_Aligned_Faces' / emotion / 'Airheads_000519240_00000005.png', PLAIN)
+  save(raw / 'Test_Aligned_Faces/1.png', PLAIN)
+
+
+def ckplus(raw):
+  for number in (1, 2, 3):
+    save(raw / f'cohn-kanade-images/S005/001/S005_001_0000000{number}.png', PLAIN)
+  write(raw / 'FACS/S005/001/S005_001_00000003_facs.txt', '   9.0e+00   0.0e+00\n   1 2\n')
+  write(raw / 'Emotion/S005/001/S005_001_00000003_emotion.txt', '   3.0000000e+00\n')
+
+
+def jaffe(raw):
+  for name in ('KA.AN1.39.tiff', 'KM.SA5.13.tiff'):
+    save(raw / name, PLAIN)
+
+
 def wiki(raw):
   make_imdb_wiki(
     raw,
@@ -118,6 +152,10 @@ SETS = {
   'utkface': utkface,
   'afew': afew,
   'vgaf': vgaf,
+  'emotionet': emotionet,
+  'sfew': sfew,
+  'ckplus': ckplus,
+  'jaffe': jaffe,
   'wiki': wiki,
 }
 LISTS = {
@@ -128,6 +166,11 @@ LISTS = {
   'lfw': ['ytf_subjects.txt'],
   'genki4k': ['labels.txt'],
   'vgaf': ['Train_labels.txt'],
+  'emotionet': ['EmotioNet_FACS.csv', 'URLsWithEmotionCat.csv'],
+  'ckplus': [
+    'FACS/S005/001/S005_001_00000003_facs.txt',
+    'Emotion/S005/001/S005_001_00000003_emotion.txt',
+  ],
 }
 LIST_FILES = [(name, file) for name, files in LISTS.items() for file in files]
 TABLES = [

@@ -22,6 +22,7 @@ def test_sizes_are_those_of_the_papers():
     'group_emotion': 3,
     'action_units': 11,
     'compound_emotion': 16,
+    'compound8': 8,
     'celeba_attributes': 40,
   }
   assert sizes.items() <= {name: task.num_classes for name, task in tasks.TASKS.items()}.items()
@@ -68,6 +69,8 @@ CLASSES = {
   'compound_emotion': 'angry disgust fear happy sad surprise angrily_disgusted angrily_surprised '
   'fearfully_angry fearfully_surprised '
   'happily_disgusted happily_surprised sadly_angry sadly_disgusted appalled awed',
+  'compound8': 'angrily_disgusted angrily_surprised fearfully_angry fearfully_surprised '
+  'happily_disgusted happily_surprised sadly_angry sadly_disgusted',
   'celeba_attributes': '5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs '
   'Big_Lips Big_Nose Black_Hair Blond_Hair '
   'Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup '

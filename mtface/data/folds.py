@@ -94,14 +94,7 @@ def draw(
   Raises:
     UserError: there are fewer images, or with `at_most` none at all.
   """
-  ids = [_text(image_id) for image_id in image_ids]
-  rows = np.arange(len(ids)) if usable is None else np.flatnonzero(usable)
-  members = [_text(group) for group in groups]
-  units = np.array([members[row] or f'alone {ids[row]}' for row in rows])
-  names, unit = np.unique(units, return_inverse=True)
-  hashes = _hashes([f'draw:{name}' for name in names.tolist()], seed)
-  by_id = np.argsort(np.array([ids[row] for row in rows]), kind='stable')
-  order = by_id[np.lexsort((hashes[unit[by_id], 1], hashes[unit[by_id], 0]))]
+  rows, unit, order = _in_hash_order(image_ids, groups, seed, usable)
   start = after
   while 0 < start < len(order) and unit[order[start]] == unit[order[start - 1]]:
     start += 1
@@ -113,6 +106,68 @@ def draw(
       'available; take fewer'
     )
   return np.sort(rows[order[start : start + take]])
+
+
+def draw_each(
+  image_ids: Sequence[Any] | np.ndarray,
+  groups: Sequence[Any] | np.ndarray,
+  labels: np.ndarray,
+  classes: Sequence[str],
+  each: int,
+  *,
+  seed: int = 0,
+  usable: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Draws `each` of N images of every class, always the same ones wherever the set was built.
+
+  The order is that of `draw`; of every class the first `each` images are taken.
+
+  Args:
+    image_ids: [N], unique.
+    groups: [N], see `draw`.
+    labels: int [N], the class of every image; of those that are not usable anything.
+    classes: [C] names, for errors.
+    each: number of images a class.
+    seed: different seeds give different orders.
+    usable: bool [N], which images have a label and may be drawn; None: all.
+
+  Returns:
+    Two arrays of rows in ascending order: int [each * C], the images drawn, and all usable images
+    that share no group with one of them, so that both together may be fewer than all.
+
+  Raises:
+    UserError: a class has fewer than `each` images.
+  """
+  rows, unit, order = _in_hash_order(image_ids, groups, seed, usable)
+  ordered = np.asarray(labels)[rows[order]]
+  places = [np.flatnonzero(ordered == i) for i in range(len(classes))]
+  for name, of_class in zip(classes, places, strict=True):
+    if len(of_class) < each:
+      raise errors.UserError(
+        f'{each} images of every class requested, but only {len(of_class)} of {name!r} available; '
+        'take fewer'
+      )
+  drawn = order[np.concatenate([of_class[:each] for of_class in places])]
+  return np.sort(rows[drawn]), rows[~np.isin(unit, unit[drawn])]
+
+
+def _in_hash_order(
+  image_ids: Sequence[Any] | np.ndarray,
+  groups: Sequence[Any] | np.ndarray,
+  seed: int,
+  usable: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The M usable rows, int [M] in ascending order; the group of each, int [M]; and their order for
+  a draw, a permutation of M: groups by a hash of seed and name, within a group by id.
+  """
+  ids = [_text(image_id) for image_id in image_ids]
+  rows = np.arange(len(ids)) if usable is None else np.flatnonzero(usable)
+  members = [_text(group) for group in groups]
+  units = np.array([members[row] or f'alone {ids[row]}' for row in rows])
+  names, unit = np.unique(units, return_inverse=True)
+  hashes = _hashes([f'draw:{name}' for name in names.tolist()], seed)
+  by_id = np.argsort(np.array([ids[row] for row in rows]), kind='stable')
+  return rows, unit, by_id[np.lexsort((hashes[unit[by_id], 1], hashes[unit[by_id], 0]))]
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,13 @@ wiki/gray48:train[take=4200,after=30000,seed=0]    4,200 of those that the draw 
                                                    (test)
 imdb/rgb224:train[upto=264251,seed=0]              as `take`, or as many as there are where they are
                                                    fewer
+emotionet/rgb32:train[take=24000,of=action_units,seed=0]
+                                                   of the faces with labels of this task (of
+                                                   several: of=action_units+compound8), not only of
+                                                   those with labels of all tasks of the set
+emotionet/rgb32:train[each=15,of=compound8,seed=0] 15 faces of every class of a task (training)
+emotionet/rgb32:train[each!=15,of=compound8,seed=0]    all faces with such a label that share no
+                                                   person and no picture with those 15 (test)
 utkface/rgb224:train[age_years=21-60]              those of which a label or an attribute is known
                                                    and in a range
 utkface/rgb224:train[gender=1,age_years=21-60,fold=0/4]    ranges come before a fold or a draw
@@ -27,11 +34,14 @@ from mtface.errors import UserError
 _NAME = re.compile(r'^(?P<set>[\w\-]+(/[\w\-.]+)?):(?P<split>\w+)(\[(?P<part>[^\[\]]*)\])?$')
 _FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)(?P<by>,by=image)?$')
 _RANGE = re.compile(
-  r'^(?!(?:fold|take|upto|after|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$'
+  r'^(?!(?:fold|take|upto|each|after|of|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$'
 )
+_TASK = r'[A-Za-z_]\w*(?::\d+)?'  # identity:158 too
 _DRAW = re.compile(
-  r'^(?P<how>take|upto)=(?P<take>\d+)(,after=(?P<after>\d+))?(,seed=(?P<seed>\d+))?$'
+  r'^(?P<how>take|upto)=(?P<take>\d+)(,after=(?P<after>\d+))?'
+  rf'(,of=(?P<of>{_TASK}(\+{_TASK})*))?(,seed=(?P<seed>\d+))?$'
 )
+_EACH = re.compile(rf'^each(?P<op>!?=)(?P<each>\d+),of=(?P<of>{_TASK})(,seed=(?P<seed>\d+))?$')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +65,39 @@ class Draw:
   """`take` faces of a random order determined by `seed`: the first ones, or those after the first
   `after`.
 
-  `at_most`: all faces if there are fewer.
+  `at_most`: all faces if there are fewer. `of`: the tasks whose labels a face must have to be
+  drawn; none stands for all tasks of the set.
   """
 
   take: int
   after: int = 0
   seed: int = 0
   at_most: bool = False
+  of: tuple[str, ...] = ()
 
   def __str__(self) -> str:
     how, after = 'upto' if self.at_most else 'take', f',after={self.after}' if self.after else ''
-    return f'{how}={self.take}{after},seed={self.seed}'
+    of = f',of={"+".join(self.of)}' if self.of else ''
+    return f'{how}={self.take}{after}{of},seed={self.seed}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Each:
+  """`each` faces of every class of the single-label task `of`, the first ones of a random order
+  determined by `seed`; or with `others` all faces with such a label that share no group (a person,
+  copies of a picture) with those.
+  """
+
+  each: int
+  of: str
+  seed: int = 0
+  others: bool = False
+
+  def __str__(self) -> str:
+    return f'each{"!=" if self.others else "="}{self.each},of={self.of},seed={self.seed}'
+
+
+Part = Fold | Draw | Each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +118,7 @@ class SourceName:
 
   set_name: str
   split: str
-  part: Fold | Draw | None = None
+  part: Part | None = None
   ranges: tuple[Range, ...] = ()
 
   @classmethod
@@ -109,12 +141,12 @@ class SourceName:
     """
     if isinstance(self.part, Fold):
       return dataclasses.replace(self, part=dataclasses.replace(self.part, index=fold, of=folds))
-    if isinstance(self.part, Draw):
+    if isinstance(self.part, Draw | Each):
       return dataclasses.replace(self, part=dataclasses.replace(self.part, seed=fold))
     return self
 
 
-def _parse_parts(parts: list[str], text: str) -> tuple[Fold | Draw | None, tuple[Range, ...]]:
+def _parse_parts(parts: list[str], text: str) -> tuple[Part | None, tuple[Range, ...]]:
   """Any number of ranges, then a fold or a draw."""
   found = list(itertools.takewhile(bool, map(_RANGE.match, parts)))
   ranges = tuple(Range(r['of'], int(r['least']), int(r['most'] or r['least'])) for r in found if r)
@@ -125,7 +157,7 @@ def _parse_parts(parts: list[str], text: str) -> tuple[Fold | Draw | None, tuple
   return (_parse_part(','.join(rest), text) if rest else None), ranges
 
 
-def _parse_part(part: str, text: str) -> Fold | Draw:
+def _parse_part(part: str, text: str) -> Part:
   if fold := _FOLD.match(part):
     index, of = int(fold['index']), int(fold['of'])
     if not (of >= 2 and index < of):
@@ -134,20 +166,28 @@ def _parse_part(part: str, text: str) -> Fold | Draw:
         'least 2'
       )
     return Fold(index, of, fold['op'] == '!=', bool(fold['by']))
+  if each := _EACH.match(part):
+    _check_count('each', each['each'], text)
+    return Each(int(each['each']), each['of'], int(each['seed'] or 0), each['op'] == '!=')
   draw = _DRAW.match(part)
   if not draw:
     raise _not_a_name(text)
-  if not int(draw['take']):
-    raise UserError(f'source {text!r}: {draw["how"]} must be at least 1')
+  _check_count(draw['how'], draw['take'], text)
+  tasks = tuple(draw['of'].split('+')) if draw['of'] else ()
   return Draw(
-    int(draw['take']), int(draw['after'] or 0), int(draw['seed'] or 0), draw['how'] == 'upto'
+    int(draw['take']), int(draw['after'] or 0), int(draw['seed'] or 0), draw['how'] == 'upto', tasks
   )
+
+
+def _check_count(how: str, count: str, text: str) -> None:
+  if not int(count):
+    raise UserError(f'source {text!r}: {how} must be at least 1')
 
 
 def _not_a_name(text: str) -> UserError:
   return UserError(
-    f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N] or '
-    '[take=N,after=M,seed=S] (or upto=N), '
-    'as in genki4k/gray48:train[fold!=0/4]; ranges of labels or attributes come first: '
-    '[age_years=21-60,fold=0/4]'
+    f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N], '
+    '[take=N,after=M,of=TASK+TASK,seed=S] (or upto=N), [each=N,of=TASK,seed=S] or '
+    '[each!=N,of=TASK,seed=S], as in genki4k/gray48:train[fold!=0/4]; ranges of labels or '
+    'attributes come first: [age_years=21-60,fold=0/4]'
   )

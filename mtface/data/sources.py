@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from mtface.data.folds import draw, stratified_folds
+from mtface.data.folds import draw, draw_each, stratified_folds
 from mtface.data.index import ATTRIBUTE, Index, groups, load_index
-from mtface.data.names import Draw, Fold, Range, SourceName
+from mtface.data.names import Draw, Each, Fold, Range, SourceName
 from mtface.data.store import Images
 from mtface.errors import UserError
 from mtface.files import local_path
@@ -186,19 +186,56 @@ def _rows_of(name: SourceName, index: Index) -> np.ndarray:
   if isinstance(part, Fold):
     return np.flatnonzero(inside & ((_folds_of(index, part) == part.index) != part.others))
   if isinstance(part, Draw):
-    # Only faces with all labels of the set, so that every task's runs draw the same ones.
-    labelled = [columns[f'mask.{t}'].reshape(len(everyone), -1).any(axis=1) for t in index.tasks]
-    usable = np.all([inside, *labelled], axis=0)
-    how: dict[str, Any] = {
-      'after': part.after,
-      'seed': part.seed,
-      'usable': usable,
-      'at_most': part.at_most,
-    }
-    return draw(columns['image_ids'], columns['groups'], part.take, **how)
+    return _drawn(index, part, inside)
+  if isinstance(part, Each):
+    return _drawn_each(index, part, inside)
   if not inside.any():
     raise UserError('no face is in this range')
   return np.flatnonzero(inside)
+
+
+def _drawn(index: Index, part: Draw, inside: np.ndarray) -> np.ndarray:
+  """int [take]: by default only of faces with all labels of the set, so that every task's runs draw
+  the same ones.
+  """
+  labelled = [_is_labelled(index, task) for task in part.of or index.tasks]
+  return draw(
+    index.columns['image_ids'],
+    index.columns['groups'],
+    part.take,
+    after=part.after,
+    seed=part.seed,
+    usable=np.all([inside, *labelled], axis=0),
+    at_most=part.at_most,
+  )
+
+
+def _drawn_each(index: Index, part: Each, inside: np.ndarray) -> np.ndarray:
+  """int [N]: the faces drawn of every class, or those that are left."""
+  columns, usable = index.columns, inside & _is_labelled(index, part.of)
+  task = get_task(part.of)
+  if task.multi_label:
+    raise UserError(f'{part}: {task.name} has several labels per face; name a task that has one')
+  drawn, others = draw_each(
+    columns['image_ids'],
+    columns['groups'],
+    columns[f'labels.{part.of}'],
+    task.classes,
+    part.each,
+    seed=part.seed,
+    usable=usable,
+  )
+  if part.others and not len(others):
+    raise UserError(f'{part}: no face is left; take fewer')
+  return others if part.others else drawn
+
+
+def _is_labelled(index: Index, task: str) -> np.ndarray:
+  """bool [M]: whether anything is known of a task."""
+  if task not in index.tasks:
+    get_task(task)
+    raise UserError(f'has no labels for task {task!r}; it has {", ".join(index.tasks)}')
+  return np.any(index.columns[f'mask.{task}'].reshape(len(index), -1), axis=1)
 
 
 def _is_in(limits: Range, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from mtface.config.saved import read_config
-from mtface.data.names import Draw, Fold, SourceName
+from mtface.data.names import Draw, Each, Fold, Part, SourceName
 from mtface.errors import UserError
 from mtface.evaluation.crossval import named_sources, read_crossval
 from mtface.evaluation.results import Row, markdown_table
 from mtface.files import split_selection
+from mtface.tasks import get_task
 
 
 def compare(first: str, second: str, level: float = 0.95) -> list[Row]:
@@ -83,7 +84,7 @@ def _difference(
   tested = [SourceName.parse(source) for source in a['source']]
   if len(set(a['source'])) == 1:
     return row | {'why': 'all rounds have the same test images'}
-  ratios = [_test_to_training(tested[0], config) for config in configs]
+  ratios = [_test_to_training(tested[0], max(a.get('n', [0])), config) for config in configs]
   if None in ratios:
     return row | {'why': 'the rest of the set is not trained on'}
   ratio = max(ratio for ratio in ratios if ratio is not None)
@@ -93,28 +94,30 @@ def _difference(
   return row | {'low': mean - half, 'high': mean + half}
 
 
-def _test_to_training(tested: SourceName, config: ConfigDict) -> float | None:
-  """Test samples over training samples of a set that a config tests on a part of and trains on the
-  rest of; None if it does not.
+def _test_to_training(tested: SourceName, size: int, config: ConfigDict) -> float | None:
+  """Test samples over training samples of a set that a config tests on a part of (of `size` faces)
+  and trains on the rest of; None if it does not, or the names do not say how many there are.
   """
   for entry in named_sources(config):
-    name, part = SourceName.parse(entry.name), tested.part
+    name = SourceName.parse(entry.name)
     if (name.set_name, name.split, name.ranges) != (tested.set_name, tested.split, tested.ranges):
       continue
-    if (
-      isinstance(part, Fold)
-      and isinstance(name.part, Fold)
-      and name.part.others
-      and name.part.of == part.of
+    if (ratio := _ratio(tested.part, name.part, size)) is not None:
+      return ratio
+  return None
+
+
+def _ratio(tested: Part | None, trained: Part | None, size: int) -> float | None:
+  match tested, trained:
+    case Fold(), Fold(others=True) if trained.of == tested.of:
+      return 1 / (tested.of - 1)
+    case Draw(), Draw(after=0) if trained.of == tested.of and trained.take <= tested.after:
+      return tested.take / trained.take
+    case Each(others=True), Each(others=False) if (trained.of, trained.each) == (
+      tested.of,
+      tested.each,
     ):
-      return 1 / (part.of - 1)
-    if (
-      isinstance(part, Draw)
-      and isinstance(name.part, Draw)
-      and not name.part.after
-      and name.part.take <= part.after
-    ):
-      return part.take / name.part.take
+      return size / (trained.each * get_task(trained.of).num_classes)
   return None
 
 

@@ -92,6 +92,10 @@ def test_unknown_names_list_what_there_is(tmp_path, name, words):
     ('fairface', 'fairface_label_train.csv', 'https://github.com/joojs/fairface'),
     ('afew', 'Train_AFEW/Angry/', 'https://users.cecs.anu.edu.au/~few_group/AFEW.html'),
     ('vgaf', 'Train_labels.txt', 'https://sites.google.com/view/emotiw2020'),
+    ('emotionet', 'EmotioNet_FACS.csv', 'http://cbcsl.ece.ohio-state.edu/EmotionNetChallenge/'),
+    ('sfew', 'Train_Aligned_Faces/Angry/', 'https://users.cecs.anu.edu.au/~few_group/AFEW.html'),
+    ('ckplus', 'cohn-kanade-images/S005/', 'https://www.jeffcohn.net/resources/'),
+    ('jaffe', 'KA.AN1.39.tiff', 'https://zenodo.org/records/3451524'),
   ],
 )
 def test_a_wrong_manual_dir_says_what_was_looked_for_and_where_it_is_to_be_had(

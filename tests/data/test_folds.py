@@ -2,6 +2,7 @@
 rebuilds and processes.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -104,8 +105,6 @@ def test_other_processes_deal_the_same():
 def test_the_deal_is_the_one_of_the_first_release():
   # Pinned: results in papers name their folds by k and seed. Computed by hashlib alone, see
   # _hashes.
-  import hashlib
-
   ids = [f'id{i}' for i in range(6)]
   by_hash = sorted(
     ids, key=lambda image_id: hashlib.blake2b(f'7:{image_id}'.encode(), digest_size=16).digest()
@@ -269,3 +268,67 @@ def test_images_of_nobody_are_drawn_each_by_itself():
   groups = [None if i % 2 else '' for i in range(90)]
   first, rest = folds.draw(ids, groups, 7), folds.draw(ids, groups, 83, after=7)
   assert sorted([*first, *rest]) == list(range(90))
+
+
+def by_draws_hash(names, seed):
+  """The order of a draw, by hashlib alone."""
+  return sorted(
+    names, key=lambda n: hashlib.blake2b(f'{seed}:draw:{n}'.encode(), digest_size=16).digest()
+  )
+
+
+def test_draws_are_those_of_the_first_release():
+  # Published figures name draws by their seed.
+  ids = [f'id{i}' for i in range(12)]
+  order = by_draws_hash([f'alone {i}' for i in ids], 5)
+  expected = sorted(ids.index(name.removeprefix('alone ')) for name in order[2:6])
+  assert folds.draw(ids, [''] * 12, 4, after=2, seed=5).tolist() == expected
+  people = by_draws_hash(['p0', 'p1', 'p2'], 5)
+  drawn = folds.draw(ids, [f'p{i % 3}' for i in range(12)], 4, seed=5)
+  assert {f'p{row % 3}' for row in drawn} == {people[0]}
+
+
+def test_a_draw_of_each_class_takes_the_first_of_each_in_the_order_of_a_draw():
+  ids = [f'id{i}' for i in range(30)]
+  labels = np.arange(30) % 3
+  drawn, others = folds.draw_each(ids, [''] * 30, labels, 'abc', 4, seed=7)
+  order = [
+    ids.index(n.removeprefix('alone ')) for n in by_draws_hash([f'alone {i}' for i in ids], 7)
+  ]
+  expected = {row for of in range(3) for row in [r for r in order if labels[r] == of][:4]}
+  assert drawn.tolist() == sorted(expected)
+  assert sorted([*drawn, *others]) == list(range(30))
+  assert others.tolist() == sorted(others)
+
+
+def test_what_is_left_by_a_draw_of_each_class_shares_no_group_with_it():
+  ids, labels = made_set(num_strata=3)
+  people = np.array(people_of(ids))
+  usable = np.arange(500) % 5 > 0
+  for seed in range(10):
+    drawn, others = folds.draw_each(ids, people, labels, 'abc', 20, seed=seed, usable=usable)
+    assert np.bincount(labels[drawn]).tolist() == [20, 20, 20]
+    assert usable[drawn].all()
+    left = usable & ~np.isin(people, people[drawn])
+    assert others.tolist() == np.flatnonzero(left).tolist()
+    shuffled = np.random.default_rng(seed).permutation(500)
+    again, _ = folds.draw_each(
+      ids[shuffled],
+      people[shuffled],
+      labels[shuffled],
+      'abc',
+      20,
+      seed=seed,
+      usable=usable[shuffled],
+    )
+    assert set(ids[shuffled][again]) == set(ids[drawn])
+
+
+def test_a_class_that_is_too_small_is_named_with_its_count():
+  labels = np.array([0, 1, 1, 1, 2])
+  with pytest.raises(
+    errors.UserError, match=r"^2 images of every class requested, but only 1 of 'sad' available"
+  ):
+    folds.draw_each(list('vwxyz'), [''] * 5, labels, ('sad', 'awed', 'b'), 2)
+  with pytest.raises(errors.UserError, match=r"only 0 of 'c' available"):
+    folds.draw_each(list('vwxyz'), [''] * 5, labels, 'abc', 1, usable=labels < 2)

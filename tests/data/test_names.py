@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from mtface.data.names import Draw, Fold, Range, SourceName
+from mtface.data.names import Draw, Each, Fold, Range, SourceName
 from mtface.errors import UserError
 
 
@@ -26,6 +28,19 @@ from mtface.errors import UserError
       'a/b:train[gender=1,age_years=21-60,take=5,after=9]',
       SourceName('a/b', 'train', Draw(5, 9), (Range('gender', 1, 1), Range('age_years', 21, 60))),
     ),
+    (
+      'a/b:train[take=5,of=action_units,seed=3]',
+      SourceName('a/b', 'train', Draw(5, seed=3, of=('action_units',))),
+    ),
+    (
+      'a/b:train[upto=5,after=9,of=identity:158+compound8]',
+      SourceName('a/b', 'train', Draw(5, 9, 0, True, ('identity:158', 'compound8'))),
+    ),
+    ('a/b:train[each=15,of=compound8]', SourceName('a/b', 'train', Each(15, 'compound8'))),
+    (
+      'a/b:train[gender=1,each!=15,of=identity:158,seed=2]',
+      SourceName('a/b', 'train', Each(15, 'identity:158', 2, True), (Range('gender', 1, 1),)),
+    ),
     ('genki4k:train', SourceName('genki4k', 'train')),  # refused later, with what is missing
   ],
 )
@@ -44,7 +59,11 @@ def test_names(text, expected):
    'a/b:train[fold=0/2,gender=1]', 'a/b:train[age_years=21-]', 'a/b:train[age_years=21-60,]',
    'a/b:train[age_years=x]',
    'a/b:train[]', 'a/b:train[after=3]', 'a/b:train[fold=0/2,fold=1/2]',
-   'a/b:train[fold=0/2,by=clip]'],
+   'a/b:train[fold=0/2,by=clip]', 'a/b:train[of=smile]', 'a/b:train[take=1,of=]',
+   'a/b:train[take=1,of=smile+]', 'a/b:train[take=1,of=smile,after=2]', 'a/b:train[each=1]',
+   'a/b:train[take=1,seed=1,of=smile]', 'a/b:train[each=1,of=smile+gender]',
+   'a/b:train[each=1,after=2,of=smile]', 'a/b:train[each=1-2,of=smile]',
+   'a/b:train[each=1,of=smile,fold=0/2]', 'a/b:train[take!=1,of=smile]', 'a/b:train[of=1]'],
 )  # fmt: skip
 def test_what_is_no_name(text):
   with pytest.raises(UserError, match=r'expected SET/CONFIG:SPLIT, optionally with \[fold=K/N\]'):
@@ -58,8 +77,9 @@ def test_folds_that_do_not_exist(fold):
 
 
 def test_a_draw_of_nothing():
-  with pytest.raises(UserError, match=r'take must be at least 1'):
-    SourceName.parse('a/b:train[take=0]')
+  for part in ('take=0', 'upto=0', 'each=0,of=smile', 'each!=0,of=smile'):
+    with pytest.raises(UserError, match=rf'{re.split("!?=", part)[0]} must be at least 1'):
+      SourceName.parse(f'a/b:train[{part}]')
 
 
 @pytest.mark.parametrize(
@@ -73,6 +93,10 @@ def test_a_draw_of_nothing():
     'a/b:train[gender=1,age_years=21-60]',
     'a/b:train[age_years=21-60,fold!=1/4]',
     'a/b:train[age_years=21-60,take=5,after=9,seed=3]',
+    'a/b:train[take=5,after=9,of=smile+gender,seed=3]',
+    'a/b:train[upto=5,of=smile,seed=0]',
+    'a/b:train[each=15,of=compound8,seed=0]',
+    'a/b:train[gender=1,each!=15,of=identity:158,seed=4]',
   ],
 )
 def test_a_name_is_written_as_it_was_read(text):
@@ -89,6 +113,9 @@ def test_a_name_is_written_as_it_was_read(text):
     ('a/b:train[age=1-2,fold=0/4]', 'a/b:train[age=1-2,fold=2/3]'),
     ('a/b:train[age=1-2,take=5,after=9]', 'a/b:train[age=1-2,take=5,after=9,seed=2]'),
     ('a/b:train[upto=5,seed=7]', 'a/b:train[upto=5,seed=2]'),
+    ('a/b:train[take=5,of=smile+gender]', 'a/b:train[take=5,of=smile+gender,seed=2]'),
+    ('a/b:train[age=1-2,each=5,of=smile]', 'a/b:train[age=1-2,each=5,of=smile,seed=2]'),
+    ('a/b:train[each!=5,of=smile,seed=7]', 'a/b:train[each!=5,of=smile,seed=2]'),
   ],
 )
 def test_another_round_of_a_cross_validation(text, expected):

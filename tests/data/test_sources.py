@@ -138,6 +138,70 @@ def test_draws_take_fully_labelled_faces_and_share_no_person(data_dir):
   )
 
 
+def test_draws_of_faces_with_labels_of_some_tasks(data_dir):
+  # Labelled: smile all 40, gender the first 30, action units the first 20.
+  def numbers(part):
+    ids = load_source(f'faces/gray16:train[{part}]', data_dir).image_ids
+    return {int(i.rpartition('_')[2]) for i in ids}
+
+  assert numbers('take=40,of=smile') == set(range(40))
+  assert numbers('take=30,of=gender') == numbers('take=30,of=smile+gender') == set(range(30))
+  assert numbers('take=20,of=gender+action_units') == numbers('take=20') == set(range(20))
+  first, rest = numbers('take=8,of=gender,seed=3'), numbers('take=5,after=8,of=gender,seed=3')
+  assert first | rest <= set(range(30))
+  assert not {n % 20 for n in first} & {n % 20 for n in rest}
+  for part, message in {
+    'take=31,of=gender': r'31 images requested, but only 30 available',
+    'take=3,of=smile+emotion7': r"no labels for task 'emotion7'; it has action_units, gender",
+    'each=3,of=emotion7': r"no labels for task 'emotion7'; it has action_units, gender, smile",
+    'take=3,of=smiles': r"task 'smiles' is unknown",
+    'each=3,of=action_units': r'each=3,of=action_units,seed=0: action_units has several labels',
+    'each=30,of=gender': r"30 images of every class requested, but only \d+ of 'female' available",
+  }.items():
+    with pytest.raises(UserError, match=r'^faces/gray16:train\[' + part[:4] + '.*' + message):
+      numbers(part)
+
+
+def test_draws_of_each_class(data_dir):
+  whole = load_source('faces/gray16:train', data_dir)
+  for seed in range(4):
+    part = f'of=gender,seed={seed}'
+    trained = load_source(f'faces/gray16:train[each=4,{part}]', data_dir, ['gender'])
+    tested = load_source(f'faces/gray16:train[each!=4,{part}]', data_dir)
+    assert np.bincount(trained.labels['gender']).tolist() == [4, 4]
+    expected = whole.mask['gender'] & ~np.isin(whole.subjects, trained.subjects)
+    assert tested.image_ids.tolist() == whole.image_ids[expected].tolist()
+    assert trained.mask['gender'].all()
+  again = load_source('faces/gray16:train[each=4,of=gender,seed=0]', data_dir)
+  assert again.image_ids.tolist() != trained.image_ids.tolist()
+
+
+def test_draws_of_each_class_keep_copies_together_and_stay_in_ranges(tmp_path):
+  def change(source):  # 60 images, each of them twice; the labels of copies differ
+    source.images[60:] = source.images[:60]
+    number = np.arange(120)
+    source.labels['smile'][:] = (number + number // 60) % 2
+    source.labels['age_years'][:] = number % 60
+    source.mask['gender'][90:] = False
+
+  tasks = {'smile': 1.0, 'gender': 1.0, 'age_years': 1.0, 'action_units': 1.0}
+  write_prepared(tmp_path, 'faces/gray16', {'train': 120}, tasks, draw=drawn_as(change))
+
+  def numbers(part):
+    ids = load_source(f'faces/gray16:train[{part}]', tmp_path).image_ids
+    return [int(i.rpartition('_')[2]) for i in ids]
+
+  drawn, left = numbers('each=7,of=smile'), numbers('each!=7,of=smile')
+  assert len(drawn) == 14
+  assert set(left) == {n for n in range(120) if n % 60 not in {m % 60 for m in drawn}}
+  young = numbers('age_years=0-19,each!=7,of=smile')
+  assert {n % 60 for n in young} | {n % 60 for n in numbers('age_years=0-19,each=7,of=smile')} == {
+    *range(20)
+  }
+  with pytest.raises(UserError, match=r'each!=20,of=smile,seed=0: no face is left; take fewer'):
+    numbers('age_years=0-19,each!=20,of=smile')
+
+
 def test_copies_of_an_image_stay_together(tmp_path):
   def doubled(split, size):  # 30 images, each of them twice under other names
     source = fake_source(split, size, {'smile': 1.0})
@@ -278,6 +342,8 @@ def test_subjects_attributes_and_labels_are_those_of_the_rows(described):
     'fold=0/5,by=image',
     'take=8,seed=3',
     'take=3,after=4',
+    'take=3,after=4,of=age_years',
+    'each=1,of=identity:4',
     'frame=7-19',
     'frame=2-25,take=5',
   ):

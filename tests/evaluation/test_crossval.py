@@ -165,6 +165,7 @@ def written(
   set_name='faces',
   tested=None,
   trained='tiny/smile:train[fold!=0/4]',
+  n=None,
 ):
   """A finished cross-validation: what each round was tested on (by default its fold), and what was
   trained on.
@@ -176,6 +177,7 @@ def written(
     'task': 'smile',
     'accuracy': accuracies,
     'source': tested,
+    **({'n': n} if n else {}),
   }
   workdir.mkdir()
   config = get_config()
@@ -230,6 +232,18 @@ def test_draws_are_corrected_by_their_own_sizes(tmp_path):
   assert (row['low'], row['why']) == (None, 'the rest of the set is not trained on')
 
 
+def test_draws_of_each_class_are_corrected_by_what_was_tested(tmp_path):
+  parts = {
+    'tested': [f'set/gray48:train[each!=15,of=compound8,seed={k}]' for k in range(4)],
+    'trained': 'set/gray48:train[each=15,of=compound8,seed=0]',
+    'n': [722, 719, 722, 720],
+  }
+  (row,) = compare(
+    str(written(tmp_path / 'a', A, **parts)), str(written(tmp_path / 'b', B, **parts))
+  )
+  np.testing.assert_allclose([row['low'], row['mean'], row['high']], corrected(722 / 120))
+
+
 @pytest.mark.parametrize(
   ('parts', 'why'),
   [
@@ -241,6 +255,22 @@ def test_draws_are_corrected_by_their_own_sizes(tmp_path):
     ({'trained': 'tiny/people:train[fold!=0/4]'}, 'the rest of the set is not trained on'),
     ({'trained': 'tiny/smile:train[gender=1,fold!=0/4]'}, 'the rest of the set is not trained on'),
     ({'trained': 'tiny/smile:train[fold!=0/5]'}, 'the rest of the set is not trained on'),
+    ({'trained': 'tiny/smile:train[each=5,of=smile]'}, 'the rest of the set is not trained on'),
+    (
+      {
+        'tested': [f'a/b:train[take=9,after=99,of=smile,seed={k}]' for k in range(4)],
+        'trained': 'a/b:train[take=99,seed=0]',  # of other faces
+      },
+      'the rest of the set is not trained on',
+    ),
+    (
+      {
+        'tested': [f'a/b:train[each=9,of=smile,seed={k}]' for k in range(4)],
+        'trained': 'a/b:train[each!=9,of=smile,seed=0]',  # of which the name has no number
+        'n': [18] * 4,
+      },
+      'the rest of the set is not trained on',
+    ),
   ],
 )
 def test_what_is_no_part_of_the_rotation_has_no_interval(tmp_path, parts, why):
