@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtface.config.schema import model
-from mtface.models import depthwise, mobile
+from mtface.models import convolution, depthwise
 from mtface.models.network import abstract_network
 from mtface.tasks import get_task
 
@@ -79,7 +79,7 @@ def network_row(name: str, size: int, batch: int, runs: int, kind: str) -> str:
     scores, new = network.train_scores(params, stats, x, jax.random.key(0))
     return jnp.sum(scores['emotion8'] ** 2), new
 
-  with mock.patch.object(mobile, 'depthwise_conv', KINDS[kind]):
+  with mock.patch.object(convolution, 'depthwise_conv', KINDS[kind]):
     forward, _ = cpu_ms(network.scores, params, stats, x, runs=runs)
     step, seconds = cpu_ms(jax.grad(loss, has_aux=True), params, x, runs=runs)
   return (

@@ -29,8 +29,8 @@ by these 7 scores. weights=FILE: the ImageNet weights that the paper starts from
 mtface/models/weights.py); without, the identity is learnt from scratch. imagenet=True leaves the
 identity out: emotion from these weights, Table 2's rows "(ImageNet)". scratch=True leaves it out
 for comparison: emotion from drawn weights, as long as both stages together.
-input=half|imagenet|caffe: how the network wants its images (mtface/models/mobile.py). By default as
-the weights were trained: what FILE says itself if `mtface export` wrote it, else what timm's
+input=half|imagenet|caffe: how the network wants its images (mtface/models/backbone.py). By default
+as the weights were trained: what FILE says itself if `mtface export` wrote it, else what timm's
 published weights of the backbone expect (TIMM_INPUT); half without weights. data=paper|local: the
 paper's sets (VGGFace2, IMDB-WIKI, UTKFace, AffectNet) at 224 pixels; or, to be had without asking,
 LFW's 158 people with ten photographs, UTKFace, FER-2013 (7 classes), at 64 pixels; then no figure

@@ -123,8 +123,9 @@ NETWORKS.add(
     'width': 1.0,
     'dropout': 0.0,  # before each last layer
     'age_hidden': (),  # widths of layers before the last one of tasks with years
-    # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation | caffe: BGR less means
-    # (mobile.rescaled)
+    'branch': (),  # widths of layers with batch norm and dropout before every task's last one
+    # half: images in [-1, 1] | imagenet: of ImageNet's mean and deviation | caffe: BGR less means |
+    # vggface: RGB less VGG-Face's means (backbone.rescaled)
     'input': 'half',
   },
 )
@@ -137,6 +138,7 @@ NETWORKS.add(
     'dropout': 0.2,
     'drop_path': 0.2,  # greatest rate of stochastic depth
     'age_hidden': (),
+    'branch': (),
     'input': 'half',
   },
 )
@@ -148,7 +150,31 @@ NETWORKS.add(
     'dropout': 0.2,
     'drop_path': 0.0,
     'age_hidden': (),
+    'branch': (),
     'input': 'half',
+  },
+)
+NETWORKS.add(
+  'resnet',
+  'mtface.models.resnet:ResNet',
+  {
+    'depth': 32,  # 6n + 2
+    'version': 'v1',  # v1 | v2: normalisation and ReLU before the convolutions
+    'width': 1.0,
+    'dropout': 0.0,
+    'branch': (),
+    'input': 'half',
+  },
+)
+NETWORKS.add(
+  'vgg',
+  'mtface.models.vgg:VGG',
+  {
+    'width': 1.0,  # factor on all channels, and on fc6 and fc7
+    'dropout': 0.5,
+    'branch': (),
+    'input': 'half',
+    'init': 'he',  # he | gaussian (std 0.01)
   },
 )
 

@@ -4,7 +4,6 @@ branch of dense layers for each task.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mtface.errors import UserError
+from mtface.models.convolution import Make, scaled
+from mtface.models.heads import INITS, Branch, check_init
 from mtface.models.layers import BatchNorm, Conv3x3, max_pool_2x2
 from mtface.tasks import Task
 
@@ -24,11 +25,6 @@ BLOCKS = (
 )  # channels of each convolution; a pool after each block
 BRANCH = (256, 256)
 _POOLING = 2 ** len(BLOCKS)
-
-INITS = {
-  'gaussian': nnx.initializers.normal(0.01),  # both papers: N(0, 0.01^2)
-  'he': nnx.initializers.variance_scaling(2.0, 'fan_in', 'truncated_normal'),
-}
 
 
 class Block(nnx.Module):
@@ -52,40 +48,6 @@ class Block(nnx.Module):
     for convolution, norm in zip(self.convolutions, self.norms, strict=True):
       x = norm(convolution.without_bias(x), train, relu=True, shift=convolution.bias[...])
     return max_pool_2x2(x)
-
-
-class Branch(nnx.Module):
-  """One task's dense layers: [B, D] -> scores [B, C]. Batch normalisation, ReLU and dropout after
-  each but the last.
-  """
-
-  def __init__(
-    self,
-    in_features: int,
-    classes: int,
-    *,
-    width: float,
-    dropout: float,
-    kernel_init,
-    dtype,
-    rngs: nnx.Rngs,
-  ):
-    hidden, norms = [], []
-    for features in BRANCH:
-      features = _scaled(features, width)
-      hidden.append(
-        nnx.Linear(in_features, features, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-      )
-      norms.append(BatchNorm(features, dtype=dtype, rngs=rngs))
-      in_features = features
-    self.hidden, self.norms = nnx.List(hidden), nnx.List(norms)
-    self.dropout = nnx.Dropout(dropout)
-    self.scores = nnx.Linear(in_features, classes, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-
-  def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-    for dense, norm in zip(self.hidden, self.norms, strict=True):
-      x = self.dropout(norm(dense(x), train, relu=True), deterministic=not train, rngs=rngs)
-    return self.scores(x).astype(jnp.float32)
 
 
 class BKNet(nnx.Module):
@@ -127,21 +89,21 @@ class BKNet(nnx.Module):
         f'model bknet: images of {height}x{breadth} are too small for {len(BLOCKS)} pools; at '
         'least 16x16'
       )
-    if init not in INITS:
-      raise UserError(f'config.model.init {init!r} is unknown; there are {", ".join(INITS)}')
+    check_init(init)
     made: dict[str, Any] = {'kernel_init': INITS[init], 'dtype': dtype, 'rngs': rngs}
     blocks = []
     for block in BLOCKS:
-      widths = [_scaled(c, width) for c in block]
+      widths = [scaled(c, width) for c in block]
       blocks.append(Block(widths, channels, **made))
       channels = widths[-1]
     self.blocks = nnx.List(blocks)
     self.join = join
-    joined = channels + (_scaled(BLOCKS[0][-1], width) if join else 0)
+    joined = channels + (scaled(BLOCKS[0][-1], width) if join else 0)
     features = (height // _POOLING) * (breadth // _POOLING) * joined
+    widths, make = [scaled(c, width) for c in BRANCH], Make(rngs, dtype)
+    more: dict[str, Any] = {'widths': widths, 'dropout': dropout, 'kernel_init': INITS[init]}
     branches = {
-      task.name: Branch(features, task.num_classes, width=width, dropout=dropout, **made)
-      for task in tasks
+      task.name: Branch(features, task.num_classes, make, unbiased=False, **more) for task in tasks
     }
     self.branches: Any = nnx.Dict(branches)
 
@@ -164,7 +126,3 @@ class BKNet(nnx.Module):
     """
     x = self.features(images, train)
     return {task: branch(x, train, rngs) for task, branch in self.branches.items()}
-
-
-def _scaled(features: int, width: float) -> int:
-  return max(1, math.ceil(features * width))

@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mtface.models.mobile import (
-  ConvNorm,
-  InvertedResidual,
-  Make,
-  MobileModel,
-  Shape,
-  check_fields,
-  round_channels,
-)
+from mtface.models.backbone import Backbone, check_fields
+from mtface.models.convolution import ConvNorm, Make
+from mtface.models.mobile import InvertedResidual, Shape, round_channels
 from mtface.tasks import Task
 
 STEM, TOP = 32, 1280
@@ -79,7 +74,7 @@ class Trunk(nnx.Module):
     return self.top(x, train)
 
 
-class EfficientNet(MobileModel):
+class EfficientNet(Backbone):
   """EfficientNet with a linear layer a task; by default the trunk of timm's `efficientnet_b0`,
   4.008 M parameters.
 
@@ -91,7 +86,8 @@ class EfficientNet(MobileModel):
     dropout: rate before each last layer.
     drop_path: rate of stochastic depth that the last blocks come near to.
     age_hidden: widths of layers before the last one of tasks with years (`Task.values`).
-    input: see `mobile.rescaled`.
+    branch: widths of the layers of every head (`heads.Branch`).
+    input: see `backbone.rescaled`.
     dtype: of the computation; parameters stay float32. None: float32.
 
   Raises:
@@ -109,13 +105,28 @@ class EfficientNet(MobileModel):
     dropout: float,
     drop_path: float,
     age_hidden: Sequence[int],
+    branch: Sequence[int],
     input: str,
     dtype: jnp.dtype | None,
   ):
-    numbers = {'width': width, 'depth': depth, 'dropout': dropout, 'drop_path': drop_path}
-    check_fields('efficientnet', image_shape, age_hidden=age_hidden, input=input, **numbers)
+    numbers: dict[str, Any] = {
+      'width': width,
+      'depth': depth,
+      'dropout': dropout,
+      'drop_path': drop_path,
+    }
+    check_fields(
+      'efficientnet', image_shape, age_hidden=age_hidden, branch=branch, input=input, **numbers
+    )
     make = Make(rngs, dtype)
     trunk = Trunk(image_shape[-1], width, depth, drop_path, make)
     super().__init__(
-      trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input
+      trunk,
+      trunk.features,
+      tasks,
+      make,
+      dropout=dropout,
+      age_hidden=age_hidden,
+      branch=branch,
+      input=input,
     )

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mtface.models.mobile import ConvNorm, Make, MobileModel, check_fields, round_channels
+from mtface.models.backbone import Backbone, check_fields
+from mtface.models.convolution import ConvNorm, Make
+from mtface.models.mobile import round_channels
 from mtface.tasks import Task
 
 STEM = 32
@@ -63,7 +65,7 @@ class Trunk(nnx.Module):
     return x
 
 
-class MobileNet(MobileModel):
+class MobileNet(Backbone):
   """MobileNet-v1 with a linear layer a task; the trunk of timm's `mobilenetv1_100`, 3.207 M
   parameters.
 
@@ -73,7 +75,8 @@ class MobileNet(MobileModel):
     width: the paper's width multiplier.
     dropout: rate before each last layer.
     age_hidden: widths of layers before the last one of tasks with years (`Task.values`).
-    input: see `mobile.rescaled`.
+    branch: widths of the layers of every head (`heads.Branch`).
+    input: see `backbone.rescaled`.
     dtype: of the computation; parameters stay float32. None: float32.
 
   Raises:
@@ -89,14 +92,28 @@ class MobileNet(MobileModel):
     width: float,
     dropout: float,
     age_hidden: Sequence[int],
+    branch: Sequence[int],
     input: str,
     dtype: jnp.dtype | None,
   ):
     check_fields(
-      'mobilenet', image_shape, age_hidden=age_hidden, input=input, width=width, dropout=dropout
+      'mobilenet',
+      image_shape,
+      age_hidden=age_hidden,
+      branch=branch,
+      input=input,
+      width=width,
+      dropout=dropout,
     )
     make = Make(rngs, dtype)
     trunk = Trunk(image_shape[-1], width, make)
     super().__init__(
-      trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input
+      trunk,
+      trunk.features,
+      tasks,
+      make,
+      dropout=dropout,
+      age_hidden=age_hidden,
+      branch=branch,
+      input=input,
     )

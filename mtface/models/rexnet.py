@@ -5,20 +5,15 @@ backbone of Savchenko 2021.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mtface.models.mobile import (
-  ConvNorm,
-  InvertedResidual,
-  Make,
-  MobileModel,
-  Shape,
-  check_fields,
-  round_channels,
-)
+from mtface.models.backbone import Backbone, check_fields
+from mtface.models.convolution import ConvNorm, Make
+from mtface.models.mobile import InvertedResidual, Shape, round_channels
 from mtface.tasks import Task
 
 STEM, FIRST, LAST, TOP = 32, 16, 180, 1280
@@ -74,7 +69,7 @@ class Trunk(nnx.Module):
     return self.top(x, train)
 
 
-class RexNet(MobileModel):
+class RexNet(Backbone):
   """RexNet with a linear layer a task; by default the trunk of timm's `rexnet_150`, 7.808 M
   parameters.
 
@@ -85,7 +80,8 @@ class RexNet(MobileModel):
     dropout: rate before each last layer.
     drop_path: rate of stochastic depth in the last block, which grows linearly from 0 in the first.
     age_hidden: widths of layers before the last one of tasks with years (`Task.values`).
-    input: see `mobile.rescaled`.
+    branch: widths of the layers of every head (`heads.Branch`).
+    input: see `backbone.rescaled`.
     dtype: of the computation; parameters stay float32. None: float32.
 
   Raises:
@@ -102,13 +98,23 @@ class RexNet(MobileModel):
     dropout: float,
     drop_path: float,
     age_hidden: Sequence[int],
+    branch: Sequence[int],
     input: str,
     dtype: jnp.dtype | None,
   ):
-    numbers = {'width': width, 'dropout': dropout, 'drop_path': drop_path}
-    check_fields('rexnet', image_shape, age_hidden=age_hidden, input=input, **numbers)
+    numbers: dict[str, Any] = {'width': width, 'dropout': dropout, 'drop_path': drop_path}
+    check_fields(
+      'rexnet', image_shape, age_hidden=age_hidden, branch=branch, input=input, **numbers
+    )
     make = Make(rngs, dtype)
     trunk = Trunk(image_shape[-1], width, drop_path, make)
     super().__init__(
-      trunk, trunk.features, tasks, make, dropout=dropout, age_hidden=age_hidden, input=input
+      trunk,
+      trunk.features,
+      tasks,
+      make,
+      dropout=dropout,
+      age_hidden=age_hidden,
+      branch=branch,
+      input=input,
     )

@@ -52,7 +52,7 @@ def export_network(
     'tasks': json.dumps({head.name: head.classes for head in evaluator.outputs.layers}),
     'image_shape': json.dumps(list(evaluator.config.image_shape)),
     'images': 'RGB or grey, [-1, 1]; the network rescales them as `input` in `model` says '
-    '(mtface/models/mobile.py)',
+    '(mtface/models/backbone.py)',
     'run': evaluator.config.name,
     'steps': json.dumps(selection.steps(evaluator.checkpoints)),
   }

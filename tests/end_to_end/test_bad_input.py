@@ -112,7 +112,7 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
     ('log_every=soon', ["config.log_every: 'soon'", '2000 steps']),
     ('checkpoint.every=-1 epochs', ["config.checkpoint.every: '-1 epochs'", '10 epochs']),
     ('duration=99999999999999 steps', ['config.duration', 'at most 2^31']),
-    ('model.name=vgg', ["config.model.name 'vgg'", 'bknet']),
+    ('model.name=vgg19', ["config.model.name 'vgg19'", 'bknet']),
     ('model.dtype=float17', ["config.model.dtype 'float17'", 'float32, bfloat16']),
     ('model.init=zeros', ["config.model.init 'zeros'", 'gaussian, he']),
     ('mixture=equally', ["mixture 'equally'", 'equal, proportional, alternate']),

@@ -1,4 +1,4 @@
-"""The four networks once more, in NumPy and float64, from the papers' tables: what a test compares
+"""The networks once more, in NumPy and float64, from the papers' tables: what a test compares
 the whole of ours with.
 
 Trees of parameters and statistics are ours; nothing else is. In training `Norms` takes a batch's
@@ -68,12 +68,17 @@ def bknet(params, stats, x, norms, *, join=False):
     blocks.append(x)
   if join:
     x = np.concatenate([x, pool(pool(pool(blocks[0])))], -1)
-  features, scores = x.reshape(len(x), -1), {}
-  for task, branch in params['branches'].items():
-    y, kept = features, stats['branches'][task]
-    for i in (0, 1):
-      dense = branch['hidden'][i]
-      y = relu(norms(y @ dense['kernel'] + dense['bias'], branch['norms'][i], kept['norms'][i]))
+  return branches(params['branches'], stats['branches'], x.reshape(len(x), -1), norms)
+
+
+def branches(params, stats, x, norms):
+  """{task: scores} from features: hidden layers with normalisation (Sang 2017, section 3.1)."""
+  scores = {}
+  for task, branch in params.items():
+    y = x
+    for i in range(len(branch['hidden'])):
+      dense, norm = branch['hidden'][i], (branch['norms'][i], stats[task]['norms'][i])
+      y = relu(norms(y @ dense['kernel'] + dense['bias'], *norm))
     scores[task] = y @ branch['scores']['kernel'] + branch['scores']['bias']
   return scores
 
@@ -154,3 +159,56 @@ def rexnet(params, stats, x, norms, strides):
     if stride == 1 and x.shape[-1] >= before.shape[-1]:
       x[..., : before.shape[-1]] += before
   return heads(params, conv_norm(x, trunk['top'], kept['top'], norms, silu))
+
+
+def shorter(x, channels):
+  """He et al. 2015, section 3.3, option A: half of the new channels of zeros on each side."""
+  stride = 1 if x.shape[-1] == channels else 2
+  y = np.zeros((*x[:, ::stride, ::stride].shape[:3], channels))
+  before = (channels - x.shape[-1]) // 2
+  y[..., before : before + x.shape[-1]] = x[:, ::stride, ::stride]
+  return y
+
+
+def resnet(params, stats, x, norms):
+  """He et al. 2015, section 4.2, with a branch for heads."""
+  trunk, kept = params['trunk'], stats['trunk']
+  x = conv_norm(x, trunk['stem'], kept['stem'], norms, relu)
+  for s in range(3):
+    for b in range(len(trunk['stages'][s])):
+      block, own = trunk['stages'][s][b], kept['stages'][s][b]
+      y = conv_norm(x, block['first'], own['first'], norms, relu, 2 if s and not b else 1)
+      y = conv_norm(y, block['second'], own['second'], norms, lambda x: x)
+      x = relu(y + shorter(x, y.shape[-1]))
+  return branches(params['heads'], stats['heads'], x.mean((1, 2)), norms)
+
+
+def resnet_v2(params, stats, x, norms):
+  """He et al. 2016, figure 1b and appendix."""
+  trunk, kept = params['trunk'], stats['trunk']
+  x = conv(x, trunk['stem']['kernel'])
+  for s in range(3):
+    for b in range(len(trunk['stages'][s])):
+      block, own = trunk['stages'][s][b], kept['stages'][s][b]
+      y = relu(norms(x, block['first']['norm'], own['first']['norm']))
+      x = y if s == b == 0 else x
+      y = conv(y, block['first']['conv']['kernel'], 2 if s and not b else 1)
+      y = relu(norms(y, block['second']['norm'], own['second']['norm']))
+      y = conv(y, block['second']['conv']['kernel'])
+      x = y + shorter(x, y.shape[-1])
+  x = relu(norms(x, trunk['norm'], kept['norm']))
+  return heads(params, x)
+
+
+def vgg(params, x):
+  """Zhang 2016, Table 1, without dropout."""
+  trunk = params['trunk']
+  for number, layers in enumerate((2, 2, 3, 3, 3), 1):
+    for layer in range(1, layers + 1):
+      weights = trunk[f'conv{number}_{layer}']
+      x = relu(conv(x, weights['kernel']) + weights['bias'])
+    x = pool(x)
+  for name in ('fc6', 'fc7'):  # over all pixels of what is left
+    x = relu(np.einsum('bhwc,hwcd->bd', x, trunk[name]['kernel']) + trunk[name]['bias'])
+    x = x[:, None, None]
+  return heads(params, x)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from mtface.config.schema import experiment
 from mtface.errors import UserError
-from mtface.models.bknet import INITS
+from mtface.models.heads import INITS
 from mtface.models.network import abstract_network, make_network
 from mtface.models.paths import is_batch_norm, parameter_table
 from mtface.tasks import get_task
@@ -156,5 +156,5 @@ def test_bad_input():
     UserError, match=r"config.model.init 'xavier' is unknown; there are gaussian, he"
   ):
     make_network(model_config(init='xavier'), [get_task('smile')], (16, 16, 1), 0)
-  with pytest.raises(UserError, match=r"config.model.name 'vgg' is unknown"):
-    make_network(model_config(name='vgg'), [get_task('smile')], (16, 16, 1), 0)
+  with pytest.raises(UserError, match=r"config.model.name 'vgg19' is unknown"):
+    make_network(model_config(name='vgg19'), [get_task('smile')], (16, 16, 1), 0)

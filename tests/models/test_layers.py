@@ -196,6 +196,15 @@ def test_ties_of_a_max_pool_share_the_gradient():
   np.testing.assert_array_equal(grad.ravel(), [0.25] * 4)
 
 
+def test_unbiased_variance_is_numpys():
+  norm = layers.BatchNorm(3, unbiased=True)
+  x = np.random.default_rng(0).normal(size=(2, 2, 1, 3)).astype(np.float32)
+  norm(x, True)
+  np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * x.reshape(4, 3).var(0, ddof=1), rtol=1e-6)
+  norm(x[:1, :1], True)  # of one value there is no estimate, and no infinity either
+  assert np.isfinite(np.asarray(norm.var[...])).all()
+
+
 _SHARDED = """
   import jax, jax.numpy as jnp, numpy as np
   from flax import nnx

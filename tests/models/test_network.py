@@ -15,7 +15,7 @@ from mtface.config.tables import NETWORKS, Entry
 from mtface.errors import UserError
 from mtface.models import efficientnet, mobilenet
 from mtface.models.network import Network, abstract_network, make_network
-from mtface.models.paths import by_path, check_patterns, head_of, matches
+from mtface.models.paths import by_path, check_patterns, head_of, is_batch_norm, matches
 from mtface.tasks import get_task
 from tests.models.networks import images, random_network
 
@@ -172,3 +172,9 @@ def test_a_frozen_norm_that_would_move_is_refused(monkeypatch):
   abstract_network(*made, ['heads'])
   with pytest.raises(UserError, match=r'running statistics of trunk \(BatchNorm\) would move'):
     abstract_network(*made, ['trunk'])
+
+
+def test_batch_norms_are_known_by_their_paths():
+  assert is_batch_norm('trunk/stem/norm/scale')
+  assert is_batch_norm('blocks/0/norms/1/bias')
+  assert not is_batch_norm('trunk/stem/conv/kernel')

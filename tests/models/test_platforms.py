@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtface.config.schema import tasks_of
-from mtface.models import depthwise, layers, mobile, platforms
+from mtface.models import convolution, depthwise, layers, platforms
 from mtface.models.network import make_network
 from mtface.training.optim import make_optimizer
 from mtface.training.state import new_state
@@ -27,7 +27,7 @@ IMAGES, PLATFORMS = _shape(4, 16, 16, 32), ('tpu', 'cuda', 'rocm')
 LAYERS = {
   'conv3x3': (layers.conv3x3, _shape(3, 3, 32, 32)),
   'depthwise': (lambda x, k: depthwise.depthwise_conv(x, k, 2), _shape(5, 5, 1, 32)),
-  'conv': (lambda x, k: mobile.conv(x, k, 2), _shape(3, 3, 32, 8)),
+  'conv': (lambda x, k: convolution.conv(x, k, 2), _shape(3, 3, 32, 8)),
 }
 
 

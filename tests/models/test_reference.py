@@ -5,12 +5,10 @@
 import copy
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from mtface.models import bknet, efficientnet, mobile, mobilenet, rexnet
+from mtface.models import bknet, efficientnet, mobilenet, rexnet
 from tests.models import reference
 from tests.models.networks import images, random_network
 
@@ -82,31 +80,3 @@ def test_a_whole_network_is_the_papers(kind, monkeypatch):
   )
   assert_close(found, expected, 5e-3)
   assert_close(new, kept, 1e-3)
-
-
-@pytest.mark.parametrize('rate', [0.25, 0.6])
-@pytest.mark.parametrize('kind', ['head', 'branch'])
-def test_dropout_leaves_out_what_its_rate_says_and_only_in_training(kind, rate):
-  # Inputs of 1, and for the last layer an identity: its scores are what dropout has left.
-  if kind == 'head':
-    layer = mobile.Head(256, 256, mobile.Make(nnx.Rngs(0)), hidden=(), dropout=rate)
-  else:
-    made = {'kernel_init': nnx.initializers.normal(1.0), 'dtype': None, 'rngs': nnx.Rngs(0)}
-    layer = bknet.Branch(3, 256, width=1.0, dropout=rate, **made)
-    for norm in layer.norms:
-      norm.scale[...], norm.bias[...] = jnp.zeros(256), jnp.ones(256)
-  layer.scores.kernel[...] = jnp.eye(256)
-  x = jnp.ones((40, 256 if kind == 'head' else 3))
-  train = np.asarray(layer(x, True, nnx.Rngs(dropout=1)))
-  np.testing.assert_allclose(np.unique(train), [0, 1 / (1 - rate)], rtol=1e-6)
-  assert np.mean(train == 0) == pytest.approx(rate, abs=0.02)  # of 10,240: four standard deviations
-  assert (np.asarray(layer(x, False, None)) == 1).all()
-
-
-def test_a_branch_has_dropout_behind_its_first_hidden_layer_too():
-  made = {'kernel_init': nnx.initializers.normal(1.0), 'dtype': None, 'rngs': nnx.Rngs(0)}
-  branch = bknet.Branch(3, 2, width=1 / 8, dropout=0.5, **made)
-  branch.norms[0].scale[...], branch.norms[0].bias[...] = jnp.zeros(32), jnp.ones(32)
-  # All samples are alike before that dropout; if they still were behind it, the second
-  # normalisation would leave nothing of them.
-  assert np.asarray(branch(jnp.ones((20, 3)), True, nnx.Rngs(dropout=1))).std(0).min() > 0.1

@@ -1,0 +1,35 @@
+"""Convolutions of all networks but BKNet, against SciPy."""
+
+import numpy as np
+import pytest
+from flax import nnx
+from scipy import signal
+
+from mtface.models import convolution
+
+MAKE = convolution.Make(nnx.Rngs(0))
+
+
+def _normal(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(('size', 'stride'), [(3, 2), (1, 1)])
+def test_convolution_is_scipys(size, stride):
+  x, kernel = _normal(0, 1, 6, 7, 2), _normal(1, size, size, 2, 3)
+  expected = np.zeros((6, 7, 3))
+  for c, d in np.ndindex(2, 3):
+    expected[..., d] += signal.correlate2d(x[0, ..., c], kernel[:, :, c, d], 'same')
+  np.testing.assert_allclose(
+    convolution.conv(x, kernel, stride)[0], expected[::stride, ::stride], atol=2e-6
+  )
+
+
+def test_kernels_are_drawn_by_the_outputs_that_a_value_reaches():
+  dense = convolution.Conv(16, 64, 3, MAKE).kernel[...]
+  depthwise = convolution.Conv(512, 512, 3, MAKE, depthwise=True).kernel[...]
+  assert depthwise.shape == (3, 3, 1, 512)
+  assert float(dense.std()) == pytest.approx(
+    np.sqrt(2 / (9 * 64)), rel=0.05
+  )  # He et al. 2015, eq. 14
+  assert float(depthwise.std()) == pytest.approx(np.sqrt(2 / 9), rel=0.05)
