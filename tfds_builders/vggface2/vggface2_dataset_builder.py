@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop
+from mtface.faces import crop, detect
 from tfds_builders import base, detected
 from tfds_builders.vggface2 import photos as photos_lib
 
@@ -100,7 +100,8 @@ def convert(
     ]
   if min(image.shape[:2]) < SMALLEST:
     return [base.LeftOut(photo.image_id, f'smaller than {SMALLEST} pixels', damaged=False)]
-  face = detected.cut_out(image, size=size, channels=channels, place=_place(photo, image))
+  choice = detect.inside(_place(photo, image))
+  face = detected.cut_out(image, size=size, channels=channels, choice=choice)
   known = {'gender': photo.gender} if photo.gender >= 0 else {}
   return [
     base.Face(
