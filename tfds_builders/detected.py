@@ -34,6 +34,14 @@ def scheme_notes(scheme: schemes.Scheme) -> tuple[tuple[str, str], ...]:
   return (('not_aligned', what),) if scheme.aligns else ()
 
 
+def box_in(box: Box | None, image: np.ndarray) -> Box | None:
+  """Returns the part of an annotated box that lies in a picture; None if no part of it does."""
+  try:
+    return None if box is None else crop.clip_box(box, *image.shape[:2])
+  except ValueError:
+    return None
+
+
 class CutOut(NamedTuple):
   """The face of a picture.
 
