@@ -24,9 +24,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 
 from mtface import errors, tasks
-from mtface.faces import folders
+from mtface.faces import folders, schemes
 from mtface.progress import progress
-from tfds_builders import on_beam, parallel, parts, spill, summary
+from tfds_builders import forms, on_beam, parallel, parts, spill, summary
 from tfds_builders.records import (
   FaceConfig,
   RecordForm,
@@ -70,6 +70,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     NEEDS_FILES: whether the set is read from a folder given by the user (`--manual_dir`).
     OTHER_LAYOUTS: `glob` patterns of layouts in which the set is also distributed but which cannot
       be read, with a description.
+    CROPS: whether configs are created on demand from names such as `rgb64_crop3` (`forms.py`).
+    CHOICES: the choices of face that such a name may end in, besides the set's default.
     RESUMABLE: whether finished parts of the conversion are kept on disk until the set is complete,
       so that a killed build can resume. For sets that take hours: everything is written twice.
       Items are identified by `repr`.
@@ -88,6 +90,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   LEFT_OUT_ALWAYS_ALLOWED = 10
   HAS_SUBJECT = False
   HAS_LANDMARKS = False
+  CROPS = False
+  CHOICES: tuple[str, ...] = ()
   RESUMABLE = False
   PART_SIZE = 128
   workers: int | None = None
@@ -110,9 +114,17 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   @classmethod
   def unlisted_config(cls, name: str) -> FaceConfig | None:
     """Returns the config for a name that is not listed in BUILDER_CONFIGS, if the set creates
-    configs on demand.
+    configs on demand: with `CROPS`, in any size and by any scheme.
+
+    Raises:
+      UserError: it is such a name, but not of a size that is stored.
     """
-    return None
+    return forms.on_demand(f'{cls.name}/', name, cls.CHOICES) if cls.CROPS else None
+
+  @classmethod
+  def unlisted_names(cls) -> str:
+    """Returns what the names of configs on demand look like, for errors; '' if there are none."""
+    return forms.pattern(cls.CHOICES) if cls.CROPS else ''
 
   @abc.abstractmethod
   def items(self, source: Any) -> dict[str, Sequence[Any]]:
@@ -196,6 +208,13 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     configs differ in them.
     """
     return self.NOTES
+
+  @property
+  def scheme(self) -> schemes.Scheme:
+    """How the config cuts faces out of their pictures."""
+    scheme = schemes.get_scheme(self.builder_config.crop)
+    assert scheme is not None, self.builder_config.crop
+    return scheme
 
   def _info(self) -> tfds.core.DatasetInfo:
     features = face_features(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mtface.faces import crop, detect
+from mtface.faces import crop, detect, schemes
 
 Box = tuple[int, int, int, int]
 
@@ -26,6 +26,20 @@ def notes_with(fallback: str, taken: str = 'the largest one') -> tuple[tuple[str
 
 
 NOTES = notes_with('the central square of the photograph')
+
+
+def scheme_notes(scheme: schemes.Scheme) -> tuple[tuple[str, str], ...]:
+  """Returns the notes that a scheme adds to those of `notes_with`."""
+  what = 'the landmarks allow no alignment; about the same part of the face is stored as it is'
+  return (('not_aligned', what),) if scheme.aligns else ()
+
+
+def box_in(box: Box | None, image: np.ndarray) -> Box | None:
+  """Returns the part of an annotated box that lies in a picture; None if no part of it does."""
+  try:
+    return None if box is None else crop.clip_box(box, *image.shape[:2])
+  except ValueError:
+    return None
 
 
 class CutOut(NamedTuple):
@@ -57,23 +71,37 @@ def cut_out(
   *,
   size: int,
   channels: int,
-  place: Box | None = None,
+  scheme: schemes.Scheme = schemes.CLIPPED,
+  choice: detect.Choice = detect.LARGEST,
   fallback: Box | None = None,
+  landmarks: np.ndarray | None = None,
 ) -> CutOut:
-  """Returns the main face of an RGB uint8 [H, W, 3] picture without margin.
+  """Returns the main face of an RGB uint8 [H, W, 3] picture.
 
-  With `place`, the face that is there (`detect.find_main_face`). Where none is found: `fallback`,
-  without which it is `place`, without which it is the central square.
+  Args:
+    image: the picture.
+    size: height and width of the result.
+    channels: 3 for RGB, 1 for grey.
+    scheme: what is cut out around the face; without one the detector's box without margin.
+    choice: which of several faces is the main one.
+    fallback: what is stored, without margin, where no face is found; without it the place of
+      `choice`, without which it is the central square.
+    landmarks: [5, 2] as annotated, which are stored where no face is found.
   """
-  found = detect.find_main_face(image, place)
+  found = detect.find_main_face(image, choice)
   face = found.face
-  instead = fallback or place or crop.central_square(*image.shape[:2])
-  box = crop.clip_box(face.box if face else instead, *image.shape[:2])
+  instead = fallback or choice.place or crop.central_square(*image.shape[:2])
+  box = face.box if face else instead
+  points = face.landmarks if face else landmarks
+  cut = (scheme if face else schemes.CLIPPED).cut(image, box, points, size, channels)
   return CutOut(
-    crop.crop_face(image, box, size, channels),
-    crop.move_landmarks(face.landmarks, box, size) if face else None,
-    {'box': np.array(box, np.int32), 'confidence': face.confidence if face else 0.0},
-    _notes(found),
+    cut.image,
+    cut.landmarks,
+    {
+      'box': np.array(crop.clip_box(box, *image.shape[:2]), np.int32),
+      'confidence': face.confidence if face else 0.0,
+    },
+    _notes(found) + (() if cut.aligned else ('not_aligned',)),
   )
 
 

@@ -24,11 +24,18 @@ JPEG_QUALITY = 95
 class FaceConfig(tfds.core.BuilderConfig):
   """The form in which faces are stored: `size` x `size` x `channels`, as raw bytes or `encoded` as
   JPEG.
+
+  Attributes:
+    crop: name of the scheme by which the face is cut out (`mtface.faces.schemes`); '' is what the
+      set stores by default.
+    choice: name of the choice of face, for sets that have several; '' is the set's default.
   """
 
   size: int = 48
   channels: int = 1
   encoded: bool = False
+  crop: str = ''
+  choice: str = ''
 
   @property
   def shape(self) -> tuple[int, int, int]:
@@ -179,10 +186,9 @@ def _mask(task: tasks.Task, label: Any) -> Any:
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-  """Returns an RGB uint8 [H, W, 3] image as JPEG bytes."""
-  ok, encoded = cv2.imencode(
-    '.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-  )
+  """Returns a uint8 image, RGB [H, W, 3] or grey [H, W, 1], as JPEG bytes."""
+  pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
+  ok, encoded = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
   if not ok:
     raise ValueError(f'OpenCV could not encode an image of shape {image.shape}')
   return encoded.tobytes()

@@ -112,8 +112,10 @@ def find_builder(name: str) -> tuple[Any, Any]:
   if config and config not in configs:
     if (unlisted := builder_class.unlisted_config(config)) is not None:
       return builder_class, unlisted
+    others = builder_class.unlisted_names()
     raise errors.UserError(
       f'{name}: {set_name} has no config {config!r}; available: {", ".join(configs)}'
+      f'{others and f", and {others}"}'
     )
   return builder_class, config or configs[0]
 

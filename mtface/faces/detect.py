@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import sys
 import types
 import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -92,6 +94,91 @@ def cached_detector(
   return Detector(min_face, thresholds)
 
 
+Box = tuple[int, int, int, int]
+Rank = Callable[[Detection, tuple[int, int]], tuple[float, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Which of several faces is the main one: `LARGEST`, `CENTRE`, `inside(place)`,
+  `closest_to(box)`.
+
+  Attributes:
+    rank: of a face, in a picture of that height and width; the face of the smallest is taken.
+    place: where the face is known to be. At the second look, whose thresholds give false positives,
+      faces centred elsewhere are ignored.
+    only_there: whether they are ignored at the first look too.
+  """
+
+  rank: Rank
+  place: Box | None = None
+  only_there: bool = False
+
+  def first(self, faces: Sequence[Detection], shape: tuple[int, int]) -> Detection | None:
+    """Returns the face to take of those found with the usual thresholds, largest first."""
+    here = [face for face in faces if not self.only_there or _is_in(face, self.place)]
+    return min(here, key=lambda face: self.rank(face, shape), default=None)
+
+  def second(self, faces: Sequence[Detection]) -> Detection | None:
+    """Returns the face to take of those found with `LOW_THRESHOLDS`: the most probable one."""
+    here = [face for face in faces if _is_in(face, self.place)]
+    return max(here, key=lambda face: face.confidence, default=None)
+
+
+def _is_in(face: Detection, place: Box | None) -> bool:
+  if place is None:
+    return True
+  x, y = _middle(face.box)
+  return place[0] <= x < place[2] and place[1] <= y < place[3]
+
+
+def _middle(box: Box) -> tuple[float, float]:
+  return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def _distance(one: tuple[float, float], other: tuple[float, float]) -> float:
+  return math.hypot(one[0] - other[0], one[1] - other[1])
+
+
+def _by_area(face: Detection, shape: tuple[int, int]) -> tuple[float, ...]:
+  return (-face.area,)
+
+
+def _by_centre(face: Detection, shape: tuple[int, int]) -> tuple[float, ...]:
+  height, width = shape
+  return (_distance(_middle(face.box), (width / 2, height / 2)),)
+
+
+LARGEST = Choice(_by_area)
+# The face whose centre is closest to the picture's: what Zhang 2016 tests with.
+CENTRE = Choice(_by_centre)
+
+
+def inside(place: Box | None) -> Choice:
+  """Returns the choice of the face that is known to be centred in a place: of several, the one that
+  overlaps most with it. Without a place: `LARGEST`.
+  """
+  if place is None:
+    return LARGEST
+  return Choice(lambda face, shape: (-crop.overlap(face.box, place),), place, only_there=True)
+
+
+def closest_to(box: Box | None) -> Choice:
+  """Returns the choice of the face that overlaps most with a box, or else whose centre is closest
+  to the box's: what Zhang 2016 trains with. Unlike with `inside`, a box that has nothing to do with
+  any face still gives a face. Without a box: `LARGEST`.
+  """
+  if box is None:
+    return LARGEST
+  return Choice(
+    lambda face, shape: (
+      -crop.overlap(face.box, box),
+      _distance(_middle(face.box), _middle(box)),
+    ),
+    box,
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class MainFace:
   """The main face in a picture of one person.
@@ -107,29 +194,21 @@ class MainFace:
   second_look: bool = False
 
 
-def find_main_face(image: np.ndarray, place: tuple[int, int, int, int] | None = None) -> MainFace:
+def find_main_face(image: np.ndarray, choice: Choice = LARGEST) -> MainFace:
   """Finds the main face in a picture that is known to contain one.
 
-  Among several faces, the largest is chosen. If none is found, a second look with `LOW_THRESHOLDS`
-  chooses the most probable one (not the largest, since these thresholds give false positives).
+  Among several faces, `choice` says which. If none can be taken, a second look with
+  `LOW_THRESHOLDS` takes the most probable one (not the largest, since these thresholds give false
+  positives).
 
   Args:
     image: RGB uint8 [H, W, 3].
-    place: where the face is known to be, as a box. Faces whose centre is outside it are ignored,
-      and the one that overlaps most with it is chosen.
+    choice: which of several faces is meant.
   """
   found = cached_detector()(image)
-  if here := [face for face in found if _is_in(face, place)]:
-    face = max(here, key=lambda face: crop.overlap(face.box, place)) if place else here[0]
+  if face := choice.first(found, image.shape[:2]):
     return MainFace(face, len(found) - 1)
   found = cached_detector(thresholds=LOW_THRESHOLDS)(image)
-  if here := [face for face in found if _is_in(face, place)]:
-    return MainFace(max(here, key=lambda face: face.confidence), len(found) - 1, second_look=True)
+  if face := choice.second(found):
+    return MainFace(face, len(found) - 1, second_look=True)
   return MainFace(None)
-
-
-def _is_in(face: Detection, place: tuple[int, int, int, int] | None) -> bool:
-  if place is None:
-    return True
-  x, y = (face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2
-  return place[0] <= x < place[2] and place[1] <= y < place[3]

@@ -49,7 +49,7 @@ def test_available_lists_every_builder_in_the_package():
   assert set(found) == expected
   assert found['genki4k'] == ['gray48', 'rgb224']
   assert found['utkface'] == ['gray48', 'rgb64', 'rgb96', 'rgb224', 'rgb64_mtcnn', 'rgb224_mtcnn']
-  assert found['fer2013'] == ['gray48', 'rgb64', 'rgb96', 'rgb224']
+  assert found['fer2013'] == ['gray48', 'rgb32', 'rgb64', 'rgb96', 'rgb224']
 
 
 def test_every_builder_has_the_files_that_tfds_reads():
@@ -67,7 +67,8 @@ def test_every_builder_has_the_files_that_tfds_reads():
   ('name', 'words'),
   [
     ('celebb', ["'celebb'", 'genki4k/gray48', 'fer2013/gray48', 'utkface/rgb224']),
-    ('fer2013/rgb32', ["'rgb32'", 'fer2013', 'gray48']),
+    ('fer2013/rgb33', ["'rgb33'", 'fer2013', 'gray48']),
+    ('genki4k/rgb64_crop6', ["'rgb64_crop6'", 'rgb224', '(gray|rgb)32...256[_crop1|crop2']),
     ('', ['genki4k/gray48']),
   ],
 )

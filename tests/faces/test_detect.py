@@ -84,18 +84,51 @@ def test_a_face_is_looked_for_in_its_place(monkeypatch):
 
   elsewhere, inside, tiny = at(45, 50), at(2, 36), at(10, 5)
   fake_detectors(monkeypatch, [elsewhere, inside, tiny], [])
-  assert detect.find_main_face(image, place) == detect.MainFace(inside, others=2)
+  assert detect.find_main_face(image, detect.inside(place)) == detect.MainFace(inside, others=2)
   fake_detectors(
     monkeypatch, [at(-25, 90), inside], []
   )  # one larger than its place, though its middle is there
-  assert detect.find_main_face(image, place) == detect.MainFace(inside, others=1)
+  assert detect.find_main_face(image, detect.inside(place)) == detect.MainFace(inside, others=1)
   fake_detectors(monkeypatch, [elsewhere], [elsewhere, inside, at(10, 5, 0.95)])
   assert (
-    detect.find_main_face(image, place).face.confidence == 0.95
+    detect.find_main_face(image, detect.inside(place)).face.confidence == 0.95
   )  # the most probable one of those that are there
-  assert detect.find_main_face(image, place).second_look
+  assert detect.find_main_face(image, detect.inside(place)).second_look
   fake_detectors(monkeypatch, [elsewhere], [elsewhere])
-  assert detect.find_main_face(image, place) == detect.MainFace(None)
+  assert detect.find_main_face(image, detect.inside(place)) == detect.MainFace(None)
+
+
+def face_at(x, y, side=20, confidence=0.9):
+  box = (x - side // 2, y - side // 2, x + side // 2, y + side // 2)
+  return detect.Detection(box, confidence, np.zeros((5, 2), np.float32))
+
+
+def test_the_face_closest_to_the_centre(monkeypatch):
+  large, near = face_at(30, 50, 40), face_at(90, 50, 10)
+  fake_detectors(monkeypatch, [large, near], [])
+  image = np.zeros((100, 200, 3), np.uint8)  # its centre is at (100, 50)
+  assert detect.find_main_face(image, detect.CENTRE) == detect.MainFace(near, others=1)
+  assert detect.find_main_face(image).face is large
+  fake_detectors(monkeypatch, [], [near, face_at(10, 10, 10, 0.95)])
+  assert detect.find_main_face(image, detect.CENTRE).face.confidence == 0.95
+
+
+def test_the_face_closest_to_a_box(monkeypatch):
+  left, right = face_at(30, 50, 40), face_at(150, 50, 20)
+  image = np.zeros((100, 200, 3), np.uint8)
+  fake_detectors(monkeypatch, [left, right], [])
+
+  def chosen(box):
+    return detect.find_main_face(image, detect.closest_to(box)).face
+
+  assert chosen((140, 40, 170, 70)) is right
+  assert chosen((45, 45, 145, 55)) is right  # 50 pixels of 1,350 in both; left: 50 of 2,550
+  assert chosen((35, 45, 145, 55)) is left  # 150 of 2,550; right: 50 of 1,450
+  assert chosen((95, 0, 105, 10)) is right  # none overlaps: 64 and 72 pixels away
+  assert chosen(None) is left
+  fake_detectors(monkeypatch, [], [left, right, face_at(150, 55, 10, 0.95)])
+  assert chosen((140, 40, 170, 70)).confidence == 0.95
+  assert chosen((0, 0, 10, 10)) is None  # at the second look only what is centred in the box
 
 
 def test_no_face_at_the_second_look():

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
-from mtface.faces import crop
+from mtface.faces import crop, detect
 from tfds_builders import base, detected
 from tfds_builders.affectnet import layouts
 
@@ -125,7 +125,8 @@ def _convert(entry: layouts.Entry, size: int, channels: int) -> base.Face | base
     return base.LeftOut(entry.image_id, reason, str(error))
   if min(image.shape[:2]) < SMALLEST:
     return base.LeftOut(entry.image_id, f'smaller than {SMALLEST} pixels', damaged=False)
-  face = detected.cut_out(image, size=size, channels=channels, place=_place(entry, image))
+  choice = detect.inside(detected.box_in(entry.box, image))
+  face = detected.cut_out(image, size=size, channels=channels, choice=choice)
   return base.Face(
     entry.image_id,
     face.image,
@@ -135,14 +136,6 @@ def _convert(entry: layouts.Entry, size: int, channels: int) -> base.Face | base
     digest=crop.content_digest(image),
     notes=face.notes + _notes(entry),
   )
-
-
-def _place(entry: layouts.Entry, image: np.ndarray) -> detected.Box | None:
-  """The annotated box, if it lies in the image."""
-  try:
-    return None if entry.box is None else crop.clip_box(entry.box, *image.shape[:2])
-  except ValueError:
-    return None
 
 
 def labels(expression: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
-from mtface.faces import crop, folders
+from mtface.faces import crop, detect, folders
 from tfds_builders import base, detected, lists
 
 # As published, and as copies on Kaggle and elsewhere call the same files.
@@ -195,9 +195,9 @@ def convert(
       base.LeftOut(image_id, 'damaged image' if path.exists() else 'missing file', str(error))
     ]
   height, width = image.shape[:2]
-  place = crop.central_square(height, width, _FACE_PLACE)
+  choice = detect.inside(crop.central_square(height, width, _FACE_PLACE))
   whole = crop.central_square(height, width)
-  face = detected.cut_out(image, size=size, channels=channels, place=place, fallback=whole)
+  face = detected.cut_out(image, size=size, channels=channels, choice=choice, fallback=whole)
   return [
     base.Face(
       image_id,

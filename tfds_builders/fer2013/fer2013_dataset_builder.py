@@ -78,6 +78,7 @@ class Builder(base.FaceBuilder):
   VERSION = tfds.core.Version('1.0.0')
   BUILDER_CONFIGS = (
     base.gray48('48x48 grey: the images as they are'),
+    base.rgb32('32x32: made smaller by averaging areas, the grey in all three channels'),
     base.rgb64('64x64: enlarged, the grey in all three channels'),
     base.rgb96('96x96: enlarged, the grey in all three channels'),
     base.rgb224('224x224: enlarged, the grey in all three channels'),
@@ -287,7 +288,7 @@ def _face(table: Table, row: Row, line: bytes, size: int, channels: int) -> base
 
 
 def _stored(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
-  """[48, 48, 1] as [size, size, channels]; bilinear, where it is enlarged."""
+  """[48, 48, 1] as [size, size, channels]: areas are averaged to shrink, bilinear to enlarge."""
   grey = pixels if size == SIDE else crop.resize(pixels, size).reshape(size, size, 1)
   return np.repeat(grey, channels, axis=2)
 

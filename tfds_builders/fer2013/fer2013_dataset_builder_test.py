@@ -237,3 +237,14 @@ def test_small_colour_faces_are_the_grey_ones_enlarged(tmp_path):
     np.testing.assert_allclose(
       image[16::32, 16::32], pixels[8::16, 8::16, None].repeat(3, axis=2), atol=12
     )
+
+
+def test_rgb32_averages_areas(tmp_path):
+  """Two of its pixels are three of the original: weights 2/3 and 1/3 in each direction."""
+  pixels = np.random.default_rng(2).integers(0, 256, (48, 48), dtype=np.uint8)
+  raw = make_fer2013(tmp_path / 'fer2013', [(0, pixels, usage) for usage in USAGES])
+  image = by_id(build_set('fer2013/rgb32', raw, tmp_path))['fer2013_00000']['image']
+  weights = np.kron(np.eye(16), np.array([[2, 1, 0], [0, 1, 2]]) / 3)
+  expected = weights @ pixels.astype(float) @ weights.T
+  assert image.shape == (32, 32, 3)
+  np.testing.assert_allclose(image, expected[..., None].repeat(3, axis=2), atol=0.51)

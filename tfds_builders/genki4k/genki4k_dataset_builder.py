@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop, folders
+from mtface.faces import crop, folders, schemes
 from tfds_builders import base, detected, lists
 
 
@@ -27,7 +27,7 @@ class Photo(NamedTuple):
 
 
 class Builder(base.FaceBuilder):
-  """Finds the face with MTCNN and stores it without margin."""
+  """Finds the face with MTCNN and stores it, without margin unless the config's name has a crop."""
 
   VERSION = tfds.core.Version('1.0.0')
   BUILDER_CONFIGS = (
@@ -41,7 +41,12 @@ class Builder(base.FaceBuilder):
   )
   TASKS = ('smile',)
   HAS_LANDMARKS = True
+  CROPS = True
   NOTES = detected.NOTES
+
+  def notes(self) -> tuple[tuple[str, str], ...]:
+    """With that of a scheme that aligns."""
+    return self.NOTES + detected.scheme_notes(self.scheme)
 
   def attributes(self) -> dict[str, Any]:
     """Annotated head pose in radians, and what the detector said, in pixels of the source
@@ -67,7 +72,9 @@ class Builder(base.FaceBuilder):
   def converter(self) -> Callable[[Photo], Iterable[base.Face | base.LeftOut]]:
     """Returns the function that finds, cuts out and resizes the face of one photograph."""
     config = self.builder_config
-    return functools.partial(convert, size=config.size, channels=config.channels)
+    return functools.partial(
+      convert, size=config.size, channels=config.channels, scheme=self.scheme
+    )
 
 
 def read_labels(folder: pathlib.Path) -> list[Photo]:
@@ -118,7 +125,9 @@ def _photo(
   return Photo(image_id, file, int(smile), pose)
 
 
-def convert(photo: Photo, *, size: int, channels: int) -> list[base.Face | base.LeftOut]:
+def convert(
+  photo: Photo, *, size: int, channels: int, scheme: schemes.Scheme
+) -> list[base.Face | base.LeftOut]:
   """Turns one photograph into a face; where none is found, into the central square of the
   photograph.
   """
@@ -127,7 +136,7 @@ def convert(photo: Photo, *, size: int, channels: int) -> list[base.Face | base.
     image = crop.read_image(photo.path)
   except errors.UserError as error:
     return [base.LeftOut(image_id, 'damaged image', str(error))]
-  face = detected.cut_out(image, size=size, channels=channels)
+  face = detected.cut_out(image, size=size, channels=channels, scheme=scheme)
   yaw, pitch, roll = photo.pose
   return [
     base.Face(

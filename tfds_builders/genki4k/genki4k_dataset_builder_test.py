@@ -91,6 +91,40 @@ def test_rgb224(raw, tmp_path):
   np.testing.assert_allclose(record['image'][y, x], (224, 180, 150), atol=25)
 
 
+@pytest.mark.parametrize('name', ['rgb64_crop2', 'rgb96_crop5', 'gray96_margin50'])
+def test_crops_on_demand(raw, tmp_path, name):
+  path = build_set(f'genki4k/{name}', raw, tmp_path)
+  record, without = (by_id(path)[image_id] for image_id in ('file0001', 'file0004'))
+  size, channels = int(name[3:5]) if name[0] == 'r' else 96, 3 if name[0] == 'r' else 1
+  assert record['image'].shape == (size, size, channels)
+  left, top, right, bottom = record['attributes']['box']  # the detector's, whatever the crop
+  assert 20 < right - left < 80
+  distance = np.linalg.norm(np.diff(record['landmarks'][:2], axis=0))
+  d = 26  # of the drawn eyes
+  if name == 'rgb64_crop2':
+    assert distance == pytest.approx(64 * d / (1.6 * (bottom - top)), rel=0.25)
+  elif name == 'rgb96_crop5':
+    assert distance == pytest.approx(48, rel=0.3)
+    np.testing.assert_allclose(record['landmarks'][:2, 1], 0.06 * 96, atol=10)
+  else:
+    assert distance == pytest.approx(96 * d / (2 * (right - left)), rel=0.25)
+  np.testing.assert_array_equal(without['attributes']['box'], [0, 10, 100, 110])  # no margin
+  notes = read_summary(path)['notes']
+  assert notes['face_not_found']['image_ids'] == ['file0004']
+  assert ('not_aligned' in notes) == (name == 'rgb96_crop5')
+
+
+def test_landmarks_that_cannot_be_aligned_are_listed(raw, tmp_path, monkeypatch):
+  found = detect.Detection((60, 60, 140, 150), 0.9, np.full((5, 2), 100, np.float32))
+  monkeypatch.setattr(detect, 'cached_detector', lambda **_: lambda image: [found])
+  path = build_set('genki4k/rgb32_crop1', raw, tmp_path)
+  assert read_summary(path)['notes']['not_aligned']['images'] == 4
+  # The box as a square is from (55, 60) to (145, 150); with the margins of what is stored instead,
+  # it starts at (52.75, 59.1) and is 94.5 wide.
+  landmark = by_id(path)['file0001']['landmarks'][0]
+  np.testing.assert_allclose(landmark, (15.669, 13.519), atol=0.01)
+
+
 def test_duplicates_are_found_by_content(tmp_path):
   images = photos()
   raw = make_genki4k(tmp_path / 'raw', [*images, images[1], images[0]], [*SMILES, 0, 0])

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop, folders
+from mtface.faces import crop, detect, folders
 from mtface.progress import warn
 from tfds_builders import base, detected, lists
 
@@ -239,7 +239,7 @@ def convert(
   cut = (
     functools.partial(detected.cut_at, box=place)
     if center
-    else functools.partial(detected.cut_out, place=place)
+    else functools.partial(detected.cut_out, choice=detect.inside(place))
   )
   face = cut(image, size=size, channels=channels)
   known = photo.identity >= 0

@@ -109,6 +109,11 @@ class Builder(base.FaceBuilder):
       raise errors.UserError(f'synthetic_faces/{name}: expected at least 10 faces')
     return dataclasses.replace(listed, name=name, total=int(found['faces']))
 
+  @classmethod
+  def unlisted_names(cls) -> str:
+    """Returns what the names of configs on demand look like."""
+    return 'any of these with a number of faces, such as people_rgb224_300000'
+
   @property
   def RESUMABLE(self) -> bool:  # type: ignore[override]
     """Whether parts are kept: where so many faces are asked for that drawing them takes long."""

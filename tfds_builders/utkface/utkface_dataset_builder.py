@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
-from mtface.faces import crop, folders
+from mtface.faces import crop, folders, schemes
 from tfds_builders import base, detected
 
 _ENDING = (
@@ -30,8 +30,8 @@ class ChipConfig(base.FaceConfig):
 
 
 class Builder(base.FaceBuilder):
-  """Stores the aligned chips as they are distributed, resized; `rgb64_mtcnn` and `rgb224_mtcnn`
-  what MTCNN finds in them.
+  """Stores the aligned chips as they are distributed, resized; `rgb64_mtcnn`, `rgb224_mtcnn` and
+  configs with a crop what MTCNN finds in them.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -65,18 +65,28 @@ class Builder(base.FaceBuilder):
     ),
   )
   TASKS = ('age_years', 'age_group', 'gender', 'ethnicity5')
+  CROPS = True
   NOTES = (('label_missing_in_file_name', 'what the file name does not give is masked'),)
 
-  def _detects(self) -> bool:
-    return getattr(self.builder_config, 'detect', False)
+  @property
+  def HAS_LANDMARKS(self) -> bool:  # type: ignore[override]
+    """Whether landmarks are stored: in configs with a crop."""
+    return bool(self.builder_config.crop)
+
+  def _cuts(self) -> schemes.Scheme | None:
+    """How what the detector finds is cut out; None where the whole chip is stored."""
+    config = self.builder_config
+    return self.scheme if config.crop or getattr(config, 'detect', False) else None
 
   def attributes(self) -> dict[str, Any]:
     """What the detector said, in pixels of the chip, where it is run."""
-    return detected.features() if self._detects() else {}
+    return detected.features() if self._cuts() else {}
 
   def notes(self) -> tuple[tuple[str, str], ...]:
     """With those about the detection, where it is run."""
-    return self.NOTES + (detected.NOTES if self._detects() else ())
+    scheme = self._cuts()
+    about = detected.notes_with('the whole chip') + detected.scheme_notes(scheme) if scheme else ()
+    return self.NOTES + about
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns the folder of chips: `manual_dir` or a folder in it, as the archive unpacks."""
@@ -92,7 +102,7 @@ class Builder(base.FaceBuilder):
     """Returns the function that reads the labels and resizes the chip of one file."""
     config = self.builder_config
     return functools.partial(
-      convert, size=config.size, channels=config.channels, detect=self._detects()
+      convert, size=config.size, channels=config.channels, scheme=self._cuts()
     )
 
 
@@ -105,23 +115,28 @@ def _image_id(path: pathlib.Path) -> str:
 
 
 def convert(
-  path: pathlib.Path, *, size: int, channels: int, detect: bool = False
+  path: pathlib.Path, *, size: int, channels: int, scheme: schemes.Scheme | None = None
 ) -> list[base.Face | base.LeftOut]:
-  """Turns one chip into a face. Its id is the file name, less the ending that all have."""
+  """Turns one chip into a face: with a scheme what MTCNN finds in it, or else the whole chip, which
+  is square. Its id is the file name, less the ending that all have.
+  """
   image_id = _image_id(path)
   try:
     image = crop.read_image(path)
   except errors.UserError as error:
     return [base.LeftOut(image_id, 'damaged image', str(error))]
   labels = parse_name(path.name)
-  face = detected.cut_out(image, size=size, channels=channels) if detect else None
   whole = (0, 0, image.shape[1], image.shape[0])
+  face = None
+  if scheme:
+    face = detected.cut_out(image, size=size, channels=channels, scheme=scheme)
   missing = () if len(labels) == len(Builder.TASKS) else ('label_missing_in_file_name',)
   return [
     base.Face(
       image_id,
       face.image if face else crop.crop_face(image, whole, size, channels),
       labels=labels,
+      landmarks=face.landmarks if face else None,
       attributes=face.attributes if face else {},
       digest=crop.content_digest(image),
       notes=missing + (face.notes if face else ()),

@@ -123,6 +123,30 @@ def test_mtcnn_crops(tmp_path):
   assert 'attributes' not in by_id(whole)[NAMES[0].removesuffix('.chip.jpg')]
 
 
+def test_crops_on_demand(tmp_path):
+  raw = tmp_path / 'UTKFace'
+  save(raw / NAMES[0], cartoon(size=200, scale=1.3))
+  save(raw / NAMES[1], np.full((200, 200, 3), 127, np.uint8))
+  path = build_set('utkface/rgb64_crop1', raw, tmp_path)
+  records, notes = by_id(path), read_summary(path)['notes']
+  found, none = (records[name.removesuffix('.chip.jpg')] for name in NAMES[:2])
+  np.testing.assert_allclose(found['landmarks'][:2, 1], 0.38 * 64, atol=5)
+  assert np.isnan(none['landmarks']).all()
+  np.testing.assert_array_equal(none['image'], 127)
+  assert notes['face_not_found']['image_ids'] == [NAMES[1].removesuffix('.chip.jpg')]
+  assert notes['face_not_found']['means'] == 'no face was found; the whole chip is stored'
+  assert notes['not_aligned']['images'] == 0
+
+
+def test_a_size_on_demand_is_the_whole_chip(raw, tmp_path):
+  record = by_id(build_set('utkface/rgb50', raw, tmp_path))['1_0_2_20161219140623097.jpg']
+  chip = np.asarray(Image.open(raw / NAMES[0]), float)
+  np.testing.assert_allclose(
+    record['image'], chip.reshape(50, 4, 50, 4, 3).mean(axis=(1, 3)), atol=0.51
+  )
+  assert 'landmarks' not in record
+
+
 def test_the_published_parts_as_sources(tmp_path):
   """As docs/datasets.md names them, at a hundredth: 12 for training, 6 for testing, and the ages
   from 21 to 60.

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop
+from mtface.faces import crop, detect
 from tfds_builders import base, detected
 from tfds_builders.vggface2 import photos as photos_lib
 
@@ -100,7 +100,8 @@ def convert(
     ]
   if min(image.shape[:2]) < SMALLEST:
     return [base.LeftOut(photo.image_id, f'smaller than {SMALLEST} pixels', damaged=False)]
-  face = detected.cut_out(image, size=size, channels=channels, place=_place(photo, image))
+  choice = detect.inside(detected.box_in(photo.box, image))
+  face = detected.cut_out(image, size=size, channels=channels, choice=choice)
   known = {'gender': photo.gender} if photo.gender >= 0 else {}
   return [
     base.Face(
@@ -113,11 +114,3 @@ def convert(
       notes=face.notes + (() if known else ('gender_missing',)),
     )
   ]
-
-
-def _place(photo: photos_lib.Photo, image: np.ndarray) -> detected.Box | None:
-  """The annotated box, if it lies in the photograph."""
-  try:
-    return None if photo.box is None else crop.clip_box(photo.box, *image.shape[:2])
-  except ValueError:
-    return None
