@@ -65,6 +65,17 @@ def test_the_pixels_of_a_region(name):
     np.testing.assert_allclose(landmarks, [(0, 0)], atol=1e-4)
 
 
+@pytest.mark.parametrize('times', [2, 4])
+def test_a_smaller_crop_averages_from_corner_to_corner(times):
+  image = np.random.default_rng(0).integers(0, 256, (200, 180, 3), dtype=np.uint8)
+  size = 80 // times
+  face, landmarks, _ = schemes.SCHEMES['crop4'].cut(image, BOX, np.array([(50, 50)]), size, 3)
+  blocks = image[50:130, 50:130].reshape(size, times, size, times, 3)
+  np.testing.assert_allclose(face, blocks.mean(axis=(1, 3)), atol=1)
+  corner = 0.5 / times - 0.5  # the middle of the first pixel, from that of the first large one
+  np.testing.assert_allclose(landmarks, [(corner, corner)], atol=1e-4)
+
+
 def test_a_region_that_leaves_the_picture_repeats_its_edge():
   image = picture(80, 70)
   face, _, _ = schemes.SCHEMES['crop2'].cut(image, (0, 0, 60, 80), None, 128, 3)

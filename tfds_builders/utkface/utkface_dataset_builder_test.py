@@ -126,13 +126,15 @@ def test_mtcnn_crops(tmp_path):
 def test_crops_on_demand(tmp_path):
   raw = tmp_path / 'UTKFace'
   save(raw / NAMES[0], cartoon(size=200, scale=1.3))
-  save(raw / NAMES[1], np.full((200, 200, 3), 127, np.uint8))
-  path = build_set('utkface/rgb64_crop1', raw, tmp_path)
+  slope = np.arange(200, dtype=np.uint8)[:, None, None].repeat(200, axis=1).repeat(3, axis=2)
+  save(raw / NAMES[1], slope)
+  path = build_set('utkface/rgb50_crop1', raw, tmp_path)
   records, notes = by_id(path), read_summary(path)['notes']
   found, none = (records[name.removesuffix('.chip.jpg')] for name in NAMES[:2])
-  np.testing.assert_allclose(found['landmarks'][:2, 1], 0.38 * 64, atol=5)
+  np.testing.assert_allclose(found['landmarks'][:2, 1], 0.38 * 50, atol=4)
   assert np.isnan(none['landmarks']).all()
-  np.testing.assert_array_equal(none['image'], 127)
+  quarter = slope.reshape(50, 4, 50, 4, 3).mean(axis=(1, 3))
+  np.testing.assert_allclose(none['image'], quarter, atol=1.5)  # JPEG; the whole, without margin
   assert notes['face_not_found']['image_ids'] == [NAMES[1].removesuffix('.chip.jpg')]
   assert notes['face_not_found']['means'] == 'no face was found; the whole chip is stored'
   assert notes['not_aligned']['images'] == 0
