@@ -69,7 +69,7 @@ TORCH_INDEX ?=
 	.venv-parity/bin/pip install --quiet $(addprefix --extra-index-url ,$(TORCH_INDEX)) --editable '.[test,parity]'
 	@touch $@
 
-test-parity: .venv-parity/.ready  ## compares the backbones with timm's, in PyTorch, in an environment of its own
+test-parity: .venv-parity/.ready  ## compares the backbones with timm's and with plain PyTorch, in an environment of its own
 	.venv-parity/bin/python -m pytest tests/parity
 
 # State and jobs of the cluster lie in a folder of its own; `run` ends it whatever the tests do.

@@ -114,7 +114,8 @@ def onnx_session(name, config, params, stats, shape, folder):
   import timm
   import torch
 
-  from mtface.models.weights import export_weights, read_torch
+  from mtface.models.weight_files import read_torch
+  from mtface.models.weights import export_weights
   from mtface.tasks import get_task
 
   weights, path = folder / f'{name}.safetensors', folder / f'{name}.onnx'

@@ -88,7 +88,7 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
 
 
 def export(args: Args, _: Sequence[str]) -> None:
-  """Exports a network as safetensors, for timm (--format=timm) or complete (--format=mtface)."""
+  """Exports a network as safetensors, for PyTorch (--format=torch) or whole (--format=mtface)."""
   from mtface.publish.weights import export_network
 
   selection = args.checkpoint or ['last']

@@ -79,10 +79,13 @@ FLAGS: dict[str, Flag] = {
     'feature commands take exactly one, and no ensemble (default last)',
   ),
   'format': Flag(
-    'text', 'timm', 'timm (a backbone for PyTorch, default) or mtface (every array of any network)'
+    'text',
+    'torch',
+    'torch (a backbone for PyTorch, default; timm: the same, of timm) or mtface (every array of '
+    'any network)',
   ),
   'classifier': Flag(
-    'text', None, "the task whose head is exported as timm's classifier (default: none)"
+    'text', None, "the task whose head is exported as the backbone's classifier (default: none)"
   ),
   'to': Flag('text', None, 'the file to write, FILE.safetensors'),
   'on': Flag(

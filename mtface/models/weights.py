@@ -1,10 +1,11 @@
-"""Reads and writes weights: timm's, as used with PyTorch, and our own, in single files that contain
-no code.
+"""Reads and writes weights: those of other programs, mostly for PyTorch, and our own, in single
+files that contain no code.
 
-Two formats, both safetensors (https://huggingface.co/docs/safetensors):
+Two formats are written, both safetensors (https://huggingface.co/docs/safetensors):
 
-    timm     a backbone by timm's names, for `load_state_dict`; read also from PyTorch's files
-             (.pth, .pt, .bin, .ckpt, .pth.tar)
+    torch    a backbone by the names of a program for PyTorch, for `load_state_dict`
+             (`foreign_names.py`); read also from the files of `weight_files.py`. `timm` is the
+             same, where that program is timm
     mtface   any network by our own paths, `trunk/stem/conv/kernel`, arrays as they are; exact
 
 Names are never guessed: a tensor left over on either side is an error that names it. Training
@@ -16,14 +17,12 @@ file.
 
 from __future__ import annotations
 
-import argparse
 import collections
-import contextlib
 import dataclasses
 import json
 import os
-import pathlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,23 +32,15 @@ from ml_collections import ConfigDict
 
 from mtface.errors import UserError
 from mtface.files import local_path, whole
+from mtface.models.foreign_names import IGNORED, NAMINGS, Naming, from_torch, to_torch
 from mtface.models.network import abstract_network
 from mtface.models.paths import Params, Stats, by_path, head_of
-from mtface.models.timm_names import (
-  CLASSIFIERS,
-  IGNORED,
-  classifier_names,
-  from_torch,
-  timm_name,
-  to_torch,
-)
+from mtface.models.weight_files import notes_of, read_torch
 from mtface.outputs import Outputs
 from mtface.tasks import Task
 
-FORMATS = ('timm', 'mtface')
+FORMATS = ('torch', 'timm', 'mtface')
 LEAVE = 'leave'  # no head: the file's classifier is ignored
-_PICKLES = ('.pth', '.pt', '.bin', '.ckpt', '.pth.tar', '.pt.tar', '.tar')
-_SUFFIXES = ('.safetensors', *_PICKLES)
 _LISTED = 5  # most names to list in an error
 
 
@@ -85,13 +76,6 @@ class Imported:
     f'{", ".join(self.kept) or "none"}'
 
 
-def is_weights_file(path: str | os.PathLike) -> bool:
-  """Whether a path refers to a weight file, by its extension or because it is a file; otherwise it
-  is the folder of a run.
-  """
-  return os.fspath(path).lower().endswith(_SUFFIXES) or local_path(path).is_file()
-
-
 def import_weights(
   path: str | os.PathLike,
   model: ConfigDict,
@@ -107,31 +91,29 @@ def import_weights(
     model: `config.model` of the network to load the weights into.
     tasks: what it predicts, see `network.make_network`.
     image_shape: (H, W, C) of its images.
-    classifier: the head (a task's name) that gets the classifier of a file in timm's format, or
+    classifier: the head (a task's name) that gets the classifier of another program's file, or
       'leave'. None: the file must not have one.
 
   Raises:
-    UserError: the file cannot be read, belongs to another network, or has unexpected or missing
-      tensors.
+    UserError: the file cannot be read, belongs to another network, has unexpected or missing
+      tensors, or was trained on images of another scale than `model.input`.
   """
-  tensors, notes = read_torch(path), _notes(path)
-  wanted = trained_input(path)
-  if wanted is not None and wanted != model.get('input', wanted):
-    raise UserError(
-      f'{path}: trained on images scaled as {wanted}, but config.model.input is {model.input}; '
-      f'set config.model.input={wanted}'
-    )
+  tensors, notes = read_torch(path), notes_of(path)
+  _check_input(path, trained_input(path), model)
   _, params, stats = abstract_network(model, tasks, image_shape)
   shapes = by_path(params) | by_path(stats)
   if notes.get('format') == 'mtface':
     if classifier not in (None, 'leave'):
       raise UserError(
-        f'{path}: names its heads by task; classifier={classifier!r} applies only to timm files'
+        f'{path}: names its heads by task; classifier={classifier!r} applies only to files of '
+        'other programs'
       )
     arrays, left = _match(path, tensors, shapes)
     prefix = ''
   else:
-    arrays, left, prefix = _match_timm(path, tensors, shapes, model.name, classifier)
+    naming = _naming(path, tensors, shapes, model.name)
+    _check_input(path, naming.input, model)
+    arrays, left, prefix = _match_foreign(path, tensors, shapes, naming, classifier)
   _check_arrays(path, arrays, shapes)
   kept = tuple(name for name in shapes if name not in arrays)
   return Imported(
@@ -145,7 +127,7 @@ def export_weights(
   path: str | os.PathLike,
   model: ConfigDict,
   *,
-  format: str = 'timm',
+  format: str = 'torch',
   classifier: str | None = None,
   notes: Mapping[str, str] | None = None,
 ) -> None:
@@ -155,8 +137,8 @@ def export_weights(
     params, stats: the arrays of one network.
     path: the file to write, in an existing folder.
     model: the network's `config.model`.
-    format: `timm` for a timm backbone, or `mtface` for every array of any network.
-    classifier: with `timm`, the head (a task's name) that becomes the classifier; None: no
+    format: `torch` or `timm` for a backbone, or `mtface` for every array of any network.
+    classifier: with the former, the head (a task's name) that becomes the classifier; None: no
       classifier (timm's `num_classes=0`).
     notes: further metadata for the file, text only.
 
@@ -169,11 +151,11 @@ def export_weights(
   }
   if format not in FORMATS:
     raise UserError(f'--format={format}: unknown format; expected {", ".join(FORMATS)}')
-  if format == 'timm':
-    arrays = _as_timm(arrays, model.name, classifier)
+  if format != 'mtface':
+    arrays = _as_foreign(arrays, model.name, format, classifier)
   elif classifier is not None:
     raise UserError(
-      f'--classifier={classifier}: applies only to --format=timm; format mtface includes all heads'
+      f'--classifier={classifier}: applies only to --format=torch; format mtface includes all heads'
     )
   if not path.parent.is_dir():
     raise UserError(f'--to={path}: the folder {path.parent} does not exist')
@@ -183,11 +165,11 @@ def export_weights(
 
 
 def trained_input(path: str | os.PathLike) -> str | None:
-  """The image scaling that a file's weights expect, a name in `mobile.INPUTS`, if the file says so
-  (as files from `export_weights` do).
+  """The image scaling that a file's weights expect, a name in `backbone.INPUTS`, if the file says
+  so (as files from `export_weights` do).
   """
   try:
-    return json.loads(_notes(path)['model']).get('input')
+    return json.loads(notes_of(path)['model']).get('input')
   except (
     KeyError,
     ValueError,
@@ -196,36 +178,6 @@ def trained_input(path: str | os.PathLike) -> str | None:
     safetensors.SafetensorError,
   ):  # errors are reported when the file is read
     return None
-
-
-def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """The tensors of a safetensors file, or of a PyTorch file if PyTorch is installed; floating-point
-  tensors as float32.
-
-  The file type is determined by the first bytes, or else by the extension. Tensors in nested
-  dictionaries are named `outer.inner`.
-
-  Raises:
-    UserError: the file is missing, damaged, of another type or contains more than tensors, or
-      PyTorch is needed but not installed.
-  """
-  path = local_path(path)
-  if not path.is_file():
-    raise UserError(f'{path}: no such weight file')
-  kind = _kind_of(path)
-  if kind == 'safetensors':
-    try:
-      found = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-      raise UserError(f'{path}: is not a complete safetensors file: {error}') from error
-  elif kind == 'pickle':
-    found = _read_pickle(path)
-  else:
-    raise UserError(f'{path}: {kind}; weights are read from {", ".join(_SUFFIXES)}')
-  # ml_dtypes' bfloat16 is of kind 'V' to NumPy.
-  return {
-    name: x if x.dtype.kind in 'iub' else np.asarray(x, np.float32) for name, x in found.items()
-  }
 
 
 def overlaid(tree: dict[Any, Any], part: dict[Any, Any]) -> dict[Any, Any]:
@@ -237,72 +189,6 @@ def overlaid(tree: dict[Any, Any], part: dict[Any, Any]) -> dict[Any, Any]:
 
 
 # --- Reading --------------------------------------------------------------------------------------
-
-
-def _kind_of(path: pathlib.Path) -> str:
-  """safetensors, pickle (of torch.save), or a description of what else the file is."""
-  try:
-    with path.open('rb') as file:
-      head = file.read(64)
-  except OSError as error:
-    raise UserError(f'{path}: cannot be read ({error.strerror})') from error
-  if head.startswith(b'version https://git-lfs'):
-    return 'is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`'
-  if head.lstrip().startswith(b'<'):
-    return 'is a web page, not a weight file; download it again'
-  name = path.name.lower()
-  if head[8:9] == b'{' or (name.endswith('.safetensors') and not head.startswith((b'PK', b'\x80'))):
-    return 'safetensors'
-  return (
-    'pickle'
-    if head.startswith((b'PK', b'\x80')) or name.endswith(_PICKLES)
-    else 'is not a weight file'
-  )
-
-
-def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Tensors of a torch.save file, read with `weights_only`, so no code in it is run."""
-  try:
-    import torch
-  except ImportError as error:
-    raise UserError(
-      f'{path}: reading this file needs PyTorch; pip install torch, or convert it elsewhere:'
-      " safetensors.torch.save_file(torch.load('IN.pth', weights_only=True), 'OUT.safetensors')"
-    ) from error
-  harmless = getattr(
-    torch.serialization, 'safe_globals', lambda _: contextlib.nullcontext()
-  )  # since PyTorch 2.5
-  try:
-    with harmless([argparse.Namespace]):  # the training arguments
-      found = torch.load(path, map_location='cpu', weights_only=True)
-  except Exception as error:  # the type depends on version and damage
-    raise UserError(
-      f'{path}: contains more than tensors, or is damaged, so it is not loaded '
-      f'({type(error).__name__}); save'
-      ' model.state_dict() instead of the model'
-    ) from error
-  tensors = {name: x for name, x in _flat(found) if isinstance(x, torch.Tensor)}
-  if not tensors:
-    raise UserError(f'{path}: contains no named tensors; save model.state_dict() instead')
-  return {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in tensors.items()}
-
-
-def _flat(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-  """(outer.inner, value) pairs of nested dictionaries."""
-  for key, value in tree.items() if isinstance(tree, Mapping) else ():
-    if isinstance(value, Mapping):
-      yield from _flat(value, f'{prefix}{key}.')
-    else:
-      yield f'{prefix}{key}', value
-
-
-def _notes(path: str | os.PathLike) -> dict[str, str]:
-  """The metadata of a safetensors file."""
-  path = local_path(path)
-  if _kind_of(path) != 'safetensors':
-    return {}
-  with safetensors.safe_open(path, 'np') as file:
-    return file.metadata() or {}
 
 
 def _match(
@@ -320,21 +206,35 @@ def _match(
   return {name: tensors[name] for name in wanted}, left
 
 
-def _match_timm(
+def _naming(
+  path: str | os.PathLike, tensors: Collection[str], shapes: Mapping[str, Any], model: str
+) -> Naming:
+  """Of the programs that have this network, the one whose names the file has most of."""
+  if model not in NAMINGS:
+    raise UserError(
+      f'{path}: no other program is known to have model {model}; it reads files that `mtface '
+      'export --format=mtface` wrote'
+    )
+  trunk = [name for name in shapes if head_of(name) is None]
+
+  def found(naming: Naming) -> int:
+    wanted = [*map(naming.name, trunk), *naming.last().values()]
+    prefix = _prefix_of(tensors, wanted)
+    return sum(f'{prefix}{name}' in tensors for name in wanted)
+
+  return max(NAMINGS[model], key=found)
+
+
+def _match_foreign(
   path: str | os.PathLike,
   tensors: dict[str, np.ndarray],
   shapes: Mapping[str, Any],
-  model: str,
+  naming: Naming,
   classifier: str | None,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
-  """The same for a file in timm's format, and the prefix of its names."""
-  if model not in CLASSIFIERS:
-    raise UserError(
-      f'{path}: model {model} is not a timm network; it reads files that `mtface export '
-      '--format=mtface` wrote'
-    )
-  wanted = {name: timm_name(model, name) for name in shapes if head_of(name) is None}
-  names = classifier_names(model)
+  """The same for a file of another program, and the prefix of its names."""
+  wanted = {name: naming.name(name) for name in shapes if head_of(name) is None}
+  names = naming.last()
   prefix = _prefix_of(tensors, tuple(wanted.values()))
   beside = [name for name in tensors if not name.startswith(prefix)]
   tensors = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
@@ -351,8 +251,23 @@ def _match_timm(
   elif classifier is not None:
     wanted |= {_last_layer(shapes, classifier, leaf): name for leaf, name in names.items()}
   _check_names(path, wanted, [name for name in tensors if name not in left])
-  arrays = {ours: from_torch(tensors[theirs]) for ours, theirs in wanted.items()}
+  arrays = {
+    ours: from_torch(tensors[theirs], shapes[ours].shape) for ours, theirs in wanted.items()
+  }
+  if naming.reversed_colours:
+    arrays[naming.reversed_colours] = arrays[naming.reversed_colours][:, :, ::-1]
   return arrays, (*(f'{prefix}{name}' for name in left), *beside), prefix
+
+
+def _check_input(path: str | os.PathLike, wanted: str | None, model: ConfigDict) -> None:
+  """Raises a `UserError` where weights expect images of another scale; '' or None: it is not
+  known.
+  """
+  if wanted and wanted != model.get('input', wanted):
+    raise UserError(
+      f'{path}: trained on images scaled as {wanted}, but config.model.input is {model.input}; '
+      f'set config.model.input={wanted}'
+    )
 
 
 def _prefix_of(names: Collection[str], wanted: Sequence[str]) -> str:
@@ -439,7 +354,9 @@ def _filled(
 
 
 def _last_layer(shapes: Mapping[str, Any], task: str, leaf: str) -> str:
-  """The path of a head's `kernel` or `bias` if the head is a single linear layer, as in timm."""
+  """The path of a head's `kernel` or `bias` if the head is a single linear layer, as in other
+  programs.
+  """
   heads = sorted({head_of(name) for name in shapes} - {None}, key=str)
   if task not in heads:
     raise UserError(
@@ -447,21 +364,25 @@ def _last_layer(shapes: Mapping[str, Any], task: str, leaf: str) -> str:
     )
   if any(f'/{task}/hidden/' in name for name in shapes):
     raise UserError(
-      f"classifier {task!r}: that head has hidden layers (config.model.age_hidden), unlike timm's "
-      'classifier'
+      f'classifier {task!r}: that head has hidden layers (config.model.age_hidden or branch), '
+      'unlike the classifiers of other programs'
     )
   return f'heads/{task}/scores/{leaf}'
 
 
-def _as_timm(
-  arrays: Mapping[str, np.ndarray], model: str, classifier: str | None
+def _as_foreign(
+  arrays: Mapping[str, np.ndarray], model: str, format: str, classifier: str | None
 ) -> dict[str, np.ndarray]:
-  """Arrays by timm's names."""
-  if model not in CLASSIFIERS:
-    raise UserError(f'--format=timm: model {model} is not a timm network; use --format=mtface')
-  names = {name: timm_name(model, name) for name in arrays if head_of(name) is None}
+  """Arrays by another program's names."""
+  naming = NAMINGS.get(model, (None,))[0]
+  if naming is None or (format == 'timm' and naming.program != 'timm'):
+    have = 'mtface' if naming is None else 'torch or mtface'
+    what = 'no program for PyTorch is known to have it' if naming is None else 'timm has no such'
+    raise UserError(f'--format={format}: model {model}: {what}; use --format={have}')
+  names = {name: naming.name(name) for name in arrays if head_of(name) is None}
   if classifier is not None:
-    names |= {
-      _last_layer(arrays, classifier, leaf): name for leaf, name in classifier_names(model).items()
-    }
-  return {theirs: to_torch(arrays[ours]) for ours, theirs in names.items()}
+    names |= {_last_layer(arrays, classifier, leaf): name for leaf, name in naming.last().items()}
+  return {
+    theirs: to_torch(arrays[ours], bool(re.fullmatch(naming.flat, ours)))
+    for ours, theirs in names.items()
+  }

@@ -18,7 +18,7 @@ def export_network(
   checkpoint: str,
   path: str | os.PathLike,
   *,
-  format: str = 'timm',
+  format: str = 'torch',
   classifier: str | None = None,
   stage: str = '',
 ) -> None:

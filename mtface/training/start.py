@@ -28,7 +28,8 @@ from mtface.errors import UserError
 from mtface.files import split_selection
 from mtface.models.network import abstract_network
 from mtface.models.paths import Params, Stats, by_path, head_of, matches, path_name
-from mtface.models.weights import Imported, import_weights, is_weights_file
+from mtface.models.weight_files import is_weights_file
+from mtface.models.weights import Imported, import_weights
 from mtface.parallel.sharding import everywhere, make_mesh
 from mtface.training.checkpoints import Checkpoints
 from mtface.training.run import Run

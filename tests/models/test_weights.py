@@ -12,14 +12,16 @@ import safetensors.numpy
 
 from mtface.config.schema import model
 from mtface.errors import UserError
-from mtface.models import weights
-from mtface.models.timm_names import timm_name
+from mtface.models import weight_files, weights
+from mtface.models.foreign_names import NAMINGS
 from mtface.tasks import get_task
 from tests.models.networks import random_network
 
 SHAPE = (32, 32, 3)
 TASKS = ['smile', 'gender']
 FIELDS = {
+  'resnet': {'depth': 8, 'width': 0.2},
+  'vgg': {'width': 0.02},
   'bknet': {'width': 0.03125},
   'mobilenet': {'width': 0.1},
   'efficientnet': {'width': 0.1, 'depth': 1.1},
@@ -100,7 +102,7 @@ def test_names_are_timms():
     ('rexnet', 'trunk/blocks/3/squeeze/norm/scale'): 'features.3.se.bn.weight',
     ('rexnet', 'trunk/top/conv/kernel'): 'features.16.conv.weight',
   }
-  assert {key: timm_name(*key) for key in names} == names
+  assert {key: NAMINGS[key[0]][0].name(key[1]) for key in names} == names
 
 
 def test_arrays_lie_as_in_pytorch(exported):
@@ -187,7 +189,9 @@ def test_heads_of_our_format_are_taken_by_name(tmp_path):
   assert list(found.params['heads']) == ['smile']
   assert found.kept == ('heads/gender/scores/bias', 'heads/gender/scores/kernel')
   assert set(found.left) == {'heads/emotion7/scores/bias', 'heads/emotion7/scores/kernel'}
-  with pytest.raises(UserError, match=r"classifier='smile' applies only to timm files"):
+  with pytest.raises(
+    UserError, match=r"classifier='smile' applies only to files of other programs"
+  ):
     imported(path, classifier='smile')
   tensors = safetensors.numpy.load_file(path)
   del tensors['heads/smile/scores/bias']
@@ -198,7 +202,7 @@ def test_heads_of_our_format_are_taken_by_name(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
   with pytest.raises(UserError, match='no such weight file'):
-    weights.read_torch(tmp_path / 'none.safetensors')
+    weight_files.read_torch(tmp_path / 'none.safetensors')
   contents = {
     'cut.safetensors': b'\x10\0\0\0\0\0\0\0{',
     'model.onnx': b'\x08\x08',
@@ -208,15 +212,15 @@ def test_files_that_cannot_be_read(tmp_path):
   for name, content in contents.items():
     (tmp_path / name).write_bytes(content)
   with pytest.raises(UserError, match='is not a complete safetensors file'):
-    weights.read_torch(tmp_path / 'cut.safetensors')
+    weight_files.read_torch(tmp_path / 'cut.safetensors')
   with pytest.raises(
     UserError, match=r'is not a weight file; weights are read from \.safetensors, \.pth, \.pt'
   ):
-    weights.read_torch(tmp_path / 'model.onnx')
+    weight_files.read_torch(tmp_path / 'model.onnx')
   with pytest.raises(UserError, match='is a web page, not a weight file'):
-    weights.read_torch(tmp_path / 'page.safetensors')
+    weight_files.read_torch(tmp_path / 'page.safetensors')
   with pytest.raises(UserError, match=r'Git LFS pointer.*git lfs pull'):
-    weights.read_torch(tmp_path / 'pointer.pth')
+    weight_files.read_torch(tmp_path / 'pointer.pth')
 
 
 # --- What others make of such files ---------------------------------------------------------------
@@ -274,15 +278,15 @@ def test_what_a_file_is_its_content_says(exported, tmp_path):
   for name in ('A.SAFETENSORS', 'pytorch_model.bin', 'weights'):
     path = tmp_path / name
     path.write_bytes(exported[2].read_bytes())
-    assert weights.is_weights_file(path)
-    assert same(weights.read_torch(path), safetensors.numpy.load_file(exported[2]))
+    assert weight_files.is_weights_file(path)
+    assert same(weight_files.read_torch(path), safetensors.numpy.load_file(exported[2]))
   for name in (
     'model_best.pth.tar',
     'last.CKPT',
     'a.pt',
   ):  # not there: the ending says that no run's folder is meant
-    assert weights.is_weights_file(tmp_path / name)
-  assert not weights.is_weights_file(tmp_path)
+    assert weight_files.is_weights_file(tmp_path / name)
+  assert not weight_files.is_weights_file(tmp_path)
 
 
 class Tensor:
@@ -332,7 +336,7 @@ def test_a_checkpoint_of_pytorch_is_read_without_running_it(exported, tmp_path, 
   assert 'optimizer.state.0.momentum' in found.left
   content.clear()
   with pytest.raises(UserError, match='contains no named tensors'):
-    weights.read_torch(tmp_path / name)
+    weight_files.read_torch(tmp_path / name)
 
 
 def test_a_pth_file_without_pytorch_says_how_to_convert_it(tmp_path, monkeypatch):
@@ -344,19 +348,21 @@ def test_a_pth_file_without_pytorch_says_how_to_convert_it(tmp_path, monkeypatch
     UserError,
     match=r'pip install torch, or convert it elsewhere: safetensors.torch.save_file',
   ):
-    weights.read_torch(tmp_path / 'model.pth')
+    weight_files.read_torch(tmp_path / 'model.pth')
 
 
 def test_what_cannot_be_written(tmp_path):
   _, params, stats = random_network('bknet', ['smile'], (16, 16, 1), width=0.03125)
   fields = model('bknet', width=0.03125)
   with pytest.raises(
-    UserError, match='--format=timm: model bknet is not a timm network; use --format=mtface'
+    UserError, match=r'--format=torch: model bknet: no program .* use --format=mtface'
   ):
     weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields)
-  with pytest.raises(UserError, match='--format=onnx: unknown format; expected timm, mtface'):
+  with pytest.raises(
+    UserError, match='--format=onnx: unknown format; expected torch, timm, mtface'
+  ):
     weights.export_weights(params, stats, tmp_path / 'a.safetensors', fields, format='onnx')
-  with pytest.raises(UserError, match='applies only to --format=timm'):
+  with pytest.raises(UserError, match='applies only to --format=torch'):
     weights.export_weights(
       params, stats, tmp_path / 'a.safetensors', fields, format='mtface', classifier='smile'
     )

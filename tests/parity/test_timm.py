@@ -11,7 +11,8 @@ import pytest
 
 from mtface.config.schema import model
 from mtface.models.network import abstract_network
-from mtface.models.weights import export_weights, import_weights, overlaid, read_torch
+from mtface.models.weight_files import read_torch
+from mtface.models.weights import export_weights, import_weights, overlaid
 from mtface.tasks import get_task
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed: make test-parity')

@@ -32,7 +32,7 @@ def test_what_cannot_be_exported(mtface, tiny_run, tiny_data, tmp_path):
     (('--to=a.safetensors', '--checkpoint=last,best'), 'pass exactly one --checkpoint'),
     (('--to=a.safetensors', '--checkpoint=ensemble:2'), 'an ensemble is several networks'),
     (('--to=a.pth',), '--to=a.pth: weights are written as safetensors'),
-    ((f'--to={tmp_path}/a.safetensors',), '--format=timm: model bknet is not a timm network'),
+    ((f'--to={tmp_path}/a.safetensors',), '--format=torch: model bknet: no program'),
   ):
     done = run(*argv)
     assert done.code == 2
