@@ -67,7 +67,8 @@ class PaperRow:
     checkpoint: the selection to show, see `mtface.evaluation.evaluate`.
     paper: column -> (mean, standard deviation or None), as published: percent, or years; empty for
       a row that is not in the paper.
-    stand_ins: column -> what to show instead, named as such, if a run lacks the paper's data.
+    stand_ins: column -> what to show instead, named as such, if a run lacks the paper's data; of
+      several, the first that a run has.
     stage: the runs' stage, unless a column names another; '': runs without stages.
     where: field -> allowed values of a measured row, such as {'classifier': ('svm',)}.
     columns: columns that are defined differently in this row.
@@ -78,7 +79,7 @@ class PaperRow:
   arguments: Mapping[str, tuple[Any, ...]] | None
   checkpoint: str = 'last'
   paper: Mapping[str, tuple[float, float | None]] = dataclasses.field(default_factory=dict)
-  stand_ins: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+  stand_ins: Mapping[str, Column | Sequence[Column]] = dataclasses.field(default_factory=dict)
   stage: str = ''
   where: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
   columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)

@@ -122,7 +122,7 @@ def fill(table: PaperTable, runs: Sequence[Measured]) -> dict[tuple[str, str], C
   for row_name, row in table.rows.items():
     for run in runs:
       for name, column in table.columns.items() if _is_of(row, run.config) else ():
-        cell = _cell(row, row.columns.get(name, column), row.stand_ins.get(name), run)
+        cell = _cell(row, _choices(row, name, column), run)
         if cell is None:
           continue
         before = origin.setdefault((row_name, name), [])
@@ -151,10 +151,15 @@ def _are_of(wanted: Mapping[str, tuple[Any, ...]], arguments: Any) -> bool:
   return all(arguments.get(name) in values for name, values in wanted.items())
 
 
-def _cell(
-  row: PaperRow, column: Column | None, stand_in: Column | None, run: Measured
-) -> Cell | None:
-  for choice in filter(None, (column, stand_in)):
+def _choices(row: PaperRow, name: str, column: Column | None) -> list[Column]:
+  """What may fill a row's cell of a column: the paper's sets, or else those that stand in."""
+  of_row, instead = row.columns.get(name, column), row.stand_ins.get(name, ())
+  stand_ins = [instead] if isinstance(instead, Column) else list(instead)
+  return [*([of_row] if of_row else []), *stand_ins]
+
+
+def _cell(row: PaperRow, choices: Sequence[Column], run: Measured) -> Cell | None:
+  for choice in choices:
     found = [_measurement(row, choice, name, run) for name in choice.sets]
     measured = [one for one in found if one is not None]
     if len(measured) == len(found):
