@@ -341,13 +341,14 @@ def _compound_columns(set_name, stage_name=None):
   return columns | {'mean': of('balanced_accuracy'), 'all images': of('accuracy')}
 
 
-def _compound_row(strategy, network, published):
+def _compound_row(strategy, network, published=(), **arguments):
   stage_name = {'single': 'emotion', 'sjmt': 'joint'}[strategy]
   columns = _compound_columns('compound', stage_name)
   stand_in = _compound_columns('synthetic_compound', stage_name)
   figures = (*published[0], *published[1:]) if published else ()
   return PaperRow(
-    {'strategy': (strategy,), 'network': (network,), 'compound': (True,)},
+    {name: (value,) for name, value in arguments.items()}
+    | {'strategy': (strategy,), 'network': (network,), 'compound': (True,)},
     paper={name: (x, None) for name, x in zip(columns, figures, strict=False)},
     columns=columns,
     stand_ins={name: (column,) for name, column in stand_in.items()},
@@ -378,11 +379,14 @@ TABLES = {
     'Pons, Masip 2018, Table 4: compound emotions, accuracy in percent',
     _compound_columns('compound'),
     {
-      f'{label}, {name}': _compound_row(
-        strategy, network, TABLE_4[strategy] if network == 'resnet110' else ()
-      )
-      for network, name in (('resnet110', 'ResNet-110'), ('resnet20', 'ResNet-20'))
-      for strategy, label in (('single', 'single'), ('sjmt', 'SJMT'))
+      'single, ResNet-110': _compound_row('single', 'resnet110', TABLE_4['single']),
+      'SJMT, ResNet-110': _compound_row(
+        'sjmt', 'resnet110', TABLE_4['sjmt'], mixing='proportional'
+      ),
+      'SJMT, equal counts, ResNet-110': _compound_row('sjmt', 'resnet110', mixing='equal'),
+      'single, ResNet-20': _compound_row('single', 'resnet20'),
+      'SJMT, ResNet-20': _compound_row('sjmt', 'resnet20', mixing='proportional'),
+      'SJMT, equal counts, ResNet-20': _compound_row('sjmt', 'resnet20', mixing='equal'),
     },
     (f'the paper tests on 722 images, {", ".join(map(str, COUNTS))} of the classes',),
   ),
