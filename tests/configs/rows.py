@@ -52,10 +52,6 @@ def fitted(config: ConfigDict, size: int, steps: int = 2) -> ConfigDict:
   config.image_shape = (size, size, 3)
   config.duration = config.checkpoint.every = config.log_every = f'{steps} steps'
   config.batch_size = config.evaluation.batch_size = 8
-  for name in config.stages:
-    of = config.stage[name]
-    if 'batch_size' in of:
-      of.batch_size = 8
   return config
 
 
