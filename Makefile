@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-py test-beam test-parity test-cluster test-planted lint bench bench-latency clean
+.PHONY: help setup demo test test-py test-beam test-parity test-papers test-cluster test-planted lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -71,6 +71,10 @@ TORCH_INDEX ?=
 
 test-parity: .venv-parity/.ready  ## compares the backbones with timm's and with plain PyTorch, in an environment of its own
 	.venv-parity/bin/python -m pytest tests/parity
+
+# Two training steps of every row of Zhang 2016 and Pons 2018, at their own depth; killed steps.
+test-papers: setup  ## trains every row of two papers' tables for two steps (half an hour on two cores)
+	MTFACE_TEST_PAPERS=1 $(BIN)/python -m pytest --numprocesses=2 --timeout=1200 tests/configs/test_pons.py tests/configs/test_zhang.py
 
 # State and jobs of the cluster lie in a folder of its own; `run` ends it whatever the tests do.
 test-cluster: setup  ## tests on a real Slurm, started here and stopped again (Debian packages slurm-wlm and munge; installed as root if missing), and of 8 processes

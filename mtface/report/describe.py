@@ -12,6 +12,7 @@ from mtface.config.schema import outputs_of
 from mtface.config.stages import MAIN, stages_of
 from mtface.models.network import abstract_network
 from mtface.models.paths import HEADS, Params, is_batch_norm, matches, parameter_table
+from mtface.outputs import UNION
 from mtface.training.checks import check_experiment
 from mtface.training.optim import factor_of, make_optimizer, rate_factors
 from mtface.training.run import Run
@@ -66,7 +67,7 @@ def _by_stage(texts: Mapping[str, str]) -> str:
 def _describe(run: Run) -> str:
   config = run.config
   lines = [f'tasks {", ".join(run.tasks)}; mixture {config.mixture}', '']
-  lines += _source_lines(run)
+  lines += _source_lines(run) + _output_lines(run)
   epoch = run.mixture.epoch_size
   lines += [
     '',
@@ -84,6 +85,20 @@ def _describe(run: Run) -> str:
   lines += [f'memory: {_device_bytes(config, run.params) / 1e6:,.1f} MB per device']
   lines[-1] += ' for parameters and optimiser state'
   return '\n'.join(lines)
+
+
+def _output_lines(run: Run) -> list[str]:
+  """Of one layer over a union of label spaces: how many outputs it has, and which tasks share."""
+  outputs = run.network.outputs
+  if run.config.outputs.layer != UNION:
+    return []
+  shared = outputs.shared()
+  by_tasks: dict[tuple[str, ...], list[str]] = {}
+  for name, tasks in shared.items():
+    by_tasks.setdefault(tasks, []).append(name)
+  which = '; '.join(f'{", ".join(of)} by {" and ".join(tasks)}' for tasks, of in by_tasks.items())
+  size = outputs.layers[0].num_classes
+  return ['', f'one output layer of {size}; shared: {which or "none"}']
 
 
 def _training_lines(config: ConfigDict, params: Params) -> list[str]:

@@ -164,6 +164,9 @@ def test_every_row_describes_itself(sets, argument):
   text = describe(config, sets)
   assert text.count('stage ') == len(config.stages)
   assert 'run: 2 steps' in text
+  if 'sjmt' in argument:
+    size = 8 + 11 if 'compound=True' in argument else 7 + 11
+    assert f'one output layer of {size}; shared: none' in text
 
 
 @pytest.mark.parametrize('argument', ROWS if os.environ.get('MTFACE_TEST_PAPERS') else QUICK)

@@ -4,6 +4,7 @@ and its steps go on after a kill.
 
 import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from mtface.models.network import make_network
 from mtface.models.weights import export_weights
 from mtface.report.describe import describe
 from mtface.tasks import get_task
+from mtface.training.checkpoints import Checkpoints
 from mtface.training.loop import train
 from mtface.training.optim import factor_of, make_schedule, rate_factors
+from tests.command import ROOT, python
 from tests.configs import rows
+from tests.end_to_end.killed import STAGE_MOMENTS
 
 SIZE = 32
 TASKS = {
@@ -137,7 +141,7 @@ def test_tables_as_they_are_printed():
 # --- Every row describes itself; one trains, and all of them in `make test-papers` ----------------
 
 
-ROWS = rows.arguments('zhang2016')
+ROWS, EVERYTHING = rows.arguments('zhang2016'), os.environ.get('MTFACE_TEST_PAPERS')
 QUICK = ['attribute=gender,without=none,crop=3']
 
 
@@ -175,9 +179,36 @@ def test_every_row_describes_itself(sets, released, argument):
   assert 'trunk ' in text or 'learning rate 0.001' in text
 
 
-@pytest.mark.parametrize('argument', ROWS if os.environ.get('MTFACE_TEST_PAPERS') else QUICK)
+@pytest.mark.parametrize('argument', ROWS if EVERYTHING else QUICK)
 def test_rows_train(sets, released, tmp_path, argument):
   config = config_of(argument, released)
   train(config, tmp_path, sets)
   (row,) = evaluate(tmp_path, sets)
   assert (row['stage'], row['n']) == ('target', 48)
+
+
+def steps(workdir, sets):
+  config = f'--config={ROOT}/tests/configs/tiny_zhang.py'
+  return ['train', config, f'--workdir={workdir}', f'--data_dir={sets}']
+
+
+@pytest.fixture(scope='module')
+def undisturbed(sets, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('steps') / 'run'
+  done = python('mtface', *steps(workdir, sets))
+  assert done.code == 0, done.err
+  return workdir
+
+
+@pytest.mark.skipif(not EVERYTHING, reason='make test-papers')
+@pytest.mark.parametrize('moment', STAGE_MOMENTS)
+def test_killed_between_and_inside_of_steps(undisturbed, sets, tmp_path, moment):
+  killed = python('tests.end_to_end.killed', moment, *steps(tmp_path / 'run', sets))
+  assert killed.code == -signal.SIGKILL, killed.err
+  again = python('mtface', *steps(tmp_path / 'run', sets))
+  assert again.code == 0, again.err
+  for stage in ('identity', 'attributes', 'attribute', 'target'):
+    found, expected = (Checkpoints(of, stage) for of in (tmp_path / 'run', undisturbed))
+    assert found.steps[-1] == expected.steps[-1] == 6
+    # of all parameters, statistics, momentum and the step, bit for bit
+    assert found.checksum(6) == expected.checksum(6) is not None
