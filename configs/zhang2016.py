@@ -33,6 +33,8 @@ Where the paper leaves room (docs/papers.md has all of it):
 - eq. 2 sums over the attributes and samples: over the attributes, and Caffe divides by the batch.
 - step 4 goes on with the last layer of step 3, of the same two classes.
 - 110,000 iterations "in all steps", also on FotW's 6,000 images.
+- without step 1, weights are drawn (He et al. 2015) and images are in [-1, 1]; the paper does not
+  say.
 - one sigmoid or two classes: a softmax of two, the same function.
 - the third class of FotW is masked and counted; the paper does not mention it.
 - the crops of its Figure 3 have no numbers: the geometry is ours, docs/datasets.md draws it.
@@ -96,7 +98,8 @@ def get_config(arg=None):
   args.crop = args.crop or CROPS[args.attribute]
   config = experiment()
   config.arguments = args
-  config.model = model('vgg', dropout=0.5, input='vggface')
+  # Drawn weights want images of a spread of about 1, the released ones those of 0 to 255.
+  config.model = model('vgg', dropout=0.5, input='vggface' if args.vggface else 'half')
   config.image_shape = (64, 64, 3) if args.data == 'local' else (224, 224, 3)
   config.batch_size = 120
   config.evaluation.batch_size = 120

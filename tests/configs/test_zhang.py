@@ -90,7 +90,7 @@ def test_from_scratch_and_without_the_released_network():
   config = get('smile,without=1+2+3')
   assert list(config.stages) == ['target']
   target = stages_of(config)['target']
-  assert (target.start.weights, target.optimizer.rate) == ('', 0.01)
+  assert (target.start.weights, target.optimizer.rate, target.model.input) == ('', 0.01, 'half')
   for argument in ('gender', 'gender,without=2', 'gender,without=1+2+3,vggface=face.mat'):
     with pytest.raises(UserError, match=r'give its file as vggface=FILE, or leave the step out'):
       get(argument)
