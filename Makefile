@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-py test-beam test-parity test-papers test-cluster test-planted lint bench bench-latency clean
+.PHONY: help setup demo test test-processes test-py test-beam test-parity test-papers test-cluster test-planted lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -40,9 +40,14 @@ demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sh
 	@echo '  other selections: $(BIN)/mtface evaluate --workdir=$(DEMO)/run --data_dir=$(DEMO)/data --checkpoint=average:4,ensemble:4'
 	@echo '  real faces: docs/datasets.md says how to get and build them; then --config=sang2017:A2'
 
-# A file's tests stay together: they share what was trained once.
-test: setup lint  ## lint, types and all tests
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+# A file's tests stay together: they share what was trained once. Those that start several processes of mtface wait for
+# each other and have a target of their own.
+PROCESSES := tests/end_to_end/test_processes.py
+test: setup lint  ## lint, types and all tests but those of several processes
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(addprefix --ignore=,$(PROCESSES))
+
+test-processes: setup  ## tests of runs over several processes
+	$(BIN)/python -m pytest $(PROCESSES)
 
 # Python 3.11 has an older JAX than newer Pythons: what is computed is tested on both.
 NUMERIC := tests/models tests/models/test_selfcheck.py tests/test_losses.py tests/test_metrics.py tests/training/test_step.py tests/training/test_optim.py tests/training/test_loop.py \
