@@ -185,6 +185,17 @@ def test_joined_tasks_must_have_one_loss():
   assert Objective(config).joined == ('compound_emotion', 'emotion7')
 
 
+def test_a_shared_output_is_read_in_one_way():
+  config = union_config('compound_emotion', 'emotion7')
+  config.tasks.emotion7 = task('multiclass_squared_hinge')
+  with pytest.raises(
+    UserError, match=r'compound_emotion \(sigmoid\), emotion7 \(margins\) share the output angry'
+  ):
+    Objective(config)
+  config.outputs.apart = ('emotion7',)
+  assert Objective(config).joined == ('compound_emotion',)
+
+
 def test_an_unknown_loss():
   config = get_config()
   config.tasks.smile.loss = 'hinge'
