@@ -89,10 +89,9 @@ def _measured(
 ) -> dict[str, list[Row]]:
   """{set: rows} of what was measured before, of the same checkpoints and on the same faces."""
   found: dict[str, list[Row]] = {}
+  known = [x for of in (head, *head.get('members', ())) for x in of['checksums']]
   for row in before:
-    same = (
-      all(row.get(key) == value for key, value in head.items()) and None not in head['checksums']
-    )
+    same = all(row.get(key) == value for key, value in head.items()) and None not in known
     source = sources.get(row['set'])
     if same and source and (row['source'], row.get('data')) == (source.name, source.fingerprint):
       found.setdefault(row['set'], []).append(row)
