@@ -67,7 +67,7 @@ def associate(
     stage: of the run; '' is the last one.
 
   Raises:
-    UserError: the run does not predict one of the tasks, or `by` is multi-label.
+    UserError: the run does not predict one of the tasks, `by` is multi-label, or there is no set.
   """
   evaluator = Evaluator(workdir, data_dir, stage)
   chosen = Chosen(checkpoint, evaluator, data_dir)
@@ -77,6 +77,10 @@ def associate(
   if chosen.tasks[by].multi_label or by == of:
     raise UserError(f'--by={by}: expected a single-label task other than --of={of}')
   names = list(on) or list(evaluator.config.evaluation.sets)
+  if not names:
+    raise UserError(
+      '--on: the run names no evaluation sets; give some, e.g. --on=sfew/rgb32:validation'
+    )
   return [_association(chosen, name, by, of) for name in names]
 
 

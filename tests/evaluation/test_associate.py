@@ -1,6 +1,7 @@
 """Scores of one task by predictions of another, against NumPy on what the network says."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -32,6 +33,19 @@ def test_tasks_that_do_not_fit(tiny_run, tiny_data):
     associate(tiny_run, tiny_data, by='smile', of='action_units')
   with pytest.raises(UserError, match=r'--by=smile: expected a single-label task other than'):
     associate(tiny_run, tiny_data, by='smile', of='smile')
+
+
+def test_without_a_set_and_with_two_selections(mtface, run_copy, tiny_data):
+  flags = [f'--workdir={run_copy}', f'--data_dir={tiny_data}', '--by=gender', '--of=smile']
+  result = mtface('associate', *flags, '--checkpoint=4,last')
+  assert (result.code, result.out) == (2, '')
+  assert '--checkpoint=4,last: this command takes one at a time' in result.error
+  content = json.loads((run_copy / 'config.json').read_text())
+  content['config']['evaluation'] |= {'sets': {}, 'during_training': [], 'best_on': []}
+  (run_copy / 'config.json').write_text(json.dumps(content))
+  result = mtface('associate', *flags)
+  assert result.code == 2
+  assert '--on: the run names no evaluation sets' in result.error
 
 
 @pytest.fixture
