@@ -103,8 +103,9 @@ class Chosen:
         )
     return common
 
-  def faces(self, name: str) -> Faces:
-    """A set by its name in the runs' configs, or a source; only images that all runs have.
+  def faces(self, name: str, *, labelled: bool = True) -> Faces:
+    """A set by its name in the runs' configs, or a source; only images that all runs have. With
+    `labelled` it must label a task of each run.
 
     Raises:
       UserError: a run has no such set, or the runs' sets are different ones.
@@ -117,7 +118,7 @@ class Chosen:
           f'--on={name}: {other.workdir} has no set of this name, but {", ".join(sets) or "none"}; '
           'name a set that all runs have, or a source'
         )
-    sources = [evaluator.source(name) for evaluator in self._evaluators]
+    sources = [evaluator.source(name, labelled=labelled) for evaluator in self._evaluators]
     if len(sources) == 1:
       return Faces(sources[0])
     return _joined(name, sources)

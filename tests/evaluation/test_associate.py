@@ -12,6 +12,7 @@ from mtface.evaluation.evaluator import Evaluator
 from mtface.report.heatmap import write_heatmap
 from mtface.tasks import get_task
 from mtface.training.selection import Selection
+from tests.fakes import write_prepared
 
 
 def test_means_by_predicted_class(tiny_run, tiny_data):
@@ -26,6 +27,12 @@ def test_means_by_predicted_class(tiny_run, tiny_data):
     rows = said['smile'][predicted == k]
     expected = rows.mean(0) if len(rows) else np.full(2, np.nan)
     np.testing.assert_allclose(found.means[k], expected)
+
+
+def test_faces_need_no_label(tiny_run, tmp_path):
+  write_prepared(tmp_path, 'tiny/groups', {'test': 6}, {'age_group': 1.0})
+  (found,) = associate(tiny_run, tmp_path, by='gender', of='smile', on=['tiny/groups:test'])
+  assert found.counts.sum() == 6
 
 
 def test_tasks_that_do_not_fit(tiny_run, tiny_data):

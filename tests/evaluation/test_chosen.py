@@ -121,6 +121,14 @@ def test_statistics_that_are_averaged_are_said_so(tiny_run, other, data_dir):
   assert Chosen(text, own, data_dir, re_estimate=False).head()['checkpoint'] == text
 
 
+def test_nothing_is_measured_where_a_later_set_cannot_be(tiny_run, data_dir, tmp_path):
+  workdir, apart = shutil.copytree(tiny_run, tmp_path / 'own'), tmp_path / 'apart'
+  run_on(tiny_run, apart, 'tiny/apart:other')
+  with pytest.raises(UserError, match='have no image in common'):
+    evaluate(workdir, data_dir, checkpoints=[f'last+{apart}@last'], on=['people', 'smiles'])
+  assert read_results(workdir) == []
+
+
 def test_sets_that_cannot_be_joined(tiny_run, data_dir, tmp_path):
   # The same ids, but of other people.
   write_prepared(tmp_path / 'data', 'strange/smile', {'test': 12}, {'smile': 1.0})
