@@ -73,6 +73,17 @@ def test_images_are_joined_by_their_ids_and_runs_count_alike(tiny_run, other, da
   assert np.abs(found - [own[i] for i in ids]).max() > 1e-3
 
 
+def test_three_runs_count_alike(tiny_run, other, data_dir):
+  name = 'tiny/smile:test'
+  chosen = Chosen(f'4+{other}@8+{tiny_run}@last', Evaluator(tiny_run, data_dir), data_dir)
+  found = chosen.predictions(chosen.faces(name))['smile']
+  each = [
+    list(said(of, data_dir, step, name).values())
+    for of, step in ((tiny_run, '4'), (other, '8'), (tiny_run, 'last'))
+  ]
+  np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=1e-5)
+
+
 def test_rows_say_who_took_part(tiny_run, other, data_dir, tmp_path):
   workdir = shutil.copytree(tiny_run, tmp_path / 'run')
   text = f'last+{other}@last'

@@ -175,6 +175,30 @@ def test_figures_of_single_classes_and_stages(tmp_path):
   assert cells == {'b': (75.0, (8,)), 'unit b': (50.0, (8,)), 'units': (50.0, (9,))}
 
 
+def test_seeds_of_two_experiments(tmp_path):
+  table = PaperTable(
+    'Seeds', {'smiles': Column('smile', ('own',))}, {'both': PaperRow({'row': ('R1', 'R2')})}
+  )
+  runs = [
+    measured(tmp_path / name, name, {('last', 'own', 'smile'): ([7], [8])}, 1, seed)
+    for seed, name in enumerate(('R1', 'R2'))
+  ]
+  with pytest.raises(UserError, match='and differ in more than their seed; pass only one of them'):
+    fill(table, runs)
+
+
+def test_of_several_stand_ins_the_first_that_a_run_has(tmp_path):
+  instead = tuple(Column('smile', (name,)) for name in ('nowhere', 'real', 'drawn'))
+  table = PaperTable(
+    'Stand-ins',
+    {'smiles': Column('smile', ('own',))},
+    {'R1': PaperRow({'row': ('R1',)}, stand_ins={'smiles': instead})},
+  )
+  counts = {('last', 'real', 'smile'): ([6], [8]), ('last', 'drawn', 'smile'): ([8], [8])}
+  cell = fill(table, [measured(tmp_path / 'run', 'R1', counts, 1)])['R1', 'smiles']
+  assert (cell.mean, cell.sets) == (75.0, ('real',))
+
+
 def test_seeds_on_different_sets(tmp_path):
   table = PaperTable(
     'Sets',
