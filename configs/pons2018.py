@@ -15,9 +15,9 @@ filters, a head and a cross-entropy a task, batches of the two sets in turn. sjm
 sigmoid cross-entropy over the classes in the label space of each sample's set (eq. 1); both in the
 stage `joint`. network=resnet20|resnet32|resnet110|vgg16 (vgg16: single only, 224 pixels).
 version=v1|v2: of the ResNet. mixing=proportional|equal (sjmt): every image once an epoch, or as
-many labelled samples of both tasks. divisor=labelled|all: N of eq. 1. apart=True: no shared
-outputs. compound=True: section 4.3, eight compound emotions from 15 images a class, alone (single,
-stage `emotion`) or with the action units (sjmt). weights=FILE: what the first stage starts from
+many labelled samples of both tasks. divisor=labelled|all (sjmt): N of eq. 1. compound=True: section
+4.3, eight compound emotions from 15 images a class, alone (single, stage `emotion`) or with the
+action units (sjmt). weights=FILE: what the first stage starts from
 (CIFAR-10 for a ResNet, ImageNet for VGG-16: mtface/models/weights.py); without, it is drawn.
 data=paper|ckplus|celeba|synthetic: SFEW 2.0 and EmotioNet, after FER-2013 (stage `fer`); CK+
 (single); or without `fer`, 1,000 images of FER-2013 in SFEW's place and CelebA's 40 attributes in
@@ -30,7 +30,8 @@ Where the paper leaves room (docs/papers.md has all of it):
   convention, those of TensorFlow's own example of a ResNet on CIFAR-10, whose batch, length and
   augmentation the paper has.
 - "exponential decay every 10,000 steps" of no stated factor: steps of 0.5. A tenth would leave
-  5e-10 at the end.
+  5e-10 at the end. VGG-16's rate is "exponentially decayed" too, at intervals that are not given;
+  at the same ones its 2,000 steps end before the first.
 - padding of no stated width: 2 pixels a side, as in that example. No flips, none are named.
 - a ResNet of reference [22] (v1), while its weights are cited to [23] (v2): version=v1.
 - "N is the number of classes": of the sample's labelled ones; divisor=all is the other reading.
@@ -129,7 +130,6 @@ def get_config(arg=None):
     version=Option('v1', ('v1', 'v2')),
     mixing=Option('proportional', ('proportional', 'equal')),
     divisor=Option('labelled', ('labelled', 'all')),
-    apart=Option(False),
     compound=Option(False),
     weights=Option(''),
     data=Option('paper', tuple(EMOTION)),
@@ -155,15 +155,18 @@ def get_config(arg=None):
 
 def _check(args, given):
   """What excludes what."""
-  only = {'mixing': ('sjmt',), 'divisor': ('sjmt',), 'apart': ('sjmt',)}
-  for name, strategies in only.items():
-    if name in given and args.strategy not in strategies:
+  for name in ('mixing', 'divisor'):
+    if name in given and args.strategy != 'sjmt':
       raise contradiction(
         FILE, f'strategy={args.strategy}', f'{name}={args[name]}', 'it is an argument of sjmt'
       )
   if args.network == 'vgg16' and args.strategy != 'single':
     raise contradiction(
       FILE, 'network=vgg16', f'strategy={args.strategy}', 'the paper trains VGG-16 on one task'
+    )
+  if args.network == 'vgg16' and 'version' in given:
+    raise contradiction(
+      FILE, 'network=vgg16', f'version={args.version}', 'it is an argument of ResNets'
     )
   if args.data == 'ckplus' and args.strategy != 'single':
     raise contradiction(
@@ -218,18 +221,9 @@ def _stages(args, mixture):
     stages['joint'] = _on(args, emotion, units) | start | {'mixture': 'alternate'}
   else:
     both = [(name, SIGMOID, sets) for name, _, sets in (emotion, units)]
-    stages['joint'] = _on(args, *both) | start | _union(args, both)
+    union = {'outputs.layer': 'union', 'mixture': args.mixing}
+    stages['joint'] = _on(args, *both) | start | union
   return stages
-
-
-def _union(args, tasks):
-  """SJMT: one output layer."""
-  names = tuple(name for name, _, _ in tasks)
-  return {
-    'outputs.layer': 'union',
-    'outputs.apart': names if args.apart else (),
-    'mixture': args.mixing,
-  }
 
 
 def _on(args, *tasks):

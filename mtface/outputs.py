@@ -3,7 +3,8 @@ one layer over the union of their classes. Nothing else knows the layout of a ne
 
 In a union (Pons 2018, section 3 and figure 1c) classes of the same name in two tasks are one
 output: a face that one set calls happy and another happily surprised teaches the same column. Tasks
-that are to be `apart` have outputs of their own, named `TASK/CLASS`.
+that are to be `apart` have outputs of their own, named `TASK/CLASS`. So has every class that is
+called by a number: the person 20 of a set is neither that of another set nor 20 years old.
 
 Some tasks are answered by columns of another one's, although nothing is learnt for them (`VIEWS`).
 """
@@ -122,12 +123,23 @@ class Outputs:
         owners.setdefault(classes[column], []).append(task)
     return {name: tuple(of) for name, of in owners.items() if len(of) > 1}
 
+  def other_layers(self, there: Outputs) -> frozenset[str]:
+    """The layers of another network that are called as one of these but have other classes, as
+    unions of other tasks.
+    """
+    own = {layer.name: layer.classes for layer in self.layers}
+    return frozenset(
+      layer.name for layer in there.layers if own.get(layer.name, layer.classes) != layer.classes
+    )
+
   def _views(self) -> list[str]:
     return [view for view, (of, _) in VIEWS.items() if of in self.tasks and view not in self.tasks]
 
 
 def _output_names(task: Task, apart: bool) -> tuple[str, ...]:
-  return tuple(f'{task.name}/{name}' for name in task.classes) if apart else task.classes
+  return tuple(
+    f'{task.name}/{name}' if apart or name.isdecimal() else name for name in task.classes
+  )
 
 
 def _readouts(tasks: Mapping[str, Task], given: Mapping[str, str] | None) -> dict[str, str]:

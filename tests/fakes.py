@@ -152,14 +152,12 @@ def state_shapes(config: Any) -> Any:
   """The shapes and types of the training state of an experiment of one stage."""
   import jax
 
-  from mtface.config.schema import tasks_of
+  from mtface.config.schema import outputs_of
   from mtface.models.network import abstract_network
   from mtface.training.optim import make_optimizer
   from mtface.training.state import new_state
 
-  _, params, stats = abstract_network(
-    config.model, list(tasks_of(config).values()), config.image_shape
-  )
+  _, params, stats = abstract_network(config.model, outputs_of(config), config.image_shape)
   optimizer = make_optimizer(
     config.optimizer, 1, config.freeze.params
   )  # what it keeps does not depend on the steps

@@ -115,6 +115,25 @@ def test_how_scores_are_read_follows_from_the_losses():
   }
 
 
+def test_classes_that_are_called_by_numbers_share_nothing():
+  people, ages, emotions = map(get_task, ('identity:30', 'age_years', 'emotion7'))
+  outputs = Outputs.union([people, ages, emotions])
+  assert outputs.layers[0].num_classes == 30 + 117 + 7
+  assert outputs.shared() == {}
+  assert outputs.layers[0].classes[20] == 'identity:30/20'
+
+
+def test_unions_of_other_tasks_are_other_layers():
+  smile, gender, emotions = map(get_task, ('smile', 'gender', 'emotion7'))
+  one, other = Outputs.union([emotions, smile]), Outputs.union([emotions, gender])
+  assert one.layers[0].num_classes == other.layers[0].num_classes == 9
+  assert one.other_layers(other) == {'union'}
+  assert not one.other_layers(Outputs.union([emotions, smile]))
+  heads = Outputs.heads([emotions, smile])
+  assert not heads.other_layers(Outputs.heads([emotions, gender]))
+  assert not heads.other_layers(one)
+
+
 def test_unknown_layers_and_tasks_that_are_not_there():
   config = get_config()
   config.outputs.layer = 'tree'
@@ -124,4 +143,7 @@ def test_unknown_layers_and_tasks_that_are_not_there():
   with pytest.raises(
     UserError, match=r"config.outputs.apart: 'emotion8' is not among config.tasks"
   ):
+    outputs_of(config)
+  config.outputs.layer, config.outputs.apart = 'heads', ('smile',)
+  with pytest.raises(UserError, match=r'config.outputs.apart: .* heads share nothing, so leave it'):
     outputs_of(config)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from mtface import process
 from mtface.cli import feature_commands
-from mtface.cli.flags import Args, config_of, data_dir, join, workdir_flag
+from mtface.cli.flags import Args, config_of, data_dir, join, one_checkpoint, workdir_flag
 from mtface.config import files as config_files
 from mtface.errors import UserError
 from mtface.files import local_path
@@ -233,11 +233,9 @@ def report(args: Args, _: Sequence[str]) -> None:
   from mtface.report.curves import draw_curves
   from mtface.report.sheet import write_galleries
 
-  workdir = workdir_flag(args)
+  workdir, checkpoint = workdir_flag(args), one_checkpoint(args)
   print(f'picture: {draw_curves(workdir, args.stage)}')
-  for path in write_galleries(
-    workdir, data_dir(args), (args.checkpoint or ['last'])[-1], args.on, args.stage
-  ):
+  for path in write_galleries(workdir, data_dir(args), checkpoint, args.on, args.stage):
     print(f'picture: {path}')
 
 
@@ -257,7 +255,7 @@ def associate(args: Args, _: Sequence[str]) -> None:
     data_dir(args),
     by=args.by,
     of=args.of,
-    checkpoint=(args.checkpoint or ['last'])[-1],
+    checkpoint=one_checkpoint(args),
     on=args.on,
     stage=args.stage,
   )

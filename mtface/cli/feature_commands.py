@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtface.cli.flags import Args, data_dir, workdir_flag
+from mtface.cli.flags import Args, data_dir, one_checkpoint, workdir_flag
 from mtface.errors import UserError
 
 
@@ -14,7 +14,7 @@ def features(args: Args, _: Sequence[str]) -> None:
   """Writes feature vectors, ids, subjects and labels to workdir/features/."""
   from mtface.features.extract import write_features
 
-  write_features(workdir_flag(args), data_dir(args), _checkpoint(args), args.on, args.stage)
+  write_features(workdir_flag(args), data_dir(args), one_checkpoint(args), args.on, args.stage)
 
 
 def classify(args: Args, _: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def classify(args: Args, _: Sequence[str]) -> None:
   rows = classify_features(
     workdir,
     data_dir(args),
-    checkpoint=_checkpoint(args),
+    checkpoint=one_checkpoint(args),
     stage=args.stage,
     train=_given(args, 'train', 'a source, as in utkface/rgb224:train'),
     test=_given(args, 'test', 'a source, as in utkface/rgb224:test'),
@@ -47,7 +47,7 @@ def identify(args: Args, _: Sequence[str]) -> None:
   rows = identify_people(
     workdir,
     data_dir(args),
-    checkpoint=_checkpoint(args),
+    checkpoint=one_checkpoint(args),
     stage=args.stage,
     on=args.on,
     repeats=args.repeats,
@@ -67,7 +67,7 @@ def video(args: Args, _: Sequence[str]) -> None:
   rows = classify_clips(
     workdir,
     data_dir(args),
-    checkpoint=_checkpoint(args),
+    checkpoint=one_checkpoint(args),
     stage=args.stage,
     train=_given(args, 'train', 'a folder of clips, or a source of clips'),
     test=_given(args, 'test', 'a folder of clips, or a source of clips'),
@@ -78,16 +78,6 @@ def video(args: Args, _: Sequence[str]) -> None:
   )
   print(video_table(rows))
   print(f'results: {workdir / VIDEO_FILE}')
-
-
-def _checkpoint(args: Args) -> str:
-  """The one --checkpoint; `last` if none is given."""
-  if len(args.checkpoint) > 1:
-    raise UserError(
-      f'--checkpoint={",".join(args.checkpoint)}: features come from one network at a time; '
-      'pass exactly one'
-    )
-  return args.checkpoint[0] if args.checkpoint else 'last'
 
 
 def _given(args: Args, flag: str, what: str) -> str:

@@ -76,7 +76,7 @@ FLAGS: dict[str, Flag] = {
     [],
     'last, best, STEP, average:K, ensemble:K, each also averaged with other runs as in '
     "last+OTHER_WORKDIR@last; comma-separated (default: the config's evaluation.checkpoints); "
-    'feature commands take exactly one, and no ensemble (default last)',
+    'report and associate take exactly one, and feature commands no ensemble (default last)',
   ),
   'format': Flag(
     'text',
@@ -208,6 +208,16 @@ def workdir_flag(args: Args) -> pathlib.Path:
   if not args.workdir:
     raise UserError('--workdir is missing: pass the folder of the run')
   return local_path(args.workdir)
+
+
+def one_checkpoint(args: Args) -> str:
+  """The one --checkpoint of a command that takes no more; `last` if none is given."""
+  if len(args.checkpoint) > 1:
+    raise UserError(
+      f'--checkpoint={",".join(args.checkpoint)}: this command takes one at a time; pass exactly '
+      'one'
+    )
+  return args.checkpoint[0] if args.checkpoint else 'last'
 
 
 def join(args: Args, config: ConfigDict) -> None:

@@ -18,7 +18,8 @@ def use_fast_recipe(config: ConfigDict) -> None:
   millions.
 
   he init, less dropout, batches of 64, a one-cycle rate up to 0.05 with Nesterov momentum, lambda
-  2.5e-4, losses divided by the labelled samples. Figures in docs/results.md.
+  2.5e-4 in the config's own convention (`loss.decay`), losses divided by the labelled samples.
+  Figures in docs/results.md.
   """
   config.batch_size = 64
   for option, value in (('init', 'he'), ('dropout', 0.25)):

@@ -21,6 +21,7 @@ from mtface.config.schema import (
 )
 from mtface.config.stages import naming_stage, stages_of
 from mtface.errors import UserError
+from mtface.outputs import UNION
 
 LOSS_OVER = ('all', 'labelled')  # see `losses.reduce_terms`
 LOSS_DECAYS = ('squares', 'caffe', 'tensorflow')  # see `losses.weight_penalty`
@@ -99,6 +100,11 @@ def check(config: ConfigDict, devices: int) -> None:
   _check_choice('loss.decay', values, LOSS_DECAYS)
   _check_choice('freeze.norms', values, FROZEN_NORMS)
   outputs_of(config)
+  if config.outputs.layer == UNION and config.model.get('age_hidden'):
+    raise UserError(
+      f'config.model.age_hidden: {config.model.age_hidden!r}; a union has no head of ages; use '
+      'config.model.branch, or config.outputs.layer=heads'
+    )
   for field in ('batch_size', 'evaluation.batch_size'):
     check_shareable(values[field], devices, field)
   _check_evaluation(config)

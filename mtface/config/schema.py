@@ -191,7 +191,7 @@ def outputs_of(config: ConfigDict) -> Outputs:
   from the tasks' losses.
 
   Raises:
-    UserError: an unknown layer or loss, or `apart` names no task.
+    UserError: an unknown layer or loss, or `apart` names no task, or is set without a union.
   """
   tasks, layer = tasks_of(config), config.outputs.layer
   readouts = {
@@ -201,6 +201,11 @@ def outputs_of(config: ConfigDict) -> Outputs:
     for name in tasks
   }
   if layer == 'heads':
+    if config.outputs.apart:
+      raise UserError(
+        f'config.outputs.apart: {config.outputs.apart!r}; heads share nothing, so leave it empty, '
+        f'or take config.outputs.layer={UNION}'
+      )
     return Outputs.heads(tasks.values(), readouts)
   if layer != UNION:
     raise UserError(f'config.outputs.layer {layer!r} is unknown; there are heads, {UNION}')

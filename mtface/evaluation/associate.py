@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtface.errors import UserError
-from mtface.evaluation.chosen import Chosen
+from mtface.evaluation.chosen import Chosen, Faces
 from mtface.evaluation.evaluator import Evaluator
 from mtface.evaluation.results import markdown_table
 from mtface.tasks import Task
@@ -67,7 +67,7 @@ def associate(
     stage: of the run; '' is the last one.
 
   Raises:
-    UserError: the run does not predict one of the tasks, or `by` is multi-label.
+    UserError: the run does not predict one of the tasks, `by` is multi-label, or there is no set.
   """
   evaluator = Evaluator(workdir, data_dir, stage)
   chosen = Chosen(checkpoint, evaluator, data_dir)
@@ -77,14 +77,19 @@ def associate(
   if chosen.tasks[by].multi_label or by == of:
     raise UserError(f'--by={by}: expected a single-label task other than --of={of}')
   names = list(on) or list(evaluator.config.evaluation.sets)
-  return [_association(chosen, name, by, of) for name in names]
+  if not names:
+    raise UserError(
+      '--on: the run names no evaluation sets; give some, e.g. --on=sfew/rgb32:validation'
+    )
+  faces = {name: chosen.faces(name, labelled=False) for name in names}  # errors before the work
+  return [_association(chosen, name, faces[name], by, of) for name in names]
 
 
-def _association(chosen: Chosen, name: str, by: str, of: str) -> Association:
+def _association(chosen: Chosen, name: str, faces: Faces, by: str, of: str) -> Association:
   groups, columns = chosen.tasks[by], chosen.tasks[of]
   counts = np.zeros(groups.num_classes, np.int64)
   sums = np.zeros((groups.num_classes, columns.num_classes))
-  for scores, _ in chosen.stream(chosen.faces(name), show=f'{by} and {of} on {name}'):
+  for scores, _ in chosen.stream(faces, show=f'{by} and {of} on {name}'):
     predicted = scores[by].argmax(axis=1)
     counts += np.bincount(predicted, minlength=len(counts))
     np.add.at(sums, predicted, scores[of])

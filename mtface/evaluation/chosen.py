@@ -6,7 +6,7 @@
 
 Zhang 2016 (section 3, stage 3) averages two networks that see the same face cut out in two ways: so
 each run measures the set that it calls by the same name, and images are joined by their ids. A
-source that is named in full is taken by all of them.
+source that is named in full is taken by all of them. Of other runs, the last stage takes part.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from mtface.data.names import SourceName
 from mtface.data.sources import Source
 from mtface.errors import UserError
-from mtface.evaluation.evaluator import Evaluator
+from mtface.evaluation.evaluator import AVERAGED, Evaluator
 from mtface.evaluation.results import Row
 from mtface.files import split_selection
 from mtface.inference.readout import concatenated
@@ -102,9 +103,22 @@ class Chosen:
         )
     return common
 
-  def faces(self, name: str) -> Faces:
-    """A set by its name in the runs' configs, or a source; only images that all runs have."""
-    sources = [evaluator.source(name) for evaluator in self._evaluators]
+  def faces(self, name: str, *, labelled: bool = True) -> Faces:
+    """A set by its name in the runs' configs, or a source; only images that all runs have. With
+    `labelled` it must label a task of each run.
+
+    Raises:
+      UserError: a run has no such set, or the runs' sets are different ones.
+    """
+    own, *others = self._evaluators
+    for other in others:
+      sets = other.config.evaluation.sets
+      if name in own.config.evaluation.sets and name not in sets:
+        raise UserError(
+          f'--on={name}: {other.workdir} has no set of this name, but {", ".join(sets) or "none"}; '
+          'name a set that all runs have, or a source'
+        )
+    sources = [evaluator.source(name, labelled=labelled) for evaluator in self._evaluators]
     if len(sources) == 1:
       return Faces(sources[0])
     return _joined(name, sources)
@@ -125,7 +139,8 @@ class Chosen:
       of | {'name': evaluator.config.name, 'arguments': evaluator.config.arguments.to_dict()}
       for of, evaluator in zip(others, self._evaluators[1:], strict=True)
     ]
-    return own | {'checkpoint': self.text, 'members': members}
+    averaged = any(of['checkpoint'].endswith(AVERAGED) for of in (own, *others))
+    return own | {'checkpoint': f'{self.text}{AVERAGED if averaged else ""}', 'members': members}
 
   def stream(self, faces: Faces, show: str = '') -> Iterator[tuple[Scores, np.ndarray]]:
     """({task: [b, C]}, rows int [b]), batch by batch: the mean of what the runs say
@@ -156,6 +171,12 @@ def _mean(values: Sequence[Any]) -> Any:
 
 def _joined(name: str, sources: Sequence[Source]) -> Faces:
   """The images that all sources have, in the order of the first."""
+  sets = {SourceName.parse(source.name).set_name.partition('/')[0] for source in sources}
+  if len(sets) > 1:  # an id is unique in its set alone
+    raise UserError(
+      f'--on={name}: {" and ".join(source.name for source in sources)} are of different sets, so '
+      'their images cannot be joined'
+    )
   ids = [source.image_ids for source in sources]
   common = set(ids[0].tolist()).intersection(*(of.tolist() for of in ids[1:]))
   if not common:

@@ -14,9 +14,8 @@ import numpy as np
 
 from mtface import metrics
 from mtface.config.stages import stage_folder
-from mtface.data.sources import Source
 from mtface.errors import UserError
-from mtface.evaluation.chosen import Chosen
+from mtface.evaluation.chosen import Chosen, Faces
 from mtface.evaluation.evaluator import Evaluator
 from mtface.evaluation.predictions import write_predictions
 from mtface.evaluation.results import Row, read_results, write_results
@@ -70,38 +69,38 @@ def evaluate(
     raise UserError(
       '--on: the run names no evaluation sets; give some, e.g. --on=genki4k/gray48:train'
     )
-  sources = {name: evaluator.source(name) for name in names}
+  faces = {text: {name: of.faces(name) for name in names} for text, of in chosen.items()}
   heads = {text: of.head() for text, of in chosen.items()}
   rows = []
   for text, of in chosen.items():
     head = heads[text]
-    measured = _measured(before, head, sources) if skip_measured and not predictions else {}
+    measured = _measured(before, head, faces[text]) if skip_measured and not predictions else {}
     for name in names:
       if name not in measured:
-        measured[name] = _measure_set(evaluator, of, head | {'set': name}, predictions)
+        measured[name] = _measure_set(
+          evaluator, of, faces[text][name], head | {'set': name}, predictions
+        )
         write_results(evaluator.workdir, config.name, measured[name])
       rows += measured[name]
   return rows
 
 
-def _measured(
-  before: Sequence[Row], head: Row, sources: Mapping[str, Source]
-) -> dict[str, list[Row]]:
+def _measured(before: Sequence[Row], head: Row, faces: Mapping[str, Faces]) -> dict[str, list[Row]]:
   """{set: rows} of what was measured before, of the same checkpoints and on the same faces."""
   found: dict[str, list[Row]] = {}
+  known = [x for of in (head, *head.get('members', ())) for x in of['checksums']]
   for row in before:
-    same = (
-      all(row.get(key) == value for key, value in head.items()) and None not in head['checksums']
-    )
-    source = sources.get(row['set'])
+    same = all(row.get(key) == value for key, value in head.items()) and None not in known
+    source = faces[row['set']].own if row['set'] in faces else None
     if same and source and (row['source'], row.get('data')) == (source.name, source.fingerprint):
       found.setdefault(row['set'], []).append(row)
   return found
 
 
-def _measure_set(evaluator: Evaluator, chosen: Chosen, head: Row, write: bool) -> list[Row]:
+def _measure_set(
+  evaluator: Evaluator, chosen: Chosen, faces: Faces, head: Row, write: bool
+) -> list[Row]:
   """The rows of one set; with `write`, its predictions too."""
-  faces = chosen.faces(head['set'])
   source = faces.own
   head = head | {'source': source.name, 'data': source.fingerprint}
   start = time.monotonic()

@@ -70,15 +70,17 @@ class Evaluator:
     """The run with its training data, which only a new estimate of batch-norm statistics needs."""
     return prepare(self.config, self.data_dir)
 
-  def source(self, name: str) -> Source:
-    """A set by our name in `config.evaluation.sets`, or by a source's name."""
+  def source(self, name: str, *, labelled: bool = True) -> Source:
+    """A set by our name in `config.evaluation.sets`, or by a source's name; with `labelled` it must
+    label a task of the network.
+    """
     if name not in self._sets:
       entry = self.config.evaluation.sets.get(name)
       tasks = tuple(entry.tasks) or None if entry else None
       self._sets[name] = load_source(
         entry.name if entry else name, self.data_dir, tasks, self.config.store
       )
-      if not set(self._sets[name].labels) & set(self.tasks):
+      if labelled and not set(self._sets[name].labels) & set(self.tasks):
         raise UserError(
           f'--on={name}: labels {", ".join(self._sets[name].labels)}, the network predicts '
           f'{", ".join(self.tasks)}; '

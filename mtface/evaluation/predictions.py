@@ -30,7 +30,7 @@ def write_predictions(
 
   Columns: `image_id`; for each task `<task>` (the label's name, empty where it is unknown or the
   source does not label the task), `<task> predicted`, and `<task>/<class>`, the class's probability
-  (or score, see `scoring.comparable`). A multi-label task has for each class `<task>/<class> label`
+  (or score, see `readout.comparable`). A multi-label task has for each class `<task>/<class> label`
   (1, 0 or empty) and `<task>/<class>`.
   """
   path = workdir / 'predictions' / file_name(checkpoint) / f'{file_name(set_name)}.csv'

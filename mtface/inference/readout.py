@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
+from scipy import special
 
 from mtface.outputs import Scores
 
@@ -38,6 +39,7 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 _READ: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'softmax': _softmax,
-  'sigmoid': lambda scores: 0.5 * (1 + np.tanh(0.5 * scores)),
+  # Not by tanh, which makes 0 of all scores below -38, so that the order of classes is lost.
+  'sigmoid': special.expit,
   'margins': lambda scores: scores,
 }

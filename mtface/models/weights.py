@@ -100,7 +100,7 @@ def import_weights(
   """
   tensors, notes = read_torch(path), notes_of(path)
   _check_input(path, trained_input(path), model)
-  _, params, stats = abstract_network(model, tasks, image_shape)
+  network, params, stats = abstract_network(model, tasks, image_shape)
   shapes = by_path(params) | by_path(stats)
   if notes.get('format') == 'mtface':
     if classifier not in (None, 'leave'):
@@ -108,7 +108,7 @@ def import_weights(
         f'{path}: names its heads by task; classifier={classifier!r} applies only to files of '
         'other programs'
       )
-    arrays, left = _match(path, tensors, shapes)
+    arrays, left = _match(path, tensors, shapes, _other_heads(notes, network.outputs))
     prefix = ''
   else:
     naming = _naming(path, tensors, shapes, model.name)
@@ -191,13 +191,25 @@ def overlaid(tree: dict[Any, Any], part: dict[Any, Any]) -> dict[Any, Any]:
 # --- Reading --------------------------------------------------------------------------------------
 
 
+def _other_heads(notes: Mapping[str, str], outputs: Outputs) -> frozenset[str]:
+  """The heads of a file in our own format that have other classes than ours of the same name."""
+  try:
+    classes = json.loads(notes.get('tasks', '{}')).items()
+    return outputs.other_layers(Outputs.heads(Task(name, tuple(of)) for name, of in classes))
+  except (ValueError, TypeError, AttributeError):  # of a user's own notes
+    return frozenset()
+
+
 def _match(
-  path: str | os.PathLike, tensors: dict[str, np.ndarray], shapes: Mapping[str, Any]
+  path: str | os.PathLike,
+  tensors: dict[str, np.ndarray],
+  shapes: Mapping[str, Any],
+  others: Collection[str],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
   """Arrays by path, and the ignored tensors, of a file in our own format. Heads are loaded
-  completely or not at all.
+  completely or not at all, and not those of `others`.
   """
-  heads = {head_of(name) for name in tensors} & {head_of(name) for name in shapes} - {None}
+  heads = {head_of(name) for name in tensors} & {head_of(name) for name in shapes} - {None, *others}
   wanted = [name for name in shapes if head_of(name) is None or head_of(name) in heads]
   left = tuple(name for name in tensors if head_of(name) is not None and head_of(name) not in heads)
   _check_names(

@@ -49,6 +49,11 @@ class Column:
       raise UserError(
         f'TABLES: unknown command {self.command!r} of a column; expected {", ".join(COMMANDS)}'
       )
+    if self.figure.startswith('per_class_') != bool(self.of_class):
+      raise UserError(
+        f'TABLES: figure {self.figure} with of_class={self.of_class!r}: a figure per_class_... '
+        'needs a class, and no other has one'
+      )
     if len(self.sets) > 1 and self.figure not in _POOLED:
       raise UserError(
         f'TABLES: {self.figure} of {" and ".join(self.sets)} together is not defined; name one '
@@ -73,7 +78,8 @@ class PaperRow:
     where: field -> allowed values of a measured row, such as {'classifier': ('svm',)}.
     columns: columns that are defined differently in this row.
     label: the text before the published figures.
-    members: of a row that averages several runs, the arguments of each of the others.
+    members: of a row that averages several runs, the arguments of each of the others, of which the
+      same selection takes part.
   """
 
   arguments: Mapping[str, tuple[Any, ...]] | None

@@ -21,7 +21,7 @@ from mtface.evaluation.results import Row, markdown_table, read_results, read_ro
 from mtface.features.classify import CLASSIFY_FILE
 from mtface.features.classify_clips import VIDEO_FILE
 from mtface.features.identify import IDENTIFY_FILE
-from mtface.files import local_path
+from mtface.files import local_path, split_selection
 from mtface.report.papers import Column, PaperRow, PaperTable
 
 # For each command: its file, the field that names what was measured, and the field that counts it.
@@ -115,7 +115,8 @@ def fill(table: PaperTable, runs: Sequence[Measured]) -> dict[tuple[str, str], C
   but their seed fill a cell together.
 
   Raises:
-    UserError: two other runs, or two measurements of one, would fill the same cell.
+    UserError: two other runs, seeds on different sets, or two measurements of one would fill the
+      same cell.
   """
   cells: dict[tuple[str, str], Cell] = {}
   origin: dict[tuple[str, str], list[Measured]] = {}
@@ -130,6 +131,12 @@ def fill(table: PaperTable, runs: Sequence[Measured]) -> dict[tuple[str, str], C
           raise UserError(
             f'{before[0].workdir} and {run.workdir} both fill the cell {name} of {row_name}, and '
             'differ in more than their seed; pass only one of them'
+          )
+        if before and cell.sets != cells[row_name, name].sets:
+          raise UserError(
+            f'{before[0].workdir} was measured on {_and(cells[row_name, name].sets)}, '
+            f'{run.workdir} on {_and(cell.sets)}: they cannot fill the cell {name} of {row_name} '
+            'together; evaluate both on the same sets'
           )
         cells[row_name, name] = cells[row_name, name] + cell if before else cell
         before.append(run)
@@ -197,19 +204,28 @@ def _measurement(row: PaperRow, column: Column, name: str, run: Measured) -> Row
 
 def _is_selected(one: Row, row: PaperRow) -> bool:
   """Whether a measured row is of the selection that the table's row shows, and of its runs."""
-  own, *_ = one['checkpoint'].split('+')
-  members = one.get('members', [])
+  own, *others = one['checkpoint'].split('+')
+  members = one.get('members', [])  # which rows of a cross-validation do not have
   return (
     own == row.checkpoint
-    and len(members) == len(row.members)
+    and len(others) == len(members) == len(row.members)
+    and all(split_selection(of['checkpoint'])[1] == row.checkpoint for of in members)
     and all(any(_are_of(of, member['arguments']) for member in members) for of in row.members)
   )
 
 
 def _of_class(one: Row, column: Column) -> Row:
-  """A measured row with the figure of one class, and how many images it has."""
-  if not column.of_class or column.of_class not in one.get('classes', ()):
+  """A measured row with the figure of one class, and how many images it has; without a figure
+  where it does not say which class is which, as of a cross-validation.
+  """
+  if not column.of_class:
     return one
+  if 'classes' not in one:
+    return one | {column.figure: None}
+  if column.of_class not in one['classes']:
+    raise UserError(
+      f'TABLES: {one["task"]} has no class {column.of_class!r}; it has {", ".join(one["classes"])}'
+    )
   place = one['classes'].index(column.of_class)
   counts = one.get('per_class_n') or [sum(of) for of in one['confusion']]
   return one | {column.figure: one[column.figure][place], 'n': counts[place], 'correct': None}

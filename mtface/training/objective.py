@@ -89,7 +89,7 @@ def joined_tasks(config: ConfigDict) -> tuple[str, ...]:
   """The tasks that have one loss term together, in a union of label spaces.
 
   Raises:
-    UserError: their losses, or the weights of tasks that share an output, differ.
+    UserError: their losses differ, or of tasks that share an output the weights, or how it is read.
   """
   if config.outputs.layer != UNION:
     return ()
@@ -104,7 +104,15 @@ def joined_tasks(config: ConfigDict) -> tuple[str, ...]:
         f'config.tasks: {joined[0]} and {name} have one loss together in the union of their '
         'classes; give both the same loss and options'
       )
-  for output, tasks in outputs_of(config).shared().items():
+  outputs = outputs_of(config)
+  for output, tasks in outputs.shared().items():
+    readouts = {name: outputs.readout(name) for name in tasks}
+    if len(set(readouts.values())) > 1:
+      listed = ', '.join(f'{name} ({how})' for name, how in readouts.items())
+      raise UserError(
+        f'config.tasks: {listed} share the output {output}, whose scores cannot be both; give them '
+        'losses of one kind, or name one in config.outputs.apart'
+      )
     weights = {config.tasks[name].weight for name in tasks if name in joined}
     if len(weights) > 1:
       raise UserError(

@@ -1,19 +1,22 @@
 """Where a stage's weights come from: `config.start`.
 
-    ''                          random initialisation stage:NAME[@last|best|STEP] an earlier stage
-    in the same workdir WORKDIR[@last|best|STEP]    another run's last stage FILE.safetensors, .pth
-    ...  a weight file (mtface/models/weights.py), whose classifier is ignored
+    ''                            random initialisation
+    stage:NAME[@last|best|STEP]   an earlier stage in the same workdir
+    WORKDIR[@last|best|STEP]      another run's last stage
+    FILE.safetensors, .pth ...    a weight file (mtface/models/weights.py), whose classifier is
+                                  ignored
 
 All parameters and statistics are taken from there, except those that match `start.fresh` and the
 heads of tasks missing from the weights, which are initialised at random. Heads of tasks that the
-stage does not train are ignored. Any other mismatch is an error.
+stage does not train are ignored. A union of other classes is another head. Any other mismatch is an
+error.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +33,7 @@ from mtface.models.network import abstract_network
 from mtface.models.paths import Params, Stats, by_path, head_of, matches, path_name
 from mtface.models.weight_files import is_weights_file
 from mtface.models.weights import Imported, import_weights
+from mtface.outputs import Outputs
 from mtface.parallel.sharding import everywhere, make_mesh
 from mtface.training.checkpoints import Checkpoints
 from mtface.training.run import Run
@@ -52,12 +56,12 @@ def start_weights(
     process.say(f'weights: {text}: {imported.summary()}')
     return _imported(imported, params, stats, config.start.fresh)
   of, step = split_selection(text)
-  if text.startswith(EARLIER):
-    found = saved_weights(workdir, of.removeprefix(EARLIER), step or 'last')
-  else:
-    found = saved_weights(of, '', step or 'last')
+  folder: str | os.PathLike = workdir if text.startswith(EARLIER) else of
+  stage = of.removeprefix(EARLIER) if text.startswith(EARLIER) else ''
+  found = saved_weights(folder, stage, step or 'last')
   process.say(f'weights: {text}')
-  return _grafted(config, (params, stats), found)
+  there, _, _ = _find(folder, stage, step or 'last')
+  return _grafted(config, (params, stats), found, outputs_of(there))
 
 
 def check_start(run: Run, before: Mapping[str, Run]) -> None:
@@ -77,11 +81,12 @@ def check_start(run: Run, before: Mapping[str, Run]) -> None:
   if text.startswith(EARLIER):
     there = before[of.removeprefix(EARLIER)]
     _check_will_be_saved(there, step or 'last', text)
-    found = there.params, there.stats
+    found, outputs = (there.params, there.stats), there.network.outputs
   else:
     config, _, _ = _find(of, '', step or 'last')
-    found = abstract_network(config.model, outputs_of(config), config.image_shape)[1:]
-  _grafted(run.config, (run.params, run.stats), found)
+    outputs = outputs_of(config)
+    found = abstract_network(config.model, outputs, config.image_shape)[1:]
+  _grafted(run.config, (run.params, run.stats), found, outputs)
 
 
 def _check_will_be_saved(run: Run, step: str, what: str) -> None:
@@ -149,20 +154,28 @@ def _read(config: ConfigDict) -> Imported:
   )
 
 
-def _grafted(config: ConfigDict, own: Sequence[Any], there: Sequence[Any]) -> tuple[Params, Stats]:
-  """(params, stats) of `own`, replaced by those of `there` where present."""
+def _grafted(
+  config: ConfigDict, own: Sequence[Any], there: Sequence[Any], outputs: Outputs
+) -> tuple[Params, Stats]:
+  """(params, stats) of `own`, replaced by those of `there`, of a network of these `outputs`, where
+  present.
+  """
   what = f'config.start.weights={config.start.weights}'
+  others = outputs_of(config).other_layers(outputs)
   params, stats = (
-    graft(*trees, config.start.fresh, what) for trees in zip(own, there, strict=True)
+    graft(*trees, config.start.fresh, what, others) for trees in zip(own, there, strict=True)
   )
   return params, stats
 
 
-def graft(own: Any, there: Any, fresh: Sequence[str], what: str) -> Any:
+def graft(
+  own: Any, there: Any, fresh: Sequence[str], what: str, others: Collection[str] = ()
+) -> Any:
   """`own` with the arrays of `there` under the same names, see the module docstring; `what` starts
-  error messages.
+  error messages; `others` are heads of `there` that are other ones in spite of their names.
   """
-  mine, theirs = by_path(own), by_path(there)
+  mine = by_path(own)
+  theirs = {name: x for name, x in by_path(there).items() if head_of(name) not in others}
   heads = {head_of(name) for name in theirs}
   drawn = {
     name for name in mine if matches(fresh, name) or (head_of(name) and head_of(name) not in heads)

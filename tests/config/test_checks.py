@@ -239,3 +239,16 @@ def test_the_best_is_chosen_by_what_is_measured():
   config.evaluation.during_training, config.evaluation.best_on = ('faces',), ()
   with pytest.raises(UserError, match=r"^config.evaluation.during_training: 'faces' is not among"):
     check(config, devices=1)
+
+
+def test_a_union_has_no_hidden_layers_of_ages():
+  config = get_config()
+  config.model = model('efficientnet', age_hidden=(8,))
+  check(config, devices=1)
+  config.outputs.layer = 'union'
+  with pytest.raises(
+    UserError, match=r'config.model.age_hidden: \(8,\); a union has no head of ages'
+  ):
+    check(config, devices=1)
+  config.model.age_hidden = ()
+  check(config, devices=1)

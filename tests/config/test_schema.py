@@ -263,7 +263,7 @@ def test_naming_another_entry_takes_its_options():
   config.model.name = 'mobilenet'
   config.optimizer.name, config.optimizer.schedule = 'adamw', 'one_cycle'
   assert complete(config) == []
-  assert options(config.model) == {'width', 'dropout', 'age_hidden', 'input'}
+  assert options(config.model) == {'width', 'dropout', 'age_hidden', 'branch', 'input'}
   assert options(config.optimizer) == {'momentum', 'beta2', 'weight_decay', 'warmup'}
   # Those of the same name are kept, since a config file may have set them.
   assert config.model.dropout == 0.5

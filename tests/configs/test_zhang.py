@@ -131,7 +131,12 @@ def test_tables_as_they_are_printed():
   assert gender == [84.04, 91.07, 91.19, 91.30, 91.66]
   three = tables['3'].rows
   assert three['smile, crops 1+5'].paper == {'Smile accuracy': (89.34, None)}
-  assert three['smile, crops 1+5'].members == ({'crop': (5,), 'attribute': ('smile',)},)
+  (member,) = three['smile, crops 1+5'].members
+  assert (member['crop'], member['attribute'], member['without']) == ((5,), ('smile',), ('none',))
+  # "Table 2 and 3" are of the face closest to the given box, the last figure of the other one.
+  assert {row.arguments['face'] for row in (*tables['2'].rows.values(), *three.values())} == {
+    ('box',)
+  }
   assert (
     max(row.paper['Gender accuracy'][0] for row in three.values() if 'Gender accuracy' in row.paper)
     == gender[-1]
@@ -142,7 +147,7 @@ def test_tables_as_they_are_printed():
 
 
 ROWS, EVERYTHING = rows.arguments('zhang2016'), os.environ.get('MTFACE_TEST_PAPERS')
-QUICK = ['attribute=gender,without=none,crop=3']
+QUICK = ['attribute=gender,face=box,without=none,crop=3']
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,7 @@
 """Scores of one task by predictions of another, against NumPy on what the network says."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mtface.evaluation.evaluator import Evaluator
 from mtface.report.heatmap import write_heatmap
 from mtface.tasks import get_task
 from mtface.training.selection import Selection
+from tests.fakes import write_prepared
 
 
 def test_means_by_predicted_class(tiny_run, tiny_data):
@@ -27,11 +29,30 @@ def test_means_by_predicted_class(tiny_run, tiny_data):
     np.testing.assert_allclose(found.means[k], expected)
 
 
+def test_faces_need_no_label(tiny_run, tmp_path):
+  write_prepared(tmp_path, 'tiny/groups', {'test': 6}, {'age_group': 1.0})
+  (found,) = associate(tiny_run, tmp_path, by='gender', of='smile', on=['tiny/groups:test'])
+  assert found.counts.sum() == 6
+
+
 def test_tasks_that_do_not_fit(tiny_run, tiny_data):
   with pytest.raises(UserError, match=r'--of=action_units: the run predicts gender, smile'):
     associate(tiny_run, tiny_data, by='smile', of='action_units')
   with pytest.raises(UserError, match=r'--by=smile: expected a single-label task other than'):
     associate(tiny_run, tiny_data, by='smile', of='smile')
+
+
+def test_without_a_set_and_with_two_selections(mtface, run_copy, tiny_data):
+  flags = [f'--workdir={run_copy}', f'--data_dir={tiny_data}', '--by=gender', '--of=smile']
+  result = mtface('associate', *flags, '--checkpoint=4,last')
+  assert (result.code, result.out) == (2, '')
+  assert '--checkpoint=4,last: this command takes one at a time' in result.error
+  content = json.loads((run_copy / 'config.json').read_text())
+  content['config']['evaluation'] |= {'sets': {}, 'during_training': [], 'best_on': []}
+  (run_copy / 'config.json').write_text(json.dumps(content))
+  result = mtface('associate', *flags)
+  assert result.code == 2
+  assert '--on: the run names no evaluation sets' in result.error
 
 
 @pytest.fixture

@@ -73,6 +73,17 @@ def test_images_are_joined_by_their_ids_and_runs_count_alike(tiny_run, other, da
   assert np.abs(found - [own[i] for i in ids]).max() > 1e-3
 
 
+def test_three_runs_count_alike(tiny_run, other, data_dir):
+  name = 'tiny/smile:test'
+  chosen = Chosen(f'4+{other}@8+{tiny_run}@last', Evaluator(tiny_run, data_dir), data_dir)
+  found = chosen.predictions(chosen.faces(name))['smile']
+  each = [
+    list(said(of, data_dir, step, name).values())
+    for of, step in ((tiny_run, '4'), (other, '8'), (tiny_run, 'last'))
+  ]
+  np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=1e-5)
+
+
 def test_rows_say_who_took_part(tiny_run, other, data_dir, tmp_path):
   workdir = shutil.copytree(tiny_run, tmp_path / 'run')
   text = f'last+{other}@last'
@@ -109,3 +120,39 @@ def test_what_cannot_be_averaged(tiny_run, other, data_dir, tmp_path):
   )
   with pytest.raises(UserError, match='has probabilities in one run and margins'):
     Chosen(f'last+{apart}@last', own, data_dir)
+
+
+def test_statistics_that_are_averaged_are_said_so(tiny_run, other, data_dir):
+  own = Evaluator(tiny_run, data_dir)
+  for text in (f'average:2+{other}@last', f'last+{other}@average:2'):
+    assert Chosen(text, own, data_dir).head()['checkpoint'] == text
+    label = Chosen(text, own, data_dir, re_estimate=False).head()['checkpoint']
+    assert label == f'{text} (statistics averaged)'
+  text = f'last+{other}@last'
+  assert Chosen(text, own, data_dir, re_estimate=False).head()['checkpoint'] == text
+
+
+def test_nothing_is_measured_where_a_later_set_cannot_be(tiny_run, data_dir, tmp_path):
+  workdir, apart = shutil.copytree(tiny_run, tmp_path / 'own'), tmp_path / 'apart'
+  run_on(tiny_run, apart, 'tiny/apart:other')
+  with pytest.raises(UserError, match='have no image in common'):
+    evaluate(workdir, data_dir, checkpoints=[f'last+{apart}@last'], on=['people', 'smiles'])
+  assert read_results(workdir) == []
+
+
+def test_sets_that_cannot_be_joined(tiny_run, data_dir, tmp_path):
+  # The same ids, but of other people.
+  write_prepared(tmp_path / 'data', 'strange/smile', {'test': 12}, {'smile': 1.0})
+  shutil.copytree(data_dir, tmp_path / 'data', dirs_exist_ok=True)
+  run = run_on(tiny_run, tmp_path / 'run', 'strange/smile:test')
+  chosen = Chosen(f'last+{run}@last', Evaluator(tiny_run, tmp_path / 'data'), tmp_path / 'data')
+  with pytest.raises(
+    UserError, match=r'--on=smiles: tiny/smile:test and strange/smile:test are of different sets'
+  ):
+    chosen.faces('smiles')
+  content = json.loads((run / 'config.json').read_text())
+  content['config']['evaluation']['sets'].pop('smiles')
+  (run / 'config.json').write_text(json.dumps(content))
+  chosen = Chosen(f'last+{run}@last', Evaluator(tiny_run, tmp_path / 'data'), tmp_path / 'data')
+  with pytest.raises(UserError, match=r'--on=smiles: .*run has no set of this name, but people'):
+    chosen.faces('smiles')

@@ -119,7 +119,7 @@ def test_a_failed_write_leaves_no_half_file(run_copy, tiny_data, monkeypatch):
     (['--checkpoint=ensemble:2'], '--checkpoint=ensemble:2: an ensemble has no features'),
     (
       ['--checkpoint=last,best'],
-      '--checkpoint=last,best: features come from one network at a time',
+      '--checkpoint=last,best: this command takes one at a time',
     ),
     (['--on=tiny/nobody:test'], 'tiny/nobody: no prepared set found'),
     (['--on=nonsense'], "source 'nonsense': expected SET/CONFIG:SPLIT"),

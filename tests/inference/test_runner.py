@@ -113,3 +113,10 @@ def test_batches_cover_a_source_once_in_order(source):
   batches = list(batches_of(source, 16))
   assert [rows.tolist() for _, rows in batches] == [rows.tolist() for rows in PARTS]
   np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), source.images)
+
+
+def test_sigmoids_of_scores_far_below_zero_keep_their_order():
+  scores = {'emotion7': np.array([[-60.0, -45.0, -50.0]])}
+  (found,) = comparable(scores, lambda _: 'sigmoid')['emotion7']
+  np.testing.assert_allclose(found, np.exp(scores['emotion7'][0]), rtol=1e-12)
+  assert found.argmax() == 1

@@ -137,11 +137,21 @@ def test_rows_of_several_runs_are_told_by_the_arguments_of_the_others(tmp_path):
       '1+4': PaperRow({'row': ('R1',)}, members=({'crop': (4,)},)),
     },
   )
-  both = {'checkpoint': 'last+runs/five@last', 'set': 'own', 'task': 'smile', 'source': 'own'}
-  both |= {'accuracy': 0, 'correct': 9, 'n': 10, 'members': [{'arguments': {'crop': 5}}]}
-  run = measured(tmp_path / 'run', 'R1', {('last', 'own', 'smile'): ([8], [10])}, 1, more=[both])
+  both = {'set': 'own', 'task': 'smile', 'source': 'own', 'accuracy': 0, 'n': 10}
+  more = []
+  # The other run's selection is that of the row: the figures of its step 3 are not asked for.
+  for selection, correct in (('3', 1), ('last', 9)):
+    text = f'runs/five@{selection}'
+    members = [{'checkpoint': text, 'arguments': {'crop': 5}}]
+    more.append(both | {'checkpoint': f'last+{text}', 'correct': correct, 'members': members})
+  run = measured(tmp_path / 'run', 'R1', {('last', 'own', 'smile'): ([8], [10])}, 1, more=more)
   cells = {row: cell.values for (row, _), cell in fill(table, [run]).items()}
   assert cells == {'1': (80.0,), '1+5': (90.0,)}
+  # A cross-validation does not say who took part.
+  counts = {('last', 'own', 'smile'): ([8, 8], [10, 10])}
+  counts |= {('last+runs/five@last', 'own', 'smile'): ([9, 9], [10, 10])}
+  rounds = measured(tmp_path / 'rounds', 'R1', counts)
+  assert {row: cell.mean for (row, _), cell in fill(table, [rounds]).items()} == {'1': 80.0}
 
 
 def test_figures_of_single_classes_and_stages(tmp_path):
@@ -163,6 +173,61 @@ def test_figures_of_single_classes_and_stages(tmp_path):
   run = measured(tmp_path / 'run', 'R1', {}, 1, more=[emotions, units])
   cells = {column: (cell.mean, cell.n) for (_, column), cell in fill(table, [run]).items()}
   assert cells == {'b': (75.0, (8,)), 'unit b': (50.0, (8,)), 'units': (50.0, (9,))}
+
+
+def test_seeds_of_two_experiments(tmp_path):
+  table = PaperTable(
+    'Seeds', {'smiles': Column('smile', ('own',))}, {'both': PaperRow({'row': ('R1', 'R2')})}
+  )
+  runs = [
+    measured(tmp_path / name, name, {('last', 'own', 'smile'): ([7], [8])}, 1, seed)
+    for seed, name in enumerate(('R1', 'R2'))
+  ]
+  with pytest.raises(UserError, match='and differ in more than their seed; pass only one of them'):
+    fill(table, runs)
+
+
+def test_of_several_stand_ins_the_first_that_a_run_has(tmp_path):
+  instead = tuple(Column('smile', (name,)) for name in ('nowhere', 'real', 'drawn'))
+  table = PaperTable(
+    'Stand-ins',
+    {'smiles': Column('smile', ('own',))},
+    {'R1': PaperRow({'row': ('R1',)}, stand_ins={'smiles': instead})},
+  )
+  counts = {('last', 'real', 'smile'): ([6], [8]), ('last', 'drawn', 'smile'): ([8], [8])}
+  cell = fill(table, [measured(tmp_path / 'run', 'R1', counts, 1)])['R1', 'smiles']
+  assert (cell.mean, cell.sets) == (75.0, ('real',))
+
+
+def test_seeds_on_different_sets(tmp_path):
+  table = PaperTable(
+    'Sets',
+    {'smiles': Column('smile', ('own',))},
+    {'R1': PaperRow({'row': ('R1',)}, stand_ins={'smiles': Column('smile', ('other',))})},
+  )
+  runs = [
+    measured(tmp_path / name, 'R1', {('last', name, 'smile'): ([7], [8])}, 1, seed)
+    for seed, name in enumerate(('own', 'other'))
+  ]
+  with pytest.raises(UserError, match=r'own was measured on own, .*other on other: they cannot'):
+    fill(table, runs)
+
+
+def test_a_class_that_a_task_does_not_have(tmp_path):
+  of = {'checkpoint': 'last', 'set': 'own', 'source': 'own', 'task': 'emotion7', 'n': 30}
+  of |= {'per_class_accuracy': [0.25, 0.75], 'confusion': [[1, 3], [2, 6]]}
+
+  def filled(name, **more):
+    columns = {'b': Column('emotion7', ('own',), 'per_class_accuracy', of_class='b')}
+    table = PaperTable('Classes', columns, {'R1': PaperRow({'row': ('R1',)})})
+    return fill(table, [measured(tmp_path / name, 'R1', {}, 1, more=[of | more])])
+
+  with pytest.raises(UserError, match=r"TABLES: emotion7 has no class 'b'; it has a, c"):
+    filled('other', classes=['a', 'c'])
+  assert filled('older') == {}  # rows of before the classes were named
+  for figure, name in (('per_class_accuracy', ''), ('accuracy', 'b')):
+    with pytest.raises(UserError, match=f'TABLES: figure {figure} with of_class='):
+      Column('emotion7', ('own',), figure, of_class=name)
 
 
 def test_a_workdir_without_results(tmp_path):

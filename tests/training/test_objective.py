@@ -44,6 +44,18 @@ def test_the_total_is_the_weighted_terms_and_the_penalty_on_kernels():
   assert float(total(config)[0]) == pytest.approx(1.5 * terms.sum() / 5 + 2.4, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+  # of six kernels of 2 and three biases of 1
+  ('convention', 'penalty'),
+  [('squares', 24.0), ('tensorflow', 12.0), ('caffe', 13.5)],
+)
+def test_the_penalty_is_of_the_convention_that_is_named(convention, penalty):
+  config = get_config()
+  config.tasks = {'smile': task(weight=0.0)}
+  config.loss.l2, config.loss.decay = 0.5, convention
+  assert float(total(config)[0]) == pytest.approx(0.5 * penalty)
+
+
 def test_a_loss_of_the_users_own_gets_its_options(monkeypatch):
   def powered(scores, labels, mask, class_weights=None, *, power):
     return jnp.where(mask, jnp.abs(scores[:, 0]) ** power, 0)
@@ -183,6 +195,17 @@ def test_joined_tasks_must_have_one_loss():
     Objective(config)
   config.outputs.apart = ('emotion7',)
   assert Objective(config).joined == ('compound_emotion', 'emotion7')
+
+
+def test_a_shared_output_is_read_in_one_way():
+  config = union_config('compound_emotion', 'emotion7')
+  config.tasks.emotion7 = task('multiclass_squared_hinge')
+  with pytest.raises(
+    UserError, match=r'compound_emotion \(sigmoid\), emotion7 \(margins\) share the output angry'
+  ):
+    Objective(config)
+  config.outputs.apart = ('emotion7',)
+  assert Objective(config).joined == ('compound_emotion',)
 
 
 def test_an_unknown_loss():

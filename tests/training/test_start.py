@@ -2,10 +2,13 @@
 whose arrays are one number each.
 """
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
+from mtface.config.schema import outputs_of
 from mtface.config.stages import MAIN, stages_of
 from mtface.errors import UserError
 from mtface.models.paths import by_path, head_of
@@ -188,3 +191,24 @@ def test_heads_that_a_file_does_not_know_are_drawn(tmp_path):
 def test_without_weights_all_are_drawn(tmp_path):
   _, params, stats, _ = filled(get_tiny(), -1)
   assert_filled(start_weights(get_tiny(), tmp_path, params, stats), -1)
+
+
+@pytest.mark.parametrize('kind', ['run', 'file'])
+def test_a_union_of_other_classes_is_another_head(tmp_path, kind):
+  config = get_tiny()
+  config.outputs.layer = 'union'
+  _, params, stats, _ = filled(config, 3)
+  weights = tmp_path / ('three.safetensors' if kind == 'file' else 'run')
+  if kind == 'file':
+    notes = {'tasks': json.dumps({'union': outputs_of(config).layers[0].classes})}
+    export_weights(params, stats, weights, config.model, format='mtface', notes=notes)
+  else:
+    write_config(config, weights)
+    save_states(weights, MAIN, config, {3: None})
+  config.start.weights = str(weights)
+  _, params, stats, _ = filled(config, -1)
+  assert_filled(start_weights(config, tmp_path, params, stats), 3)
+  # As many outputs, but of men and women apart.
+  config.outputs.apart = ('gender',)
+  found = start_weights(config, tmp_path, params, stats)
+  assert_filled(found, 3, lambda name: head_of(name) == 'union')
