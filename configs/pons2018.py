@@ -145,7 +145,7 @@ def get_config(arg=None):
   config.checkpoint.keep_last = 3
   if args.recipe == 'fast':
     use_fast_recipe(config)
-  stages = _stages(args, config.mixture)
+  stages = _stages(args)
   config.stages = tuple(stages)
   for name, changes in stages.items():
     config.stage[name] = stage(changes)
@@ -201,7 +201,7 @@ def _add_network(config, args):
   config.checkpoint.every = '5000 steps'
 
 
-def _stages(args, mixture):
+def _stages(args):
   """Name of a stage -> what it changes of the experiment."""
   start = {'start.weights': args.weights}
   stages = {}
