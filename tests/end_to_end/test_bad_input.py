@@ -122,7 +122,7 @@ def test_config_files(mtface, tiny_data, tmp_path, text, pieces):
       'tasks.smile.class_weights=heavy',
       ["config.tasks.smile.class_weights 'heavy'", 'none, balanced'],
     ),
-    ('optimizer.schedule=linear', ["config.optimizer.schedule 'linear'", 'exponential, one_cycle']),
+    ('optimizer.schedule=linear', ["config.optimizer.schedule 'linear'", 'exponential, pol']),
     ('image_shape=(16,16)', ['config.image_shape: (16, 16)', '(height, width, channels)']),
     (
       'image_shape=(48,48,1)',
