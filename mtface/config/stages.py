@@ -105,6 +105,7 @@ def _merged(config: ConfigDict, name: str) -> ConfigDict:
   for field, value in flat(changes.to_dict()).items():
     switched(merged, field, str(value))
   _replace(merged, changes, f'config.stage.{name}', '')
+  complete(merged)  # a stage's own tasks may name losses without all of their options
   return merged
 
 

@@ -128,9 +128,9 @@ def second_row(text, change):
 BUILDS = {
   'no such set': ('genki5k/gray48', lambda raw: raw.mkdir(), ["'genki5k'", 'genki4k/gray48']),
   'no such config': (
-    'genki4k/gray49',
+    'genki4k/red48',
     lambda raw: raw.mkdir(),
-    ["no config 'gray49'", 'gray48, rgb224'],
+    ["no config 'red48'", 'gray48, rgb224'],
   ),
   'no such folder': (
     'fer2013',

@@ -82,10 +82,9 @@ MISTAKES = {
     "config.tasks.smile.loss 'hinge' is unknown; there are softmax_cross_entropy",
   ),
   'a loss of another form': (
-    {'tasks.smile': {'loss': 'sigmoid_cross_entropy'}},
-    'config.tasks.smile.loss: sigmoid_cross_entropy is for multi-label tasks; smile is '
-    'single-label: softmax_cross_entropy or '
-    'multiclass_squared_hinge',
+    {'tasks': ('smile', 'gender', 'action_units')},
+    'config.tasks.action_units.loss: softmax_cross_entropy is for single-label tasks; action_units '
+    'is multi-label: sigmoid_cross_entropy',
   ),
   'class weights': (
     {'tasks.smile': {'class_weights': 'heavy'}},

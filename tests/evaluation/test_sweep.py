@@ -62,8 +62,8 @@ def test_an_interrupted_sweep_measures_only_what_is_missing(
   monkeypatch.setattr(
     evaluate_module,
     '_measure_set',
-    lambda e, networks, head, *args: (
-      measured.append((head['steps'], head['set'])) or measure_set(e, networks, head, *args)
+    lambda e, chosen, faces, head, *args: (
+      measured.append((head['steps'], head['set'])) or measure_set(e, chosen, faces, head, *args)
     ),
   )
   again = sweep_checkpoints(workdir, tiny_data)

@@ -19,7 +19,7 @@ def test_a_run_is_exported_and_read_back(mtface, tiny_run, tiny_data, tmp_path):
   evaluator = Evaluator(tiny_run, tiny_data)
   [(params, _)] = evaluator.networks(Selection.parse('8'))
   config = evaluator.config
-  found = import_weights(path, config.model, list(evaluator.heads.values()), config.image_shape)
+  found = import_weights(path, config.model, evaluator.outputs, config.image_shape)
   kernel = lambda tree: np.asarray(tree['blocks'][0]['convolutions'][0]['kernel'])  # noqa: E731
   np.testing.assert_array_equal(kernel(found.params), kernel(params))
   assert found.kept == found.left == ()

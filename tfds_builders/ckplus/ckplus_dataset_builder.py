@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop
+from mtface.faces import crop, detect
 from tfds_builders import base, detected
 from tfds_builders.ckplus import sequences
 
@@ -120,7 +120,7 @@ def convert(frame: sequences.Frame, *, size: int, channels: int) -> list[base.Fa
     return [base.LeftOut(frame.image_id, reason, str(error))]
   points = sequences.read_points(frame.points)
   place = None if points is None else _box_of(points, *image.shape[:2])
-  face = detected.cut_out(image, size=size, channels=channels, place=place)
+  face = detected.cut_out(image, size=size, channels=channels, choice=detect.inside(place))
   landmarks = face.landmarks
   if place is not None and points is not None:
     box = tuple(face.attributes['box'].tolist())
