@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtface.config import tables
 from mtface.config.schema import outputs_of, task
 from mtface.errors import UserError
 from mtface.outputs import Outputs
@@ -146,4 +147,13 @@ def test_unknown_layers_and_tasks_that_are_not_there():
     outputs_of(config)
   config.outputs.layer, config.outputs.apart = 'heads', ('smile',)
   with pytest.raises(UserError, match=r'config.outputs.apart: .* heads share nothing, so leave it'):
+    outputs_of(config)
+
+
+def test_a_loss_of_the_users_own_with_an_unknown_readout(monkeypatch):
+  monkeypatch.setattr(tables.LOSSES, '_entries', dict(tables.LOSSES._entries))
+  tables.LOSSES.add('mine', lambda *_: None, readout='logistic')
+  config = get_config()
+  config.tasks = {'smile': task('mine')}
+  with pytest.raises(UserError, match=r"readout 'logistic'; there are softmax, sigmoid, margins"):
     outputs_of(config)

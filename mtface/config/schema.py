@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from mtface.config import tables
 from mtface.config.imports import load_imports
 from mtface.errors import UserError
-from mtface.outputs import UNION, Outputs
+from mtface.outputs import READOUTS, UNION, Outputs
 from mtface.tasks import Task, get_task
 
 # Groups whose entry is chosen by a field: (group, field that names it, table). The entry's options
@@ -200,6 +200,12 @@ def outputs_of(config: ConfigDict) -> Outputs:
     ]
     for name in tasks
   }
+  for name, readout in readouts.items():
+    if readout not in READOUTS:
+      raise UserError(
+        f'config.tasks.{name}.loss: {config.tasks[name].loss} is registered with the readout '
+        f'{readout!r}; there are {", ".join(READOUTS)}'
+      )
   if layer == 'heads':
     if config.outputs.apart:
       raise UserError(
