@@ -108,7 +108,7 @@ def number(value: float | None, digits: int = 3) -> Cell:
 
 def interval(low: float, high: float) -> str:
   """Of a share, in percent."""
-  return f'{low:.1%} to {high:.1%}'
+  return f'{100 * low:.1f} to {high:.1%}'
 
 
 def wilson(right: int, n: int) -> str:

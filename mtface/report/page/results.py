@@ -34,17 +34,26 @@ def results(run: Gathered) -> list[Part]:
   if not run.rows:
     text = 'Nothing has been measured yet.'
     return [Missing(text, run.command('evaluate', f' --data_dir={run.data_dir} --predictions'))]
-  columns = ('checkpoint', 'set', 'task', 'n', 'accuracy', '95% interval', 'balanced', 'macro F1')
-  errors = any(row.get('mae') is not None for row in run.rows)
-  rows = [_cells(row, errors) for row in run.rows]
-  caption = 'Accuracy with its 95% Wilson interval'
-  table = Table(caption, (*columns, 'MAE, years') if errors else columns, rows)
-  return [table, *(_by_class(row) for row in run.chosen if 'classes' in row)]
+  others = dict.fromkeys(row['checkpoint'] for row in run.rows if row not in run.chosen)
+  return [
+    *([_table(run, run.checkpoint)] if run.chosen else []),
+    *(_by_class(row) for row in run.chosen if 'classes' in row),
+    *(_table(run, name, closed=True) for name in others),
+  ]
+
+
+def _table(run: Gathered, checkpoint: str, *, closed: bool = False) -> Table:
+  chosen = [row for row in run.rows if row['checkpoint'] == checkpoint]
+  errors = any(row.get('mae') is not None for row in chosen)
+  columns = ('set', 'task', 'accuracy', '95% interval', 'n', 'balanced', 'macro F1')
+  caption = f'{checkpoint}: accuracy with its 95% Wilson interval'
+  rows = [_cells(row, errors) for row in chosen]
+  return Table(caption, (*columns, 'MAE, years') if errors else columns, rows, closed)
 
 
 def _cells(row: Row, errors: bool) -> list[Cell]:
-  cells: list[Cell] = [row['checkpoint'], row['set'], row['task'], count(row['n'])]
-  cells += [share(row['accuracy']), interval(row['low'], row['high']) if 'low' in row else '']
+  within = interval(row['low'], row['high']) if 'low' in row else ''
+  cells: list[Cell] = [row['set'], row['task'], share(row['accuracy']), within, count(row['n'])]
   cells += [share(row.get('balanced_accuracy')), share(row.get('macro_f1'))]
   return cells + ([number(row.get('mae'), 2)] if errors else [])
 

@@ -70,7 +70,7 @@ def calibration(run: Gathered, name: str) -> list[Part]:
       parts.append(Text(f'{task.name} on {of_set} has no reliability curve: {why}.'))
       continue
     scores, labels = found.scores[task.name], found.labels[task.name]
-    curves = {'as it is': reliability(*confidences(scores, labels))}
+    curves = {'': reliability(*confidences(scores, labels))}
     if task.name in temperatures:
       temperature = temperatures[task.name]
       scaled = with_temperature(scores, temperature, readout)
@@ -84,7 +84,7 @@ def calibration(run: Gathered, name: str) -> list[Part]:
 
 
 def _reliability(name: str, title: str, curves: dict[str, Reliability]) -> Figure:
-  said = ', '.join(f'{label}: ECE {found.ece:.2%}' for label, found in curves.items())
+  said = ', '.join(f'ECE {found.ece:.2%}{_with(label)}' for label, found in curves.items())
 
   def draw(axes: Any) -> None:
     axes.plot([0, 1], [0, 1], color=GRID, linewidth=1)
@@ -92,7 +92,7 @@ def _reliability(name: str, title: str, curves: dict[str, Reliability]) -> Figur
       there = found.count > 0
       axes.plot(
         found.confidence[there], found.accuracy[there], marker='o', markersize=3,
-        label=f'{label}, ECE {found.ece:.1%}', **series(i),
+        label=f'ECE {found.ece:.1%}{_with(label)}', **series(i),
       )
     axes.set(xlabel='confidence', ylabel='accuracy', xlim=(0, 1), ylim=(0, 1))
     axes.legend(loc='upper left')
@@ -109,6 +109,10 @@ def _reliability(name: str, title: str, curves: dict[str, Reliability]) -> Figur
   columns = ('', 'confidence from, to', 'answers', 'mean confidence', 'accuracy')
   svg = drawing(name, f'Reliability of {title}; {said}', draw)
   return Figure(f'{title}: {said}', svg, Table('numbers', columns, rows, closed=True))
+
+
+def _with(label: str) -> str:
+  return f' with a {label}' if label else ''
 
 
 # --- Ages -----------------------------------------------------------------------------------------

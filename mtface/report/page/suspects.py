@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mtface.errors import UserError
+from mtface.evaluation.calibration import confidences
 from mtface.files import write_csv
 from mtface.report.page.gathered import Gathered
 from mtface.report.page.parts import Cell, Missing, Part, Table, Text, number
@@ -137,12 +138,16 @@ def section(run: Gathered) -> list[Part]:
         continue
       found = suspects(name, task, predicted)
       every += found
-      parts.append(_table(name, task, found, int(predicted.known(task.name).sum())))
+      parts.append(_table(name, task, found, predicted))
   except UserError as error:
     return [Missing(str(error), _INSTALL)]
   path = run.folder / 'report' / CORRECTIONS_FILE
   write_corrections(path, every)
-  text = f'All {len(every):,} are in {path.relative_to(run.workdir)}, with the label suggested.'
+  text = (
+    f'All {len(every):,} are in {path.relative_to(run.workdir)} with the label suggested, the most '
+    'suspicious first. Look at each before a build takes it: the less a network agrees with the '
+    'labels of a task, the more of these are its own mistakes.'
+  )
   return [Text(text), *parts]
 
 
@@ -157,13 +162,17 @@ def _unfit(run: Gathered, name: str, task: Task) -> str:
   return 'it has too many classes' if task.num_classes > _MOST_CLASSES else ''
 
 
-def _table(name: str, task: Task, found: Sequence[Suspect], n: int) -> Table:
+def _table(name: str, task: Task, found: Sequence[Suspect], predicted: Predicted) -> Table:
   rows: list[list[Cell]] = [
     [of.image_id, of.task, of.found, of.suggested, number(of.score_found),
      number(of.score_suggested)]
     for of in found[:_MOST_SHOWN]
   ]
-  title = f'{task.name} on {name}: {len(found):,} of {n:,} labels are suspected'
+  right = confidences(predicted.scores[task.name], predicted.labels[task.name])[1]
+  title = (
+    f'{task.name} on {name}: {len(found):,} of {len(right):,} labels are suspected, and the network '
+    f'agrees with {right.mean():.1%}'
+  )
   rest = '' if len(found) <= _MOST_SHOWN else f'; the first {_MOST_SHOWN}'
   columns = ('image', 'task', 'labelled', 'suggested', "the label's score", "the suggestion's score")
   return Table(title + rest, columns, rows, closed=True)
