@@ -76,8 +76,8 @@ def _network(config: ConfigDict) -> str:
   )
   return (
     f'One network, {config.model.name} ({options}), computed in {config.model.dtype}, looks at '
-    f'faces of {height}x{width} pixels in {colour} and answers {_count(config.tasks, "task")}, with '
-    f'{layer}: {tasks}.'
+    f'faces of {height}x{width} pixels in {colour} and answers {_count(config.tasks, "task")}, '
+    f'with {layer}: {tasks}.'
   )
 
 
@@ -116,9 +116,7 @@ def _losses(config: ConfigDict) -> str:
 
 
 def _measured(config: ConfigDict) -> str:
-  sets = '; '.join(
-    f'{name} ({of_source(of.name)})' for name, of in config.evaluation.sets.items()
-  )
+  sets = '; '.join(f'{name} ({of_source(of.name)})' for name, of in config.evaluation.sets.items())
   if not sets:
     return 'The configuration names no sets to measure it on.'
   best = ', '.join(config.evaluation.best_on)
@@ -131,7 +129,9 @@ def _count(things: Mapping[str, Any], noun: str) -> str:
 
 
 def _options(group: ConfigDict, without: tuple[str, ...]) -> str:
-  values = {k: v for k, v in flat(group.to_dict()).items() if k not in without and v not in ([], ())}
+  values = {
+    k: v for k, v in flat(group.to_dict()).items() if k not in without and v not in ([], ())
+  }
   return ', '.join(f'{key.replace("_", " ")} {_text(value)}' for key, value in values.items())
 
 

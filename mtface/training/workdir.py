@@ -1,5 +1,5 @@
-"""config.json of a run: the configuration, the versions and the hardware that it began with, and what
-the sets were that it has read.
+"""config.json of a run: the configuration, the versions and the hardware that it began with, and
+what the sets were that it has read.
 
 A workdir belongs to one configuration as far as that has been trained: a stage that has a
 checkpoint stays what it is, but for fields of `FREE` and, at the end of the run, a longer duration.

@@ -20,7 +20,9 @@ _MOST_GROUPS = 20
 
 def sources(run: Gathered) -> dict[str, tuple[str, ...]]:
   """{source: what it is for} of all that the run is trained and measured on."""
-  found = {source.name: ('training',) for source in run.config.sources.values()}
+  found: dict[str, tuple[str, ...]] = {
+    source.name: ('training',) for source in run.config.sources.values()
+  }
   measured = [source.name for source in run.config.evaluation.sets.values()]
   for name in dict.fromkeys([*measured, *(row['source'] for row in run.rows)]):
     found[name] = (*found.get(name, ()), 'measuring')
@@ -42,9 +44,12 @@ def section(run: Gathered) -> list[Part]:
     for name, use in sources(run).items()
   ]
   columns = ('source', 'for', 'fingerprint of the split')
-  table = Table('What was read: a set that is built anew with another content has another '
-                'fingerprint', columns, rows)
-  return [table, terms_table(run), *_duplicates(run)]
+  table = Table(
+    'What was read: a set that is built anew with another content has another fingerprint',
+    columns,
+    rows,
+  )
+  return [table, terms_table(run), *duplicates(run)]
 
 
 def sets_of(run: Gathered) -> list[str]:
@@ -77,7 +82,8 @@ def read_summary(run: Gathered, set_name: str) -> dict[str, Any]:
     raise UserError(f'{path}: cannot be read ({error}); build the set again') from error
 
 
-def _duplicates(run: Gathered) -> Iterator[Part]:
+def duplicates(run: Gathered) -> Iterator[Part]:
+  """Pictures that the sets have more than once, as the accounts of their builds list them."""
   rows: list[list[Cell]] = []
   listed: list[list[Cell]] = []
   for set_name in sets_of(run):
@@ -91,12 +97,22 @@ def _duplicates(run: Gathered) -> Iterator[Part]:
     rows.append([set_name, *(count(found[key]) for key in _COUNTS), _seen(run, set_name, across)])
     listed += [[set_name, *_group(group)] for group in across[:_MOST_GROUPS]]
   if rows:
-    columns = ('set', 'groups', 'copies', 'groups in several splits', 'groups with other labels',
-               'faces measured on with a copy in training')
+    columns = (
+      'set',
+      'groups',
+      'copies',
+      'groups in several splits',
+      'groups with other labels',
+      'faces measured on with a copy in training',
+    )
     yield Table('Pictures that a set has more than once (equal pixels)', columns, rows)
   if listed:
-    yield Table(f'Pictures in several splits, the first {_MOST_GROUPS} of each set',
-                ('set', 'images', 'splits', 'labelled differently for'), listed, closed=True)
+    yield Table(
+      f'Pictures in several splits, the first {_MOST_GROUPS} of each set',
+      ('set', 'images', 'splits', 'labelled differently for'),
+      listed,
+      closed=True,
+    )
   if rows:
     yield Text(
       'Folds and draws of one split keep copies on one side; copies in different splits were left '
@@ -129,5 +145,3 @@ def _whole(run: Gathered, set_name: str) -> Iterator[tuple[SourceName, tuple[str
     source = SourceName.parse(name)
     if source.set_name == set_name and not source.part and not source.ranges:
       yield source, use
-
-

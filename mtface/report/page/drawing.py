@@ -17,7 +17,7 @@ INK, GRID = '#010203', '#040506'
 SERIES = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#f0e442', '#000001')
 _NAMES = {INK: '--ink', GRID: '--grid'} | {c: f'--series-{i}' for i, c in enumerate(SERIES)}
 DASHES = ('-', '--', '-.', ':')
-_STYLE = {
+_STYLE: Any = {
   'svg.fonttype': 'none',  # text stays text: it can be found, scaled and read out
   'svg.hashsalt': 'mtface',  # the same drawing has the same ids
   'font.family': 'sans-serif',

@@ -95,7 +95,7 @@ class Gathered:
 
   def stale(self) -> list[str]:
     """The sets whose predictions are not those of the results: of another checkpoint, or set."""
-    found = {}
+    found: dict[str, None] = {}
     for name, task, predicted in self.labelled():
       row = next((r for r in self.chosen if (r['set'], r['task']) == (name, task.name)), None)
       if row and not task.multi_label:
@@ -111,8 +111,9 @@ class Gathered:
 
   def evaluation(self) -> str:
     """The command that writes predictions."""
-    return self.command('evaluate', f' --data_dir={self.data_dir} --checkpoint={self.checkpoint} '
-                        '--predictions')
+    return self.command(
+      'evaluate', f' --data_dir={self.data_dir} --checkpoint={self.checkpoint} --predictions'
+    )
 
 
 def gather(

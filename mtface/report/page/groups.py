@@ -18,7 +18,7 @@ _FIGURES = ('accuracy', 'calibration error')
 
 def audits(run: Gathered) -> tuple[list[Audit], list[str]]:
   """(the audits of each single-label task of each set, why others could not be made)."""
-  found, reasons = [], []
+  found, reasons, silent = [], [], []
   for name, task, predicted in run.labelled():
     if task.multi_label or task.values is not None:
       continue
@@ -27,9 +27,12 @@ def audits(run: Gathered) -> tuple[list[Audit], list[str]]:
       if answers.groups:
         found.append(audit(answers))
       else:
-        reasons.append(f'{name} says of nobody which group they are annotated as')
+        silent.append(name)
     except UserError as error:
       reasons.append(str(error))
+  if silent:
+    names = ', '.join(dict.fromkeys(silent))
+    reasons.append(f'{names}: no gender, age or ethnicity is annotated there')
   return found, list(dict.fromkeys(reasons))
 
 
@@ -51,9 +54,7 @@ def _answers(run: Gathered, name: str, task: Task, predicted: Predicted) -> Answ
     predicted.labels[task.name][known],
     scores.argmax(axis=1),
     None if readout == 'margins' else scores,
-    {
-      by: values[rows] for by, values in groups_of(source, run.data_dir).items() if by != task.name
-    },
+    {by: values[rows] for by, values in groups_of(source, run.data_dir).items() if by != task.name},
     source.subjects[rows],
     readout,
   )
@@ -74,8 +75,13 @@ def section(run: Gathered) -> list[Part]:
 def _audit(found: Audit) -> list[Part]:
   title = f'{found.answers.task} on {found.answers.set_name}'
   names = [name for name in _FIGURES if name in found.overall]
-  columns = ('group of', 'group', 'n', *(c for name in names for c in (name, '95% interval')),
-             'differs by more than chance in')
+  columns = (
+    'group of',
+    'group',
+    'n',
+    *(c for name in names for c in (name, '95% interval')),
+    'differs by more than chance in',
+  )
   everyone: list[Cell] = ['all', '', count(len(found.answers))]
   everyone += [cell for name in names for cell in _cells(found.overall.get(name))]
   alone = [[*everyone, ''], *(_row(row, names) for row in found.rows if ' x ' not in row.by)]

@@ -32,7 +32,7 @@ class Predicted:
   def known(self, task: str) -> np.ndarray:
     """bool [N]: whether anything is labelled of a task."""
     found = self.labels[task] >= 0
-    return found.reshape(len(found), -1).any(axis=1)
+    return np.any(found.reshape(len(found), -1), axis=1)
 
 
 def read_predictions(path: pathlib.Path, tasks: Mapping[str, Task]) -> Predicted:
@@ -69,9 +69,7 @@ def _columns(task: Task) -> list[str]:
   return [f'{task.name}/{name}' for name in task.classes]
 
 
-def _scores(
-  path: pathlib.Path, task: Task, columns: Mapping[str, Sequence[str]]
-) -> np.ndarray:
+def _scores(path: pathlib.Path, task: Task, columns: Mapping[str, Sequence[str]]) -> np.ndarray:
   try:
     return np.stack([np.array(columns[name], np.float64) for name in _columns(task)], axis=1)
   except KeyError as error:
@@ -80,9 +78,7 @@ def _scores(
     raise _damaged(path, f'{task.name}: {error}') from error
 
 
-def _labels(
-  path: pathlib.Path, task: Task, columns: Mapping[str, Sequence[str]]
-) -> np.ndarray:
+def _labels(path: pathlib.Path, task: Task, columns: Mapping[str, Sequence[str]]) -> np.ndarray:
   try:
     if task.multi_label:
       places = {'': -1, '0': 0, '1': 1}

@@ -75,7 +75,10 @@ def _throughput(run: Gathered) -> Part:
   rows: list[list[Cell]] = [
     ['images a second, median', Value(f'{middle:,.1f}', float(middle))],
     ['10th to 90th percentile', f'{low:,.1f} to {high:,.1f}'],
-    ['share of the time spent waiting for input', Value(f'{waits.mean():.1%}', float(waits.mean()))],
+    [
+      'share of the time spent waiting for input',
+      Value(f'{waits.mean():.1%}', float(waits.mean())),
+    ],
     ['last step', Value(f'{run.metrics[-1]["step"]:,.0f}', run.metrics[-1]['step'])],
   ]
   return Table('Throughput of training', ('', ''), rows)

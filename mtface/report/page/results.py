@@ -63,8 +63,8 @@ def _by_class(row: Row) -> Table:
   if 'per_class_f1' in row:
     columns = ('class', 'n', 'yes', 'accuracy', '95% interval', 'F1')
     return Table(title, columns, list(_yes_or_no(row)), closed=True)
-  columns = ('class', 'n', 'of these right', '95% interval', 'precision')
-  return Table(title, columns, list(_of_classes(row)), closed=True)
+  ours = ('class', 'n', 'of these right', '95% interval', 'precision')
+  return Table(title, ours, list(_of_classes(row)), closed=True)
 
 
 def _yes_or_no(row: Row) -> Iterator[list[Cell]]:
@@ -121,9 +121,7 @@ def _most_confused(title: str, counts: np.ndarray, names: Sequence[str]) -> Tabl
 
 def side_by_side(runs: Sequence[Gathered]) -> list[Part]:
   """Accuracies of several runs, a column each."""
-  found = {
-    run.title: {(r['checkpoint'], r['set'], r['task']): r for r in run.rows} for run in runs
-  }
+  found = {run.title: {(r['checkpoint'], r['set'], r['task']): r for r in run.rows} for run in runs}
   keys = dict.fromkeys(key for rows in found.values() for key in rows)
   if not keys:
     return [Missing('Nothing has been measured of any of these runs.')]

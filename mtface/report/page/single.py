@@ -91,8 +91,12 @@ def _reliability(name: str, title: str, curves: dict[str, Reliability]) -> Figur
     for i, (label, found) in enumerate(curves.items()):
       there = found.count > 0
       axes.plot(
-        found.confidence[there], found.accuracy[there], marker='o', markersize=3,
-        label=f'ECE {found.ece:.1%}{_with(label)}', **series(i),
+        found.confidence[there],
+        found.accuracy[there],
+        marker='o',
+        markersize=3,
+        label=f'ECE {found.ece:.1%}{_with(label)}',
+        **series(i),
       )
     axes.set(xlabel='confidence', ylabel='accuracy', xlim=(0, 1), ylim=(0, 1))
     axes.legend(loc='upper left')
@@ -145,7 +149,12 @@ def _ages(name: str, title: str, labelled: np.ndarray, predicted: np.ndarray) ->
   def draw(axes: Any) -> None:
     axes.plot([0, most], [0, most], color=GRID, linewidth=1)
     axes.plot(
-      labelled[shown], predicted[shown], '.', color=SERIES[0], markersize=3, alpha=0.4,
+      labelled[shown],
+      predicted[shown],
+      '.',
+      color=SERIES[0],
+      markersize=3,
+      alpha=0.4,
       rasterized=len(shown) > 500,
     )
     axes.set(xlabel='labelled, years', ylabel='predicted, years')
@@ -153,16 +162,25 @@ def _ages(name: str, title: str, labelled: np.ndarray, predicted: np.ndarray) ->
   decades = (labelled // 10).astype(int)
   rows: list[list[Cell]] = [
     [
-      f'{10 * k} to {10 * k + 9}', count(int((decades == k).sum())),
+      f'{10 * k} to {10 * k + 9}',
+      count(int((decades == k).sum())),
       number(float(error[decades == k].mean()), 2),
       number(float((predicted - labelled)[decades == k].mean()), 2),
     ]
     for k in np.unique(decades).tolist()
   ]
-  rows.append(['all', count(len(error)), number(float(error.mean()), 2),
-               number(float((predicted - labelled).mean()), 2)])
+  rows.append(
+    [
+      'all',
+      count(len(error)),
+      number(float(error.mean()), 2),
+      number(float((predicted - labelled).mean()), 2),
+    ]
+  )
   columns = ('labelled age', 'faces', 'mean error, years', 'mean of predicted less labelled')
-  said = f'{title}: mean error {error.mean():.2f} years, {len(shown):,} of {len(error):,} faces drawn'
+  said = (
+    f'{title}: mean error {error.mean():.2f} years, {len(shown):,} of {len(error):,} faces drawn'
+  )
   return Figure(said, drawing(name, said, draw, (4.4, 4.0)), Table('numbers', columns, rows, True))
 
 
@@ -182,7 +200,7 @@ def associations(run: Gathered) -> list[Part]:
   if not pairs:
     return [Text('The run does not predict both emotions (or the like) and action units.')]
   return [
-    _map(association(name, by, of, [predicted.scores]))
+    _map(association(name, by, of, [dict(predicted.scores)]))
     for name, predicted in run.predictions.items()
     for by, of in pairs
     if {by.name, of.name} <= predicted.scores.keys()

@@ -80,13 +80,12 @@ def suspects(name: str, task: Task, found: Predicted) -> list[Suspect]:
     return sorted(of_classes, key=lambda one: one.score_found)
   labels, scores = found.labels[task.name], found.scores[task.name]
   rows = np.flatnonzero(labels >= 0)
-  return list(_listed(name, task.name, task.classes, found.image_ids[rows], labels[rows],
-                      scores[rows]))
+  return list(
+    _listed(name, task.name, task.classes, found.image_ids[rows], labels[rows], scores[rows])
+  )
 
 
-def _of_class(
-  name: str, task: str, of: str, i: int, found: Predicted
-) -> Iterator[Suspect]:
+def _of_class(name: str, task: str, of: str, i: int, found: Predicted) -> Iterator[Suspect]:
   """A class of a multi-label task is a question of its own, of yes and no."""
   labels, yes = found.labels[task][:, i], found.scores[task][:, i]
   rows = np.flatnonzero(labels >= 0)
@@ -108,8 +107,13 @@ def _listed(
     label, answer = int(labels[i]), int(scores[i].argmax())
     if answer != label:
       yield Suspect(
-        str(ids[i]), name, task, classes[label], classes[answer],
-        float(scores[i, label]), float(scores[i, answer]),
+        str(ids[i]),
+        name,
+        task,
+        classes[label],
+        classes[answer],
+        float(scores[i, label]),
+        float(scores[i, answer]),
       )
 
 
@@ -120,8 +124,15 @@ def write_corrections(path: pathlib.Path, found: Sequence[Suspect]) -> None:
   A build of image_csv takes the first three columns; strike the lines that are right as they are.
   """
   rows = [
-    (of.image_id, of.task, of.suggested, of.found, of.set_name,
-     f'{of.score_found:.4f}', f'{of.score_suggested:.4f}')
+    (
+      of.image_id,
+      of.task,
+      of.suggested,
+      of.found,
+      of.set_name,
+      f'{of.score_found:.4f}',
+      f'{of.score_suggested:.4f}',
+    )
     for of in found
   ]
   write_csv(path, _COLUMNS, rows)
@@ -164,15 +175,28 @@ def _unfit(run: Gathered, name: str, task: Task) -> str:
 
 def _table(name: str, task: Task, found: Sequence[Suspect], predicted: Predicted) -> Table:
   rows: list[list[Cell]] = [
-    [of.image_id, of.task, of.found, of.suggested, number(of.score_found),
-     number(of.score_suggested)]
+    [
+      of.image_id,
+      of.task,
+      of.found,
+      of.suggested,
+      number(of.score_found),
+      number(of.score_suggested),
+    ]
     for of in found[:_MOST_SHOWN]
   ]
   right = confidences(predicted.scores[task.name], predicted.labels[task.name])[1]
   title = (
-    f'{task.name} on {name}: {len(found):,} of {len(right):,} labels are suspected, and the network '
-    f'agrees with {right.mean():.1%}'
+    f'{task.name} on {name}: {len(found):,} of {len(right):,} labels are suspected, and the '
+    f'network agrees with {right.mean():.1%}'
   )
   rest = '' if len(found) <= _MOST_SHOWN else f'; the first {_MOST_SHOWN}'
-  columns = ('image', 'task', 'labelled', 'suggested', "the label's score", "the suggestion's score")
+  columns = (
+    'image',
+    'task',
+    'labelled',
+    'suggested',
+    "the label's score",
+    "the suggestion's score",
+  )
   return Table(title + rest, columns, rows, closed=True)

@@ -134,24 +134,58 @@ def _sections(pictures: single.Pictures | None) -> list[tuple[str, str, str, Mak
   """(name, title, what it is about, the parts of a run)."""
   return [
     ('configuration', 'Configuration', '', lambda run, _: configuration(run)),
-    ('results', 'Results', 'Labels are what annotators perceived; a figure says how often the '
-     'network agrees with them.', lambda run, _: results.results(run)),
-    ('curves', 'Curves', 'Training values are means over augmented faces with dropout on.',
-     progress.curves),
-    ('confusions', 'What is taken for what', 'Shading is the share of a row.',
-     lambda run, _: results.confusions(run)),
-    ('calibration', 'Calibration', 'Whether answers given with 80% confidence are right 80% of the '
-     'time. ECE is the mean gap (Guo et al. 2017), 15 bins.', _from_predictions(single.calibration)),
+    (
+      'results',
+      'Results',
+      'Labels are what annotators perceived; a figure says how often the network agrees with them.',
+      lambda run, _: results.results(run),
+    ),
+    (
+      'curves',
+      'Curves',
+      'Training values are means over augmented faces with dropout on.',
+      progress.curves,
+    ),
+    (
+      'confusions',
+      'What is taken for what',
+      'Shading is the share of a row.',
+      lambda run, _: results.confusions(run),
+    ),
+    (
+      'calibration',
+      'Calibration',
+      'Whether answers given with 80% confidence are right 80% of the '
+      'time. ECE is the mean gap (Guo et al. 2017), 15 bins.',
+      _from_predictions(single.calibration),
+    ),
     ('ages', 'Ages', '', _from_predictions(single.ages)),
-    ('associations', 'One task by another', 'No label takes part in these means.',
-     _from_predictions(lambda run, _: single.associations(run))),
-    ('groups', 'By group', 'Groups are annotations too. A difference is named only where its '
-     'interval, made wide enough for all comparisons of the table, leaves out zero.',
-     _from_predictions(lambda run, _: groups.section(run))),
-    ('mistakes', 'Surest mistakes', 'Images by their ids; faces are in the file only if it was '
-     'written with --thumbnails.', _from_predictions(lambda run, _: single.mistakes(run, pictures))),
-    ('labels', 'Suspected label errors', 'Confident learning (Northcutt et al. 2021): a suspicion '
-     'for a person to look at, no verdict.', _from_predictions(lambda run, _: suspects.section(run))),
+    (
+      'associations',
+      'One task by another',
+      'No label takes part in these means.',
+      _from_predictions(lambda run, _: single.associations(run)),
+    ),
+    (
+      'groups',
+      'By group',
+      'Groups are annotations too. A difference is named only where its '
+      'interval, made wide enough for all comparisons of the table, leaves out zero.',
+      _from_predictions(lambda run, _: groups.section(run)),
+    ),
+    (
+      'mistakes',
+      'Surest mistakes',
+      'Images by their ids; faces are in the file only if it was written with --thumbnails.',
+      _from_predictions(lambda run, _: single.mistakes(run, pictures)),
+    ),
+    (
+      'labels',
+      'Suspected label errors',
+      'Confident learning (Northcutt et al. 2021): a suspicion '
+      'for a person to look at, no verdict.',
+      _from_predictions(lambda run, _: suspects.section(run)),
+    ),
     ('data', 'Data', '', lambda run, _: data.section(run)),
     ('machine', 'Throughput, hardware, versions', '', lambda run, _: progress.machine(run)),
   ]
@@ -188,4 +222,4 @@ def _jpeg(image: np.ndarray) -> str:
   small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
   bgr = small[..., ::-1] if small.ndim == 3 and small.shape[-1] == 3 else small
   encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-  return f'data:image/jpeg;base64,{base64.b64encode(encoded).decode()}'
+  return f'data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}'
