@@ -106,7 +106,7 @@ def _facts(run: Gathered) -> dict[str, Any]:
 
 def _when(run: Gathered) -> str:
   """The days of the first and the last line of the log, in UTC; '' where there is none."""
-  times = [line['time'] for line in run.metrics if 'time' in line]
+  times = [line['time'] for line in run.log if 'time' in line]
   days = [datetime.datetime.fromtimestamp(t, datetime.UTC).date() for t in times]
   return ' to '.join(dict.fromkeys(str(day) for day in (days[0], days[-1]))) if days else ''
 

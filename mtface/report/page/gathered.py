@@ -9,8 +9,10 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
+from mtface import metrics
 from mtface.config.saved import CONFIG_FILE, read_config, read_content
 from mtface.config.schema import outputs_of
 from mtface.config.stages import MAIN, stage_folder, stage_of
@@ -21,6 +23,8 @@ from mtface.outputs import Outputs
 from mtface.report.page.predicted import Predicted, read_predictions
 from mtface.tasks import Task
 from mtface.training.logs import read_metrics
+
+_COUNTS = ('n', 'correct', 'confusion', 'tp', 'tn', 'fp', 'fn')  # of a row of results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Gathered:
     return self.outputs.answered
 
   @functools.cached_property
-  def metrics(self) -> list[dict[str, float]]:
+  def log(self) -> list[dict[str, float]]:
     """The lines of metrics.jsonl."""
     return read_metrics(self.folder)
 
@@ -95,14 +99,14 @@ class Gathered:
 
   def stale(self) -> list[str]:
     """The sets whose predictions are not those of the results: of another checkpoint, or set."""
-    found: dict[str, None] = {}
-    for name, task, predicted in self.labelled():
-      row = next((r for r in self.chosen if (r['set'], r['task']) == (name, task.name)), None)
-      if row and not task.multi_label:
-        right = predicted.scores[task.name].argmax(axis=1) == predicted.labels[task.name]
-        if (int(right.sum()), int(predicted.known(task.name).sum())) != (row['correct'], row['n']):
-          found[name] = None
-    return list(found)
+    rows = {(row['set'], row['task']): row for row in self.chosen}
+    return list(
+      dict.fromkeys(
+        name
+        for name, task, predicted in self.labelled()
+        if (row := rows.get((name, task.name))) and not _agree(row, task, predicted)
+      )
+    )
 
   def command(self, name: str, more: str = '') -> str:
     """A command line on this run."""
@@ -114,6 +118,16 @@ class Gathered:
     return self.command(
       'evaluate', f' --data_dir={self.data_dir} --checkpoint={self.checkpoint} --predictions'
     )
+
+
+def _agree(row: Row, task: Task, predicted: Predicted) -> bool:
+  """Whether predictions have the counts of a row of results."""
+  labels = predicted.labels[task.name]
+  counts = metrics.counts(
+    task, predicted.scores[task.name], np.maximum(labels, 0), labels >= 0, threshold=0.5
+  )
+  found = metrics.summarize(task, counts)
+  return all(found.get(key) == row[key] for key in _COUNTS if key in row)
 
 
 def gather(

@@ -19,7 +19,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 def curves(run: Gathered, name: str) -> list[Part]:
   """Accuracy and loss of each task over epochs; `name` is unique on the page."""
-  found = read_curves(run.metrics)
+  found = read_curves(run.log)
   if not found:
     return [Missing('The run has logged no accuracies (metrics.jsonl).', _train(run))]
   panels = sorted({(task, part) for task, part, _ in found})
@@ -66,7 +66,7 @@ def machine(run: Gathered) -> list[Part]:
 
 
 def _throughput(run: Gathered) -> Part:
-  lines = [line for line in run.metrics if 'health/step_seconds' in line]
+  lines = [line for line in run.log if 'health/step_seconds' in line]
   if not lines:
     return Missing('The run has logged no times (metrics.jsonl).', _train(run))
   rates = run.config.batch_size / np.array([line['health/step_seconds'] for line in lines])
@@ -79,7 +79,7 @@ def _throughput(run: Gathered) -> Part:
       'share of the time spent waiting for input',
       Value(f'{waits.mean():.1%}', float(waits.mean())),
     ],
-    ['last step', Value(f'{run.metrics[-1]["step"]:,.0f}', run.metrics[-1]['step'])],
+    ['last step', Value(f'{run.log[-1]["step"]:,.0f}', run.log[-1]['step'])],
   ]
   return Table('Throughput of training', ('', ''), rows)
 

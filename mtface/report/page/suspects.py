@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -68,7 +69,8 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
   total = scores.sum(axis=1, keepdims=True)
   scores = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(there))
   places = np.searchsorted(there, labels)
-  return find_label_issues(places, scores, return_indices_ranked_by='self_confidence', n_jobs=1)
+  with warnings.catch_warnings(action='ignore'):  # of classes with few faces
+    return find_label_issues(places, scores, return_indices_ranked_by='self_confidence', n_jobs=1)
 
 
 def suspects(name: str, task: Task, found: Predicted) -> list[Suspect]:
