@@ -140,7 +140,7 @@ def negative_log_likelihood(
   return _nll(_scores(probabilities, readout), labels, readout)
 
 
-def answered(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def confidences(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """(confidence float [M], correct bool [M]) of the M labelled answers, for `reliability`.
 
   A single-label task answers with its most probable class, a multi-label one with yes or no for

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 from mtface.errors import UserError
 from mtface.evaluation.calibration import (
   TEMPERATURES,
-  answered,
+  confidences,
   fit_temperature,
   negative_log_likelihood,
   reliability,
@@ -84,7 +84,7 @@ def test_the_temperature_that_made_it_is_found_again(sharpness):
   temperature = fit_temperature(probabilities, labels)
   assert temperature == pytest.approx(sharpness, rel=0.05)
   mended = with_temperature(probabilities, temperature)
-  before, after = (reliability(*answered(p, labels)).ece for p in (probabilities, mended))
+  before, after = (reliability(*confidences(p, labels)).ece for p in (probabilities, mended))
   assert after < 0.012
   assert sharpness == 1.0 or after < before / 3
 
@@ -131,10 +131,12 @@ def test_sigmoids_of_several_classes():
   assert negative_log_likelihood(sure, labels, 'sigmoid') == pytest.approx(
     log_loss(labels[known], sure[known])
   )
-  confidence, correct = answered(sure, labels)
+  confidence, correct = confidences(sure, labels)
   assert len(confidence) == known.sum() and (confidence >= 0.5).all()
   assert correct.mean() == pytest.approx(((sure > 0.5) == labels)[known].mean())
-  assert reliability(*answered(with_temperature(sure, temperature, 'sigmoid'), labels)).ece < 0.02
+  assert (
+    reliability(*confidences(with_temperature(sure, temperature, 'sigmoid'), labels)).ece < 0.02
+  )
 
 
 def test_a_single_label_read_by_sigmoids():
