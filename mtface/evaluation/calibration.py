@@ -10,11 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import optimize, special
 
 from mtface.errors import UserError
+from mtface.evaluation.results import Row, read_rows, write_rows
+from mtface.files import local_path
+
+CALIBRATION_FILE = 'calibration.json'
 
 BINS = 15  # as in Guo et al. 2017
 LEAST = 1e-12  # a probability below counts as this one: the logarithm of 0 says nothing
@@ -179,3 +186,40 @@ def _nll(scores: np.ndarray, labels: np.ndarray, readout: str) -> float:
 def _one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
   """int [N, C]: 1 at the label, 0 elsewhere; -1 in a row without one."""
   return np.where(labels[:, None] < 0, -1, labels[:, None] == np.arange(classes))
+
+
+# --- Of a run -------------------------------------------------------------------------------------
+
+_KEY = ('checkpoint', 'task')
+
+
+def write_temperatures(workdir: pathlib.Path, name: str, rows: Sequence[Row]) -> None:
+  """Adds rows to `workdir`/calibration.json of the run of config `name`: each is the head of a
+  selection (`Chosen.head`) with `task`, `temperature` and what else is to be remembered of it.
+  """
+  write_rows(workdir / CALIBRATION_FILE, name, _KEY, 'calibrate', rows)
+
+
+def read_temperatures(workdir: str | os.PathLike, head: Row) -> dict[str, float]:
+  """{task: temperature} that `mtface calibrate` fitted to a selection.
+
+  Args:
+    workdir: of the run.
+    head: what `Chosen.head` says of the selection.
+
+  Raises:
+    UserError: none was fitted to it, or the checkpoints are others by now.
+  """
+  path = local_path(workdir) / CALIBRATION_FILE
+  text = head['checkpoint']
+  rows = [
+    row
+    for row in read_rows(path, (*_KEY, 'temperature'), 'calibrate')
+    if row['checkpoint'] == text and row.get('stage') == head.get('stage')
+  ]
+  again = f'`mtface calibrate --workdir={workdir} --checkpoint={text} --fit=SET`'
+  if not rows:
+    raise UserError(f'{path}: has no temperatures of {text!r}; fit them first: {again}')
+  if any(row.get(key) != value for row in rows for key, value in head.items()):
+    raise UserError(f'{path}: the temperatures of {text!r} are of other weights; repeat {again}')
+  return {row['task']: float(row['temperature']) for row in rows}
