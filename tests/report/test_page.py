@@ -13,6 +13,7 @@ import pytest
 from sklearn import metrics as sk
 
 from mtface.errors import UserError
+from mtface.evaluation.calibration import write_temperatures
 from mtface.files import write_json
 from mtface.report.page import write
 from mtface.report.page.drawing import SERIES, drawing, series
@@ -21,8 +22,8 @@ from mtface.report.page.parts import thinned
 from mtface.report.page.predicted import read_predictions
 from mtface.report.page.write import write_page
 from mtface.tasks import get_task
-from tests.fakes import write_prepared
-from tests.report.made import made_run
+from tests.fakes import fake_source, write_prepared
+from tests.report.made import SETS, made_run
 from tests.report.read_html import Page
 
 
@@ -250,6 +251,9 @@ def test_a_page_that_would_be_too_large(made, monkeypatch):
     write_page([made[0]], made[0])
 
 
+PEOPLE = SETS['faces'][1]
+
+
 # --- With the sets --------------------------------------------------------------------------------
 
 
@@ -259,10 +263,9 @@ def with_data(tmp_path_factory):
   folder = tmp_path_factory.mktemp('with_data')
   made_run(folder / 'run')
   name = 'synthetic_faces/people_gray48'
-  labels = {'gender': 1.0, 'age_years': 0.9}
   prepared = write_prepared(
-    folder, name, {'train': 8, 'test': 60}, labels, shape=(48, 48, 1),
-    draw=lambda split, size: _drawn(split, size, labels),
+    folder, name, {'train': 8, 'test': 60}, PEOPLE, shape=(48, 48, 1),
+    draw=lambda split, size: _drawn(split, size, PEOPLE),
   )  # fmt: skip
   duplicates = {
     'groups': 3, 'copies': 3, 'groups_across_splits': 1, 'groups_with_other_labels': 1,
@@ -276,8 +279,6 @@ def with_data(tmp_path_factory):
 
 
 def _drawn(split, size, labels):
-  from tests.fakes import fake_source
-
   return fake_source('faces' if split == 'test' else split, size, labels, shape=(48, 48, 1))
 
 
@@ -295,15 +296,36 @@ def test_groups_are_those_of_the_set(with_data):
   pytest.importorskip('fairlearn')
   run, data = with_data
   page = Page(write_page([run], data).read_text())
-  drawn, scores = _drawn('test', 60, {'gender': 1.0, 'age_years': 0.9}), made_run(run)['faces'][1]
+  drawn, scores = _drawn('test', 60, PEOPLE), made_run(run)['faces'][1]
   inside = drawn.mask['age_years'] & (drawn.labels['age_years'] > 60)
   right = (scores['gender'].argmax(axis=1) == drawn.labels['gender'])[inside]
-  row = next(row for row in page.cells['groups'] if row[1][0] == '61+')
+  _, row = (row for row in page.cells['groups'] if row[1][0] == '61+')  # of ages, of gender
   assert row[2][1] == inside.sum()
   assert row[3][1] == pytest.approx(right.mean())
-  assert 'looks: no gender, age or ethnicity is annotated' in page.text['groups'] or (
-    'fer2013/gray48' in page.text['groups']
+  assert 'gender on faces: worst accuracy by age_group' in page.text['groups']
+  assert 'Not audited: ' in page.text['groups'] and 'fer2013/gray48' in page.text['groups']
+
+
+def test_temperatures_before_and_after(made, tmp_path):
+  made_run(tmp_path)
+  drawn, scores = made[1]['looks']
+  page = Page(write_page([tmp_path], tmp_path).read_text())
+  assert f'mtface calibrate --workdir={tmp_path}' in page.text['calibration']
+  head = {'checkpoint': 'last', 'steps': [7], 'checksums': [1]}
+  fitted = {'task': 'emotion7', 'temperature': 2.0, 'fit': [{'set': 'others'}]}
+  write_temperatures(tmp_path, 'made', [head | fitted])
+  page = Page(write_page([tmp_path], tmp_path).read_text())
+  hot = np.sqrt(scores['emotion7'])  # p^(1/T), made to sum to one
+  hot /= hot.sum(axis=1, keepdims=True)
+  right = hot.argmax(axis=1) == drawn.labels['emotion7']
+  place = np.ceil(hot.max(axis=1) * 15).astype(int)
+  error = sum(
+    abs((right - hot.max(axis=1))[place == k].sum()) / len(right) for k in np.unique(place)
   )
+  assert f'ECE {error:.2%} with a temperature of 2.00\n' in page.text['calibration']
+  write_temperatures(tmp_path, 'made', [head | fitted | {'fit': [{'set': 'looks'}]}])
+  page = Page(write_page([tmp_path], tmp_path).read_text())
+  assert 'with a temperature of 2.00 that was fitted here' in page.text['calibration']
 
 
 def test_faces_are_shown_where_they_are_asked_for(with_data, mtface):
@@ -316,7 +338,7 @@ def test_faces_are_shown_where_they_are_asked_for(with_data, mtface):
   shown = [row[0][0] for row in page.cells['mistakes'] if row[0][0].startswith('faces_')]
   uris = [attrs['src'] for tag, attrs, _ in page.elements if tag == 'img']
   assert len(uris) == len(shown) > 0
-  drawn = _drawn('test', 60, {'gender': 1.0, 'age_years': 0.9})
+  drawn = _drawn('test', 60, PEOPLE)
   image = drawn.images[list(drawn.image_ids).index(shown[0]), ..., 0]
   data_of = np.frombuffer(base64.b64decode(uris[0].partition(',')[2]), np.uint8)
   decoded = cv2.imdecode(data_of, cv2.IMREAD_GRAYSCALE)

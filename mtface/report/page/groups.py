@@ -7,33 +7,37 @@ import numpy as np
 from mtface.data.sources import load_source
 from mtface.errors import UserError
 from mtface.evaluation.answers import Answers, groups_of
-from mtface.evaluation.audit import Audit, Figure, GroupRow, audit
+from mtface.evaluation.audit import LEVEL, Audit, GroupRow, audit
+from mtface.evaluation.audit_table import figure_text, flag_text, rule_text, worst_text
+from mtface.evaluation.resampling import Figure
 from mtface.report.page.gathered import Gathered
-from mtface.report.page.parts import Cell, Missing, Part, Table, Text, Value, count, interval
+from mtface.report.page.parts import Cell, Missing, Part, Table, Text, Value, count
 from mtface.report.page.predicted import Predicted
 from mtface.tasks import Task
-
-_FIGURES = ('accuracy', 'calibration error')
 
 
 def audits(run: Gathered) -> tuple[list[Audit], list[str]]:
   """(the audits of each single-label task of each set, why others could not be made)."""
-  found, reasons, silent = [], [], []
+  found: list[Answers] = []
+  reasons, silent = [], []
   for name, task, predicted in run.labelled():
-    if task.multi_label or task.values is not None:
+    if task.multi_label:  # `mtface audit --task=TASK/CLASS` takes a class of it
       continue
     try:
       answers = _answers(run, name, task, predicted)
       if answers.groups:
-        found.append(audit(answers))
+        found.append(answers)
       else:
         silent.append(name)
     except UserError as error:
       reasons.append(str(error))
   if silent:
     names = ', '.join(dict.fromkeys(silent))
-    reasons.append(f'{names}: no gender, age or ethnicity is annotated there')
-  return found, list(dict.fromkeys(reasons))
+    reasons.append(f'{names}: no other gender, age or ethnicity is annotated there')
+  try:  # their flags hold for all of them together
+    return [audit(of, level=LEVEL / len(found)) for of in found], list(dict.fromkeys(reasons))
+  except UserError as error:  # Fairlearn is missing
+    return [], [str(error)]
 
 
 def _answers(run: Gathered, name: str, task: Task, predicted: Predicted) -> Answers:
@@ -57,15 +61,16 @@ def _answers(run: Gathered, name: str, task: Task, predicted: Predicted) -> Answ
     {by: values[rows] for by, values in groups_of(source, run.data_dir).items() if by != task.name},
     source.subjects[rows],
     readout,
+    task.values,
   )
 
 
 def section(run: Gathered) -> list[Part]:
-  """Accuracy and calibration by annotated group, with the worst one, and which differ by more than
-  chance.
-  """
+  """The figures of each annotated group, the worst ones, and which differ by more than chance."""
   found, reasons = audits(run)
   parts: list[Part] = [part for of in found for part in _audit(of)]
+  if found:
+    parts.append(Text(rule_text(LEVEL)))
   if reasons:
     command = run.command('audit', f' --data_dir={run.data_dir} --groups=...')
     parts.append(Missing(f'Not audited: {"; ".join(reasons)}.', command))
@@ -73,36 +78,22 @@ def section(run: Gathered) -> list[Part]:
 
 
 def _audit(found: Audit) -> list[Part]:
-  title = f'{found.answers.task} on {found.answers.set_name}'
-  names = [name for name in _FIGURES if name in found.overall]
-  columns = (
-    'group of',
-    'group',
-    'n',
-    *(c for name in names for c in (name, '95% interval')),
-    'differs by more than chance in',
-  )
-  everyone: list[Cell] = ['all', '', count(len(found.answers))]
-  everyone += [cell for name in names for cell in _cells(found.overall.get(name))]
-  alone = [[*everyone, ''], *(_row(row, names) for row in found.rows if ' x ' not in row.by)]
+  title, names = f'{found.answers.task} on {found.answers.set_name}', list(found.overall)
+  columns = ('group of', 'group', 'n', *names, 'differs from all others in')
+  everyone = [_figure(name, found.overall[name]) for name in names]
+  everyone = ['all', '', count(len(found.answers)), *everyone, '']
+  alone = [everyone, *(_row(row, names) for row in found.rows if ' x ' not in row.by)]
   pairs = [_row(row, names) for row in found.rows if ' x ' in row.by]
-  worst = [of for by in dict.fromkeys(row.by for row in found.rows) if (of := found.worst(by))]
-  text = '; '.join(
-    f'of {of.by}, {of.group} ({of.figures["accuracy"].value:.1%} of {of.n:,})' for of in worst
-  )
   parts: list[Part] = [Table(f'{title}, by group as annotated', columns, alone)]
   if pairs:
     parts.append(Table(f'{title}, by two of them at once', columns, pairs, closed=True))
-  return [*parts, Text(f'Lowest accuracy on {title}: {text}.')] if text else parts
+  return [*parts, *(Text(f'{title}: {line}.') for line in worst_text(found))]
 
 
 def _row(row: GroupRow, names: list[str]) -> list[Cell]:
-  cells: list[Cell] = [row.by, row.group, count(row.n)]
-  cells += [cell for name in names for cell in _cells(row.figures.get(name))]
-  return [*cells, ', '.join(row.flagged)]
+  figures = [_figure(name, row.figures.get(name)) for name in names]
+  return [row.by, row.group, count(row.n), *figures, flag_text(row)]
 
 
-def _cells(figure: Figure | None) -> list[Cell]:
-  if figure is None:
-    return ['', '']
-  return [Value(f'{figure.value:.1%}', figure.value), interval(figure.low, figure.high)]
+def _figure(name: str, figure: Figure | None) -> Cell:
+  return '' if figure is None else Value(figure_text(name, figure), figure.value)

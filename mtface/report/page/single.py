@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from mtface.errors import UserError
 from mtface.evaluation.associate import Association, association
 from mtface.evaluation.calibration import (
+  CALIBRATION_FILE,
   Reliability,
   confidences,
-  read_calibration,
+  read_temperatures,
   reliability,
   with_temperature,
 )
+from mtface.evaluation.results import read_rows
 from mtface.metrics import expected_value
 from mtface.report.page.drawing import GRID, SERIES, drawing, series
 from mtface.report.page.gathered import Gathered
@@ -37,6 +40,13 @@ from mtface.tasks import Task
 _MOST_GROUPS = 32  # classes whose faces are told apart in a map of one task by another
 _MOST_MISTAKES = 20
 _MOST_AGES = 4000  # points of a scatter
+_HEAD = (
+  'checkpoint',
+  'steps',
+  'checksums',
+  'stage',
+  'members',
+)  # what says which weights are meant
 _TOO_WIDE = 256  # classes: identities, whose confidences and labels are another matter
 
 
@@ -61,26 +71,45 @@ def calibration(run: Gathered, name: str) -> list[Part]:
   """Reliability curves, and the expected calibration error; with the temperatures that `mtface
   calibrate` fitted, before and after.
   """
-  temperatures = read_calibration(run.folder, run.checkpoint)
+  temperatures, missing = _temperatures(run)
   parts: list[Part] = []
   for i, (of_set, task, found) in enumerate(run.labelled()):
     readout = run.outputs.readout(task.name)
     if readout == 'margins' or task.num_classes > _TOO_WIDE:
-      why = 'its scores are margins' if readout == 'margins' else 'of its many classes'
+      why = 'its scores are margins' if readout == 'margins' else 'it has too many classes'
       parts.append(Text(f'{task.name} on {of_set} has no reliability curve: {why}.'))
       continue
     scores, labels = found.scores[task.name], found.labels[task.name]
     curves = {'': reliability(*confidences(scores, labels))}
     if task.name in temperatures:
-      temperature = temperatures[task.name]
+      temperature, sets = temperatures[task.name]
       scaled = with_temperature(scores, temperature, readout)
-      curves[f'temperature {temperature:.2f}'] = reliability(*confidences(scaled, labels))
+      where = ' that was fitted here' if of_set in sets else ''
+      curves[f'temperature of {temperature:.2f}{where}'] = reliability(*confidences(scaled, labels))
     parts.append(_reliability(f'{name}-reliability-{i}', f'{task.name} on {of_set}', curves))
-  if parts and not temperatures:
-    command = run.command('calibrate', f' --data_dir={run.data_dir} --on=...')
-    text = 'No temperature has been fitted. To fit one on a set that is not tested on:'
-    parts.append(Missing(text, command))
-  return parts
+  return [*parts, *missing] if parts else [Text('No task is labelled on a set.')]
+
+
+def _temperatures(run: Gathered) -> tuple[dict[str, tuple[float, list[str]]], list[Missing]]:
+  """({task: (temperature, the sets that it was fitted on)}, what to say where there are none)."""
+  row = run.chosen[0]
+  head = {key: row[key] for key in _HEAD if key in row}
+  try:
+    found = read_temperatures(run.workdir, head)
+  except UserError:
+    text = (
+      'No temperatures were fitted to these weights. To fit them on a set that is not reported:'
+    )
+    command = run.command(
+      'calibrate', f' --data_dir={run.data_dir} --checkpoint={run.checkpoint} --fit=SET'
+    )
+    return {}, [Missing(text, command)]
+  fits = {
+    of['task']: [one['set'] for one in of['fit']]
+    for of in read_rows(run.workdir / CALIBRATION_FILE, ('task', 'fit'), 'calibrate')
+    if of['checkpoint'] == run.checkpoint
+  }
+  return {task: (temperature, fits[task]) for task, temperature in found.items()}, []
 
 
 def _reliability(name: str, title: str, curves: dict[str, Reliability]) -> Figure:

@@ -169,8 +169,7 @@ def _sections(pictures: single.Pictures | None) -> list[tuple[str, str, str, Mak
     (
       'groups',
       'By group',
-      'Groups are annotations too. A difference is named only where its '
-      'interval, made wide enough for all comparisons of the table, leaves out zero.',
+      'Groups are annotations too.',
       _from_predictions(lambda run, _: groups.section(run)),
     ),
     (
