@@ -69,6 +69,7 @@ def test_unknown_labels_and_classes_that_do_not_occur():
   found = suspects('mine', task, Predicted(IDS, {'emotion7': labels}, {'emotion7': scores}))
   assert all(labels[IDS.tolist().index(one.image_id)] >= 0 for one in found)
   assert len(find_issues(np.zeros(9, int), np.ones((9, 2)) / 2)) == 0, 'one class is no question'
+  assert len(find_issues(np.zeros(0, int), np.ones((0, 2)))) == 0
 
 
 def test_the_csv_is_one_that_a_build_can_take(tmp_path):

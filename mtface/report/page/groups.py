@@ -8,7 +8,7 @@ from mtface.data.sources import load_source
 from mtface.errors import UserError
 from mtface.evaluation.answers import Answers, groups_of
 from mtface.evaluation.audit import LEVEL, Audit, GroupRow, audit
-from mtface.evaluation.audit_table import figure_text, flag_text, rule_text, worst_text
+from mtface.evaluation.audit_table import figure_text, rule_text, worst_text
 from mtface.evaluation.resampling import Figure
 from mtface.report.page.gathered import Gathered
 from mtface.report.page.parts import Cell, Missing, Part, Table, Text, Value, count
@@ -92,7 +92,14 @@ def _audit(found: Audit) -> list[Part]:
 
 def _row(row: GroupRow, names: list[str]) -> list[Cell]:
   figures = [_figure(name, row.figures.get(name)) for name in names]
-  return [row.by, row.group, count(row.n), *figures, flag_text(row)]
+  return [row.by, row.group, count(row.n), *figures, _flags(row)]
+
+
+def _flags(row: GroupRow) -> str:
+  if row.too_small:
+    return 'too small to compare'
+  how = {name: 'lower' if row.differences[name][0] < 0 else 'higher' for name in row.flagged}
+  return ', '.join(f'{name} {than}' for name, than in how.items())
 
 
 def _figure(name: str, figure: Figure | None) -> Cell:

@@ -14,6 +14,7 @@ from mtface.report.page.gathered import Gathered
 from mtface.report.page.parts import Cell, Figure, Missing, Part, Table, Value, number, thinned
 
 _MOST_POINTS, _MOST_LINES = 1000, 60
+_FEW = 12  # points that are marked: a line of one is not seen
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
@@ -43,7 +44,8 @@ def _panel(name: str, title: str, lines: Mapping[str, Curve]) -> Figure:
   def draw(axes: Any) -> None:
     for i, (label, curve) in enumerate(lines.items()):
       points = thinned(list(zip(*curve, strict=True)), _MOST_POINTS)
-      axes.plot(*zip(*points, strict=True), label=label, **series(i))
+      few = {'marker': 'o', 'markersize': 3} if len(points) <= _FEW else {}
+      axes.plot(*zip(*points, strict=True), label=label, **series(i), **few)
     axes.set(xlabel='epochs', ylabel=title.partition(': ')[2])
     axes.legend()
 

@@ -86,7 +86,11 @@ def _of_classes(row: Row) -> Iterator[list[Cell]]:
 
 def confusions(run: Gathered) -> list[Part]:
   """For each single-label task and set: which labels are taken for which."""
-  rows = [row for row in run.chosen if row.get('confusion') and 'classes' in row]
+  rows = [
+    row
+    for row in run.chosen
+    if row.get('confusion') and 'classes' in row and row.get('mae') is None  # ages have a section
+  ]
   if not rows:
     text = 'No single-label task of few classes has been measured.'
     return [Missing(text, '' if run.rows else run.command('evaluate'))]

@@ -40,13 +40,7 @@ from mtface.tasks import Task
 _MOST_GROUPS = 32  # classes whose faces are told apart in a map of one task by another
 _MOST_MISTAKES = 20
 _MOST_AGES = 4000  # points of a scatter
-_HEAD = (
-  'checkpoint',
-  'steps',
-  'checksums',
-  'stage',
-  'members',
-)  # what says which weights are meant
+_HEAD = ('checkpoint', 'steps', 'checksums', 'stage', 'members')  # which weights are meant
 _TOO_WIDE = 256  # classes: identities, whose confidences and labels are another matter
 
 
@@ -124,7 +118,7 @@ def _reliability(name: str, title: str, curves: dict[str, Reliability]) -> Figur
         found.accuracy[there],
         marker='o',
         markersize=3,
-        label=f'ECE {found.ece:.1%}{_with(label)}',
+        label=f'{_short(label)}ECE {found.ece:.1%}',
         **series(i),
       )
     axes.set(xlabel='confidence', ylabel='accuracy', xlim=(0, 1), ylim=(0, 1))
@@ -142,6 +136,11 @@ def _reliability(name: str, title: str, curves: dict[str, Reliability]) -> Figur
   columns = ('', 'confidence from, to', 'answers', 'mean confidence', 'accuracy')
   svg = drawing(name, f'Reliability of {title}; {said}', draw)
   return Figure(f'{title}: {said}', svg, Table('numbers', columns, rows, closed=True))
+
+
+def _short(label: str) -> str:
+  """For the legend, which has less room."""
+  return f'{label.partition(" that")[0]}, ' if label else ''
 
 
 def _with(label: str) -> str:

@@ -62,15 +62,12 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     from cleanlab.filter import find_label_issues
   except ImportError as error:
     raise UserError(f'suspected label errors need cleanlab: {_INSTALL}') from error
-  there = np.unique(labels)  # cleanlab expects every class among the labels
-  if len(there) < 2:
+  if not len(labels):
     return np.zeros(0, np.int64)
-  scores = probabilities[:, there]
-  total = scores.sum(axis=1, keepdims=True)
-  scores = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(there))
-  places = np.searchsorted(there, labels)
   with warnings.catch_warnings(action='ignore'):  # of classes with few faces
-    return find_label_issues(places, scores, return_indices_ranked_by='self_confidence', n_jobs=1)
+    return find_label_issues(
+      labels, probabilities, return_indices_ranked_by='self_confidence', n_jobs=1
+    )
 
 
 def suspects(name: str, task: Task, found: Predicted) -> list[Suspect]:

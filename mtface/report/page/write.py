@@ -95,7 +95,7 @@ def render(runs: Sequence[Gathered], pictures: single.Pictures | None = None) ->
     title=' and '.join(run.title for run in runs),
     runs=runs,
     sections=sections(runs, pictures),
-    faces=pictures is not None,
+    with_faces=pictures is not None,
     written=datetime.datetime.now().isoformat(' ', 'minutes'),
     version=importlib.metadata.version('mtface'),
   )
