@@ -178,6 +178,13 @@ def test_runs_side_by_side(made, tmp_path):
   assert len(ids) == len(set(ids))
 
 
+def test_runs_whose_folders_have_one_name(made, tmp_path):
+  made_run(tmp_path / 'run', seed=5)
+  path = write_page([made[0], tmp_path / 'run'], tmp_path, to=tmp_path / 'both.html')
+  head = Page(path.read_text()).cells['compared'][0]
+  assert [cell[0] for cell in head[3:]] == [str(made[0]), str(tmp_path / 'run')]
+
+
 def test_several_runs_need_a_file(made, tmp_path):
   with pytest.raises(UserError, match=r'--to: name the file of a page of several runs'):
     write_page([made[0], made[0]], tmp_path)
@@ -269,9 +276,10 @@ def with_data(tmp_path_factory):
     draw=lambda split, size: _drawn(split, size, PEOPLE),
   )  # fmt: skip
   duplicates = {
-    'groups': 3, 'copies': 3, 'groups_across_splits': 1, 'groups_with_other_labels': 1,
+    'groups': 3, 'copies': 3, 'groups_across_splits': 2, 'groups_with_other_labels': 1,
     'list': [
       {'image_ids': ['a', 'b'], 'splits': ['train', 'test'], 'differs_in': ['gender']},
+      {'image_ids': ['e', 'f'], 'splits': ['test', 'extra'], 'differs_in': []},
       {'image_ids': ['c', 'd'], 'splits': ['test', 'test'], 'differs_in': []},
     ],
   }  # fmt: skip
@@ -286,7 +294,7 @@ def _drawn(split, size, labels):
 def test_duplicates_across_splits(with_data):
   page = Page(write_page([with_data[0]], with_data[1]).read_text())
   row = next(row for row in page.cells['data'] if row[0][0] == 'synthetic_faces/people_gray48')
-  assert [value for _, value in row[1:5]] == [3, 3, 1, 1]
+  assert [value for _, value in row[1:5]] == [3, 3, 2, 1]
   assert row[5][0] == 'test: 1', 'one face that is tested on has a copy in train'
   assert ['a, b', 'train, test', 'gender'] in [
     [text for text, _ in row[1:]] for row in page.cells['data']
