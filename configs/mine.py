@@ -7,7 +7,7 @@
 Arguments: the set's name as it was built, with its form: NAME, NAME_gray48, ... start=WORKDIR or a
 weight file: fine-tuned from these weights, at 0.1 of the rate in the convolutions, 0.5 in hidden
 layers and 1 in the last ones (Zhang et al. 2016, section 3.4); without it weights are drawn.
-network=bknet|resnet20|mobilenet: bknet by default, and what `start` needs. test=SPLIT: what is
+network=bknet|resnet20|mobilenet: the same as that of `start`. test=SPLIT: what is
 tested on; by default the split `test` if there is one, or else a fifth of the images, with nobody
 and no copy on both sides.
 
@@ -25,16 +25,16 @@ from mtface.config import (
   use_fast_recipe,
 )
 from mtface.data.prepared import described
-from mtface.tasks import TASKS
+from mtface.tasks import SHIPPED
 
 FILE = 'configs/mine.py'
+# network -> how it is made, and the factors of the rate of a fine-tuned one; last layers have 1
 NETWORKS = {
-  'bknet': lambda: model('bknet'),
-  'resnet20': lambda: model('resnet', depth=20),
-  'mobilenet': lambda: model('mobilenet_v1'),
+  'bknet': (lambda: model('bknet'), ('blocks=0.1', 'branches/[^/]+/(hidden|norms)=0.5')),
+  'resnet20': (lambda: model('resnet', depth=20), ('trunk=0.1',)),
+  'mobilenet': (lambda: model('mobilenet'), ('trunk=0.1',)),
 }
 SAMPLES, EPOCHS = 60_000, 100
-FACTORS = ('branches/.*/output=1', 'branches/=0.5', 'trunk/fc=0.5', 'trunk/=0.1')
 
 
 def get_config(arg=None, data_dir=''):
@@ -54,9 +54,10 @@ def get_config(arg=None, data_dir=''):
   config.classes = {
     of.name: {'classes': of.classes, 'multi_label': of.multi_label}
     for of in found.tasks
-    if of.name not in TASKS
+    if of.name not in SHIPPED
   }
-  config.model = NETWORKS[args.network]()
+  network, factors = NETWORKS[args.network]
+  config.model = network()
   config.image_shape = found.image_shape
   tasks = [of.name for of in found.tasks]
   for of in found.tasks:
@@ -71,7 +72,7 @@ def get_config(arg=None, data_dir=''):
   config.duration, config.checkpoint.every = f'{samples} examples', f'{samples // 10} examples'
   config.log_every = f'{samples // 40} examples'
   if args.start:
-    config.start.weights, config.optimizer.factors = args.start, FACTORS
+    config.start.weights, config.optimizer.factors = args.start, factors
   return config
 
 

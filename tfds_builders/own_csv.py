@@ -85,13 +85,12 @@ def read(path: pathlib.Path) -> Table:
       and the column, what was found, what was expected.
   """
   words = _Words.beside(path)
-  numbered = list(lists.rows(path, [words.column('path')] if words.given('path') else []))
+  header = _header(path, words)
+  numbered = list(lists.rows(path, [words.roles(header.names, path)['path']]))
   if not numbered:
     raise errors.UserError(f'{path}: has no lines below its header; expected a line an image')
   columns = list(numbered[0][1])
-  if twice := next((name for name in columns if columns.count(name) > 1), None):
-    raise errors.UserError(f'{path}: the column {twice} occurs twice')
-  roles = words.roles(path, columns)
+  roles = words.roles(columns, path)
   labelled = words.labelled(path, columns, set(roles.values()))
   found = [_task(path, name, of, numbered, words) for name, of in labelled.items()]
   corrections = _corrections(path, {task.name: task for task in found})
@@ -101,6 +100,24 @@ def read(path: pathlib.Path) -> Table:
   ]
   _check_rows(path, rows, corrections)
   return Table(path, tuple(found), tuple(rows), 'subject' in roles)
+
+
+def _header(path: pathlib.Path, words: _Words) -> lists.Header:
+  """The columns, divided by whatever divides them so that there is one of paths."""
+  with lists.open_text(path, 'a csv with a column of paths') as file:
+    first = file.readline()
+  names = words.names('path')
+  headers = [lists.header_of(path, first, [name], may_lack=True) for name in names]
+  header = next((found for found in headers if found.is_there), None)
+  if header is None:
+    raise errors.UserError(
+      f'{path}: has no column of paths: {lists.shown(first.strip())}; call it path, or name it in '
+      f'{words.path.name}: path = "COLUMN"'
+    )
+  columns = header.names
+  if twice := next((name for name in columns if columns.count(name) > 1), None):
+    raise errors.UserError(f'{path}: the column {twice} occurs twice')
+  return header
 
 
 # --- Columns --------------------------------------------------------------------------------------
@@ -132,26 +149,20 @@ class _Words:
         raise errors.UserError(f'{path}: {table} has to be a table, [{table}]')
     return cls(path, content)
 
-  def given(self, role: str) -> bool:
-    return role in self.content
+  def names(self, role: str) -> tuple[str, ...]:
+    """What the column of a role may be called."""
+    return (str(self.content[role]),) if role in self.content else _ROLES[role]
 
-  def column(self, role: str) -> str:
-    return str(self.content[role])
-
-  def roles(self, csv_path: pathlib.Path, columns: Sequence[str]) -> dict[str, str]:
-    """{role: column}; `path` is always there."""
+  def roles(self, columns: Sequence[str], csv_path: pathlib.Path) -> dict[str, str]:
+    """{role: column} of those that are there."""
     found = {}
-    for role, names in _ROLES.items():
-      if self.given(role):
-        self._check(self.column(role), columns, csv_path)
-        found[role] = self.column(role)
-      elif there := [name for name in columns if name.casefold() in names]:
+    for role in _ROLES:
+      wanted = {name.casefold() for name in self.names(role)}
+      there = [name for name in columns if name.casefold() in wanted]
+      if there:
         found[role] = there[0]
-    if 'path' not in found:
-      raise errors.UserError(
-        f'{csv_path}: has no column of paths: {", ".join(columns)}; call it path, or name it in '
-        f'{self.path.name}: path = "COLUMN"'
-      )
+      elif role in self.content:
+        self._check(str(self.content[role]), columns, csv_path)
     return found
 
   def labelled(

@@ -294,7 +294,7 @@ COMMANDS: dict[str, Command] = {
     build, ('data_dir', 'manual_dir', 'imports', 'overwrite', 'beam_options'), takes_names=True
   ),
   'describe': Command(describe, ('config', 'data_dir')),
-  'params': Command(params, ('config',)),
+  'params': Command(params, ('config', 'data_dir')),
   'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
   'evaluate': Command(
     evaluate,
