@@ -24,7 +24,7 @@ from mtface.config import (
   task,
   use_fast_recipe,
 )
-from mtface.data.prepared import described
+from mtface.data import prepared
 from mtface.tasks import SHIPPED
 
 FILE = 'configs/mine.py'
@@ -48,7 +48,7 @@ def get_config(arg=None, data_dir=''):
     test=Option(''),
   )
   name = f'image_csv/{args.name or "NAME"}'
-  found = described(name, data_dir)
+  found = prepared.described(name, data_dir)
   config = experiment()
   config.arguments = args
   config.classes = {

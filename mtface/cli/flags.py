@@ -35,7 +35,7 @@ FLAGS: dict[str, Flag] = {
     'config',
     None,
     'FILE[:ARGUMENT]: a config file, or the name of a shipped one (demo, sang2017, rohani2023, '
-    'savchenko2021, zhang2016, pons2018); '
+    'savchenko2021, zhang2016, pons2018, mine); '
     'override its fields with --config.FIELD=VALUE',
   ),
   'workdir': Flag(
