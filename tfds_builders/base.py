@@ -122,6 +122,11 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     return forms.on_demand(f'{cls.name}/', name, cls.CHOICES) if cls.CROPS else None
 
   @classmethod
+  def described_by(cls, config: Any, manual_dir: pathlib.Path | None) -> Any:
+    """Returns the config with what only the user's files say of it, such as its tasks."""
+    return config
+
+  @classmethod
   def unlisted_names(cls) -> str:
     """Returns what the names of configs on demand look like, for errors; '' if there are none."""
     return forms.pattern(cls.CHOICES) if cls.CROPS else ''

@@ -186,7 +186,9 @@ def sweep(args: Args, _: Sequence[str]) -> None:
 
   workdir = workdir_flag(args)
   if args.configs:
-    configs = [config_files.load_config(name) for name in config_files.split_names(args.configs)]
+    place = str(data_dir(args))
+    names = config_files.split_names(args.configs)
+    configs = [config_files.load_config(name, place) for name in names]
     rows = sweep_configs(configs, args.over or '', workdir, data_dir(args))
     print(
       results_table([row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'} for row in rows])
@@ -292,7 +294,7 @@ COMMANDS: dict[str, Command] = {
     build, ('data_dir', 'manual_dir', 'imports', 'overwrite', 'beam_options'), takes_names=True
   ),
   'describe': Command(describe, ('config', 'data_dir')),
-  'params': Command(params, ('config',)),
+  'params': Command(params, ('config', 'data_dir')),
   'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
   'evaluate': Command(
     evaluate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -34,7 +35,7 @@ FLAGS: dict[str, Flag] = {
     'config',
     None,
     'FILE[:ARGUMENT]: a config file, or the name of a shipped one (demo, sang2017, rohani2023, '
-    'savchenko2021, zhang2016, pons2018); '
+    'savchenko2021, zhang2016, pons2018, mine); '
     'override its fields with --config.FIELD=VALUE',
   ),
   'workdir': Flag(
@@ -200,7 +201,19 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
 
 def data_dir(args: Args) -> pathlib.Path:
   """--data_dir, resolved as in TFDS."""
-  return local_path(args.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
+  return _place_of_sets(args.data_dir)
+
+
+def data_dir_in(argv: Sequence[str]) -> pathlib.Path:
+  """The same, from flags that are not parsed yet: a config may have to look at the sets first."""
+  names = ('--data_dir', '-data_dir')
+  found = [item.partition('=')[2] for item in argv if item.partition('=')[0] in names]
+  apart = [after for item, after in itertools.pairwise(argv) if item in names]
+  return _place_of_sets((apart or found or [''])[-1])
+
+
+def _place_of_sets(given: str | None) -> pathlib.Path:
+  return local_path(given or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
 
 
 def workdir_flag(args: Args) -> pathlib.Path:
