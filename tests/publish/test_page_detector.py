@@ -19,7 +19,7 @@ class Recorder:
   def __init__(self, name, network, passes):
     self.name, self.network, self.passes = name, network, passes
 
-  def setInput(self, values):  # noqa: N802
+  def setInput(self, values):
     self.values = np.asarray(values, np.float32)
     self.network.setInput(self.values)
 
