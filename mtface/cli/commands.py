@@ -109,6 +109,18 @@ def export(args: Args, _: Sequence[str]) -> None:
   print(f'weights: {args.to}')
 
 
+def demo_page(args: Args, _: Sequence[str]) -> None:
+  """Writes a web page that runs an exported network: --export=MODEL.onnx --to=FOLDER"""
+  from mtface.publish.demo_page import write_page
+
+  if not args.export or not args.to:
+    raise UserError(
+      'demo-page: pass the network as --export=MODEL.onnx and a folder as --to=FOLDER'
+    )
+  path = write_page(args.export, args.to)
+  print(f'page: {path}; to see it: python -m http.server --bind 127.0.0.1 -d {path.parent}')
+
+
 def params(args: Args, _: Sequence[str]) -> None:
   """Prints a config's parameter table and parameter count."""
   from mtface.report.describe import parameter_report
@@ -311,6 +323,7 @@ COMMANDS: dict[str, Command] = {
   'export': Command(
     export, ('workdir', 'data_dir', 'checkpoint', 'stage', 'format', 'classifier', 'to')
   ),
+  'demo-page': Command(demo_page, ('export', 'to')),
   'crossval': Command(
     crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)
   ),

@@ -87,7 +87,8 @@ FLAGS: dict[str, Flag] = {
   'classifier': Flag(
     'text', None, "the task whose head is exported as the backbone's classifier (default: none)"
   ),
-  'to': Flag('text', None, 'the file to write, FILE.safetensors'),
+  'to': Flag('text', None, 'the file to write, FILE.safetensors; demo-page: the folder'),
+  'export': Flag('text', None, 'the exported network, FILE.onnx'),
   'on': Flag(
     'sources',
     [],

