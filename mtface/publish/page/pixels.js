@@ -191,30 +191,33 @@ function fixedPoint(length, size, whole) {
   });
 }
 
-/** cv2.warpAffine with INTER_LINEAR and BORDER_REPLICATE, of bytes.
+/** cv2.warpAffine with INTER_LINEAR and BORDER_REPLICATE, of bytes: positions and sums of 32 bits,
+ * along a row each product rounded together with the sum that it goes into.
  *
  * matrix: [[a, b, c], [d, e, f]], from pixels of the image to those of the result. */
 export function warpAffine(image, matrix, width, height) {
   const { data, channels } = image;
-  const [[a, b, c], [d, e, f]] = inverse(matrix);
+  const [[a, b, c], [d, e, f]] = inverse(matrix).map((row) => row.map(Math.fround));
   const out = new Uint8Array(width * height * channels);
   for (let y = 0, i = 0; y < height; y++) {
+    const startX = Math.fround(Math.fround(b * y) + c);
+    const startY = Math.fround(Math.fround(e * y) + f);
     for (let x = 0; x < width; x++) {
-      const u = a * x + b * y + c;
-      const v = d * x + e * y + f;
+      const u = Math.fround(a * x + startX);
+      const v = Math.fround(d * x + startY);
+      const [right, below] = [u - Math.floor(u), v - Math.floor(v)];
       const corners = cornersAt(image, Math.floor(u), Math.floor(v));
-      const across = u - Math.floor(u);
-      const down = v - Math.floor(v);
       for (let k = 0; k < channels; k++, i++) {
-        const [p, q, r, s] = corners.map((corner) => data[corner + k]);
-        const upper = p + across * (q - p);
-        const lower = r + across * (s - r);
-        out[i] = rounded(upper + down * (lower - upper));
+        const upper = between(data[corners[0] + k], data[corners[1] + k], right);
+        const lower = between(data[corners[2] + k], data[corners[3] + k], right);
+        out[i] = rounded(between(upper, lower, below));
       }
     }
   }
   return makeImage(out, width, height, channels);
 }
+
+const between = (one, other, share) => Math.fround(Math.fround(other - one) * share + one);
 
 /** Where the pixel (u, v), and those right of, below, and right below it begin; edges repeat. */
 function cornersAt({ width, height, channels }, u, v) {
@@ -225,8 +228,8 @@ function cornersAt({ width, height, channels }, u, v) {
 }
 
 function inverse([[a, b, c], [d, e, f]]) {
-  const size = a * e - b * d;
-  const [p, q, r, s] = [e / size, -b / size, -d / size, a / size];
+  const share = 1 / (a * e - b * d);
+  const [p, q, r, s] = [e * share, -b * share, -d * share, a * share];
   return [
     [p, q, -p * c - q * f],
     [r, s, -r * c - s * f],

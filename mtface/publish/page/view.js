@@ -1,6 +1,7 @@
 // What is seen: the picture with its boxes, and a card for each face.
 
-const PLENTY = 6; // classes of a task that are shown before `all of them` is asked for
+const PLENTY = 8; // more classes than that are not all shown at once
+const FIRST = 5; // but the most probable ones
 
 /** Draws the picture and the boxes; the face with index `marked` stands out. */
 export function drawPicture(canvas, picture, faces, marked = -1) {
@@ -75,7 +76,7 @@ function thumbnail({ data, width, height, channels }, label) {
 function taskView(task, face) {
   const answer = face.answers[task.name];
   const section = element('section');
-  const title = element('h4', { textContent: words(task.name) });
+  const title = element('h4', { textContent: words(task.name.replace(/\d+$/, '')) });
   title.append(' ', element('strong', { textContent: inWords(task, answer) }));
   section.append(title, ...(task.values ? [ages(task, answer)] : bars(task, answer)));
   return section;
@@ -96,12 +97,11 @@ function bars(task, answer) {
   const many = task.classes.length > PLENTY;
   const rows = Object.entries(answer.probabilities);
   if (many) rows.sort((one, other) => other[1] - one[1]);
-  const first = table(rows.slice(0, PLENTY));
-  if (!many) return [first];
+  if (!many) return [table(rows)];
   const details = element('details');
-  const summary = element('summary', { textContent: `${rows.length - PLENTY} more` });
-  details.append(summary, table(rows.slice(PLENTY)));
-  return [first, details];
+  const summary = element('summary', { textContent: `${rows.length - FIRST} more` });
+  details.append(summary, table(rows.slice(FIRST)));
+  return [table(rows.slice(0, FIRST)), details];
 }
 
 function table(rows) {
@@ -139,7 +139,7 @@ function ages({ values }, { interval: [low, high] }) {
 }
 
 const words = (name) => name.replaceAll('_', ' ');
-const percent = (share) => `${(100 * share).toFixed(share > 0.0995 && share < 0.9995 ? 0 : 1)}%`;
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 function element(tag, properties = {}) {
   return Object.assign(document.createElement(tag), properties);
