@@ -53,7 +53,8 @@ def write_page(exported: str | os.PathLike[str], to: str | os.PathLike[str]) -> 
   exported, folder = files.local_path(exported), files.local_path(to)
   settings = page_settings(read_metadata(exported), exported.name)
   _check_folder(folder)
-  with tarfile.open(fetch_runtime(), 'r:gz') as runtime:
+  archive = fetch_runtime()
+  with tarfile.open(archive, 'r:gz') as runtime:
     for name, target in RUNTIME_FILES.items():
       found = runtime.extractfile(name)
       assert found is not None  # the integrity of the archive was checked
@@ -208,25 +209,36 @@ def fetch_runtime() -> pathlib.Path:
     UserError: npm is missing or fails, or the archive is not the one that is expected.
   """
   path = cache_folder() / f'{RUNTIME}-{RUNTIME_VERSION}.tgz'
-  if not path.is_file():
-    with files.replaced(path) as partial:
-      _pack(partial)
-  found = hashlib.sha512(path.read_bytes()).digest()
-  if f'sha512-{base64.b64encode(found).decode()}' != RUNTIME_INTEGRITY:
-    raise errors.UserError(
-      f'{path}: is not {RUNTIME} {RUNTIME_VERSION} as it was published (its SHA-512 differs); '
-      'delete it and run the command again'
-    )
+  if path.is_file():
+    _check(path, path)
+    return path
+  with files.replaced(path) as partial:
+    _pack(partial, path.parent)
+    _check(partial, path)
   return path
 
 
-def _pack(path: pathlib.Path) -> None:
+def _check(archive: pathlib.Path, name: pathlib.Path) -> None:
+  if integrity(archive) != RUNTIME_INTEGRITY:
+    raise errors.UserError(
+      f'{name}: is not {RUNTIME} {RUNTIME_VERSION} as it was published (its SHA-512 differs); '
+      'delete it if it is there, and check the registry that npm uses'
+    )
+
+
+def integrity(path: pathlib.Path) -> str:
+  """Returns a file's SHA-512 as npm writes it."""
+  digest = hashlib.sha512(path.read_bytes()).digest()
+  return f'sha512-{base64.b64encode(digest).decode()}'
+
+
+def _pack(path: pathlib.Path, cache: pathlib.Path) -> None:
   """Has npm download the archive; its packages' scripts do not run, and nothing is installed."""
   npm, package = shutil.which('npm'), f'{RUNTIME}@{RUNTIME_VERSION}'
   if npm is None:
     raise errors.UserError(
       f'demo-page: npm, which downloads {RUNTIME}, is not installed; install Node.js, or put the '
-      f'file that `npm pack {package}` writes elsewhere into {path.parent}'
+      f'file that `npm pack {package}` writes elsewhere into {cache}'
     )
   with tempfile.TemporaryDirectory() as folder:
     done = subprocess.run(

@@ -1,16 +1,24 @@
-// From a photograph and a found face to what the network was trained on: mtface/faces/cropping.py,
-// crop.py, schemes.py and align.py. `crop` is as model.json has it, where mtface/publish/demo_page.py
-// has put the scheme's geometry in place of its name.
+// From a photograph and a found face to what the network was trained on: `Crop.apply` of
+// mtface/faces/cropping.py, with schemes.py and align.py. `crop` is what `Crop.to_json` gives.
 
-import { cutOut, resizeArea, resizeLinear, toGrey, warpAffine } from './pixels.js';
+import { cutOut, makeImage, resizeArea, resizeLinear, toGrey, warpAffine } from './pixels.js';
 
 // Below it, landmarks are no face: LEAST_CORRELATION of align.py.
 const LEAST_CORRELATION = 0.5;
 
-/** The network's input: an image of crop.size x crop.size pixels of 1 (grey) or 3 channels. */
-export function cutFace(photo, { box, landmarks }, { size, channels, geometry }) {
+/** The network's input before it is compressed (`crop.jpeg`, jpeg.js): an image of crop.size x
+ * crop.size pixels of crop.channels, 3 for RGB or 1 for grey. */
+export function cutFace(photo, { box, landmarks }, { size, channels, grey, geometry }) {
   const cut = { clipped, margins, aligned }[geometry.kind];
-  return cut(photo, box, landmarks, geometry, size, channels);
+  const image = cut(photo, box, landmarks, geometry, size, grey ? 1 : channels);
+  return image.channels === channels ? image : repeated(image, channels);
+}
+
+/** Grey as several equal channels. */
+function repeated({ data, width, height }, channels) {
+  const out = new Uint8Array(data.length * channels);
+  data.forEach((value, i) => out.fill(value, i * channels, (i + 1) * channels));
+  return makeImage(out, width, height, channels);
 }
 
 /** The part of the box that is in the picture, stretched to a square. */

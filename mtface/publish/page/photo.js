@@ -1,6 +1,6 @@
 // Pixels of a photograph or of a camera's frame: RGB, upright, transparent parts on white.
 
-import { makeImage } from './pixels.js';
+import { fromRgba } from './canvas.js';
 
 /** Decodes an image file as mtface does: turned as its EXIF data says, colours as stored. */
 export async function decode(file) {
@@ -19,14 +19,7 @@ export function pixelsOf(source, width, height) {
   context.fillStyle = 'white';
   context.fillRect(0, 0, width, height);
   context.drawImage(source, 0, 0, width, height);
-  const { data } = context.getImageData(0, 0, width, height);
-  const rgb = new Uint8Array(width * height * 3);
-  for (let i = 0, j = 0; i < rgb.length; i += 3, j += 4) {
-    rgb[i] = data[j];
-    rgb[i + 1] = data[j + 1];
-    rgb[i + 2] = data[j + 2];
-  }
-  return { image: makeImage(rgb, width, height, 3), canvas };
+  return { image: fromRgba(context.getImageData(0, 0, width, height), 3), canvas };
 }
 
 /** Starts a camera: a playing <video>, and what stops it. */

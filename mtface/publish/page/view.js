@@ -1,5 +1,7 @@
 // What is seen: the picture with its boxes, and a card for each face.
 
+import { toRgba } from './canvas.js';
+
 const PLENTY = 8; // more classes than that are not all shown at once
 const FIRST = 5; // but the most probable ones
 
@@ -60,16 +62,12 @@ function heading(face, crop, i) {
 }
 
 /** The network's input, enlarged by the style sheet. */
-function thumbnail({ data, width, height, channels }, label) {
+function thumbnail(crop, label) {
+  const { width, height } = crop;
   const canvas = element('canvas', { width, height, className: 'crop' });
   canvas.setAttribute('role', 'img');
   canvas.setAttribute('aria-label', label);
-  const pixels = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = data[i * channels + (channels > 1 ? c : 0)];
-    pixels.data[4 * i + 3] = 255;
-  }
-  canvas.getContext('2d').putImageData(pixels, 0, 0);
+  canvas.getContext('2d').putImageData(toRgba(crop), 0, 0);
   return canvas;
 }
 

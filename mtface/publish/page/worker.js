@@ -5,6 +5,7 @@
 import * as ort from './ort/ort.js';
 import { answerOf, faceJson } from './answers.js';
 import { cutFace } from './crop.js';
+import { throughJpeg } from './jpeg.js';
 import { detect } from './mtcnn.js';
 
 ort.env.wasm.numThreads = 1; // more would need headers that static hosts do not send
@@ -37,8 +38,14 @@ async function find({ sessions, settings }, photo, minFace) {
     const dims = Object.fromEntries(found.map(([key, tensor]) => [key, tensor.dims]));
     return { ...Object.fromEntries(found.map(([key, tensor]) => [key, tensor.data])), dims };
   };
-  const { thresholds, minFace: smallest } = settings.detector;
-  return detect(photo, run, { minFace: minFace ?? smallest, thresholds });
+  const { thresholds, min_face: smallest } = settings.crop.detector;
+  const found = await detect(photo, run, { minFace: minFace ?? smallest, thresholds });
+  return found.filter(({ box }) => box[0] < photo.width && box[1] < photo.height);
+}
+
+function inputOf(photo, face, crop) {
+  const image = cutFace(photo, face, crop);
+  return crop.jpeg ? throughJpeg(image, crop.jpeg) : image;
 }
 
 async function classify({ sessions, settings }, crops) {
@@ -63,7 +70,7 @@ async function answer({ id, photo, minFace }) {
   const start = performance.now();
   const all = await loaded;
   const found = await find(all, photo, minFace);
-  const crops = found.map((face) => cutFace(photo, face, all.settings.crop));
+  const crops = await Promise.all(found.map((face) => inputOf(photo, face, all.settings.crop)));
   const answers = await classify(all, crops);
   const faces = found.map((face, i) => faceJson(face, answers[i]));
   return { id, faces, crops, ms: performance.now() - start };
