@@ -25,6 +25,7 @@ with warnings.catch_warnings():
 
 from mtface.faces import crop
 
+SMALLEST_FACE = 20  # pixels, its height
 USUAL_THRESHOLDS = (0.6, 0.7, 0.7)
 # For a second look at a picture that is known to contain a face. In the nine of GENKI-4K's 4,000
 # pictures where the usual thresholds find none, these find all nine; half the usual thresholds, or
@@ -58,7 +59,11 @@ class Detection:
 class Detector:
   """Finds all faces in a picture."""
 
-  def __init__(self, min_face: int = 20, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS):
+  def __init__(
+    self,
+    min_face: int = SMALLEST_FACE,
+    thresholds: tuple[float, float, float] = USUAL_THRESHOLDS,
+  ):
     """Loads the three networks.
 
     Args:
@@ -119,7 +124,7 @@ def _detection(face: dict) -> Detection:
 
 @functools.cache
 def cached_detector(
-  min_face: int = 20, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS
+  min_face: int = SMALLEST_FACE, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS
 ) -> Detector:
   """Returns a detector, loaded once per process. Not thread-safe."""
   return Detector(min_face, thresholds)
