@@ -19,7 +19,8 @@ import tempfile
 from typing import Any
 
 from mtface import errors, files, tasks
-from mtface.faces import detect, schemes
+from mtface.faces import detect
+from mtface.faces.cropping import Crop
 
 PAGE = pathlib.Path(__file__).parent / 'page'
 _MARK = 'model.json'  # a folder that has one holds a page
@@ -92,29 +93,23 @@ def _detector_licence() -> str:
 
 
 def page_settings(metadata: dict[str, Any], name: str) -> dict[str, Any]:
-  """Returns what `model.json` says: the file's metadata, with label spaces and geometry in numbers,
-  so that the page needs no tables of tasks and crops of its own.
+  """Returns what `model.json` says: the file's metadata, with what ages mean in numbers, so that
+  the page needs no table of tasks of its own.
 
   Args:
     metadata: the property `mtface` of an exported file.
     name: what to call the file in errors.
 
   Raises:
-    UserError: an entry is missing, or the crop has a scheme that this version does not know.
+    UserError: an entry is missing, or the crop is one that this version does not know.
   """
   try:
-    crop = metadata['crop']
     return {
       'format': 1,
       'description': _description(metadata),
       'tasks': [_task(task) for task in metadata['tasks']],
       'intervalShare': INTERVAL_SHARE,
-      'detector': {'minFace': 20, 'thresholds': list(detect.USUAL_THRESHOLDS)},
-      'crop': {
-        'size': crop['size'],
-        'channels': crop['channels'],
-        'geometry': geometry(crop['scheme']),
-      },
+      'crop': Crop.from_json(metadata['crop']).to_json(),
     }
   except KeyError as error:
     raise errors.UserError(
@@ -137,28 +132,6 @@ def _description(metadata: dict[str, Any]) -> str:
   run = metadata.get('run', {})
   found = [run.get('workdir'), run.get('checkpoint')]
   return 'Network: ' + (', '.join(str(item) for item in found if item) or 'of an unnamed run')
-
-
-def geometry(scheme: str) -> dict[str, Any]:
-  """Returns a crop scheme (`schemes.get_scheme`) in numbers, as page/crop.js reads it.
-
-  Raises:
-    UserError: there is no such scheme.
-  """
-  found = schemes.get_scheme(scheme)
-  if isinstance(found, schemes.Aligned):
-    instead = geometry_of_margins(found.instead)
-    return {'kind': 'aligned', 'template': found.template.tolist(), 'instead': instead}
-  if isinstance(found, schemes.Margins):
-    return geometry_of_margins(found)
-  if isinstance(found, schemes.Clipped):
-    return {'kind': 'clipped'}
-  raise errors.UserError(f'crop {scheme!r}: there is no such scheme (mtface/faces/schemes.py)')
-
-
-def geometry_of_margins(scheme: schemes.Margins) -> dict[str, Any]:
-  """Returns an upright box with margins in numbers."""
-  return {'kind': 'margins', 'margins': list(scheme.margins), 'square': scheme.square}
 
 
 def read_metadata(exported: pathlib.Path) -> dict[str, Any]:

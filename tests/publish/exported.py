@@ -10,12 +10,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mtface.faces.cropping import Crop
 from mtface.tasks import get_task
 
 TASKS = ('smile', 'emotion7', 'gender', 'age_years', 'action_units')
 
 
-def metadata(size: int, channels: int, scheme: str) -> dict[str, Any]:
+def metadata(crop: Crop) -> dict[str, Any]:
   entries = [
     {
       'name': task.name,
@@ -30,16 +31,16 @@ def metadata(size: int, channels: int, scheme: str) -> dict[str, Any]:
     'format': 1,
     'version': '0',
     'tasks': entries,
-    'image': {'shape': [size, size, channels]},
-    'crop': {'scheme': scheme, 'size': size, 'channels': channels},
+    'image': {'shape': list(crop.shape)},
+    'crop': crop.to_json(),
     'run': {'workdir': 'drawn', 'checkpoint': 'last'},
   }
 
 
-def write(path: pathlib.Path, size: int = 48, channels: int = 1, scheme: str = '') -> pathlib.Path:
+def write(path: pathlib.Path, crop: Crop) -> pathlib.Path:
   """Writes a file whose weights are drawn, so that all classes have some probability."""
   rng = np.random.default_rng(0)
-  pixels = size * size * channels
+  pixels = int(np.prod(crop.shape))
   nodes = [
     helper.make_node('Cast', ['image'], ['cast'], to=TensorProto.FLOAT),
     helper.make_node('Flatten', ['cast'], ['flat']),
@@ -48,9 +49,8 @@ def write(path: pathlib.Path, size: int = 48, channels: int = 1, scheme: str = '
   constants = {'middle': np.float32(127.5)}
   outputs = []
   for task in map(get_task, TASKS):
-    spread = 0.03 / np.sqrt(pixels) * 48 / 4
-    weights = rng.normal(0, spread, (pixels, task.num_classes)).astype(np.float32)
-    constants[f'{task.name}_weights'] = weights / 8
+    weights = rng.normal(0, 0.045 / np.sqrt(pixels), (pixels, task.num_classes))
+    constants[f'{task.name}_weights'] = weights.astype(np.float32)
     readout = 'Sigmoid' if task.multi_label else 'Softmax'
     nodes += [
       helper.make_node('MatMul', ['centred', f'{task.name}_weights'], [f'{task.name}_scores']),
@@ -58,11 +58,11 @@ def write(path: pathlib.Path, size: int = 48, channels: int = 1, scheme: str = '
     ]
     shape = ['N', task.num_classes]
     outputs.append(helper.make_tensor_value_info(task.name, TensorProto.FLOAT, shape))
-  image = helper.make_tensor_value_info('image', TensorProto.UINT8, ['N', size, size, channels])
+  image = helper.make_tensor_value_info('image', TensorProto.UINT8, ['N', *crop.shape])
   arrays = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
   graph = helper.make_graph(nodes, 'drawn', [image], outputs, arrays)
   model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
   entry = model.metadata_props.add()
-  entry.key, entry.value = 'mtface', json.dumps(metadata(size, channels, scheme))
+  entry.key, entry.value = 'mtface', json.dumps(metadata(crop))
   onnx.save(model, path)
   return path

@@ -4,6 +4,7 @@ import tarfile
 
 import pytest
 
+from mtface.faces.cropping import Crop
 from mtface.publish import demo_page
 
 onnx = pytest.importorskip('onnx', reason='pip install onnx: it writes the network of these tests')
@@ -13,7 +14,7 @@ from tests.publish import exported  # noqa: E402
 
 @pytest.fixture(scope='module')
 def network(tmp_path_factory):
-  return exported.write(tmp_path_factory.mktemp('exported') / 'drawn.onnx', 24, 3, 'crop1')
+  return exported.write(tmp_path_factory.mktemp('exported') / 'drawn.onnx', Crop(24, 3, 'crop1'))
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtface.faces import crop, detect, schemes
+from mtface.faces import crop
+from mtface.faces.cropping import Crop
 from mtface.publish import demo_page
 from mtface.tasks import get_task
 from tests.cartoons import cartoon
@@ -35,13 +36,13 @@ pytestmark = pytest.mark.skipif(
   not (CHROME and MODULES and shutil.which('npm')),
   reason='Node.js, Chromium or playwright-core is missing: make test-page installs what it can',
 )
-# Of networks: scheme of the crop, size, channels.
-NETWORKS = {
-  'clipped': ('', 48, 1),
-  'aligned': ('crop1', 64, 3),
-  'around the mouth': ('crop5', 48, 1),
-  'margin': ('margin20', 96, 3),
-  'square': ('crop3', 224, 1),
+CROPS = {
+  'clipped': Crop(48, 1),
+  'grey in three': Crop(64, 3, 'crop2', grey=True),
+  'aligned': Crop(64, 3, 'crop1'),
+  'aligned, JPEG': Crop(48, 1, 'crop5', jpeg=95),
+  'margin, JPEG': Crop(100, 3, 'margin20', jpeg=95),
+  'square': Crop(224, 1, 'crop3'),
 }
 
 
@@ -58,8 +59,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def sites(folder):
   """The address of a server that has a page of each network."""
-  for name, (scheme, size, channels) in NETWORKS.items():
-    network = exported.write(folder / f'{name}.onnx', size, channels, scheme)
+  for name, how in CROPS.items():
+    network = exported.write(folder / f'{name}.onnx', how)
     demo_page.write_page(network, folder / name)
   serve = functools.partial(Quiet, directory=folder)
   with http.server.ThreadingHTTPServer(('127.0.0.1', 0), serve) as server:
@@ -108,12 +109,11 @@ def visit(folder, sites, pages):
 
 def expected(folder, name, path):
   """What Python finds: [(box, confidence, landmarks, {task: [C]})]."""
-  photo, (scheme, size, channels) = crop.read_image(path), NETWORKS[name]
+  photo, how = crop.read_image(path), CROPS[name]
   session = onnxruntime.InferenceSession(folder / f'{name}.onnx')
   found = []
-  for face in detect.Detector()(photo):
-    cut = schemes.get_scheme(scheme).cut(photo, face.box, face.landmarks, size, channels)
-    answers = session.run(exported.TASKS, {'image': cut.image[None]})
+  for face in how.find(photo):
+    answers = session.run(exported.TASKS, {'image': how.apply(photo, face)[None]})
     found.append((face, dict(zip(exported.TASKS, (array[0] for array in answers), strict=True))))
   return found
 
@@ -144,7 +144,7 @@ def is_clean(seen, sites):
 def test_the_answers_are_pythons(folder, sites, photos):
   skimage = pytest.importorskip('skimage', reason='pip install scikit-image: its photograph')
   astronaut = pathlib.Path(skimage.__file__).parent / 'data' / 'astronaut.png'
-  pages = [{'network': name, 'drop': astronaut} for name in NETWORKS]
+  pages = [{'network': name, 'drop': astronaut} for name in CROPS]
   for page, seen in zip(pages, visit(folder, sites, pages), strict=True):
     assert seen['status'].startswith('1 face found')
     compare(seen, expected(folder, page['network'], astronaut))
