@@ -38,7 +38,7 @@ RUNTIME_FILES = {
 }
 
 # Of the probability of a task with values (ages), how much lies in the interval that is shown.
-INTERVAL_SHARE = 0.8
+INTERVAL_SHARE = 0.9
 
 
 def write_page(exported: str | os.PathLike[str], to: str | os.PathLike[str]) -> pathlib.Path:
@@ -123,8 +123,10 @@ def _task(entry: dict[str, Any]) -> dict[str, Any]:
     'name': entry['name'],
     'output': entry['output'],
     'classes': list(entry['classes']),
-    'multiLabel': known.multi_label if known else entry['readout'] == 'sigmoid',
+    'multiLabel': known.multi_label if known else False,
+    'readout': entry['readout'],
     'values': list(known.values) if known and known.values else None,
+    'top': entry.get('top', 1),
   }
 
 

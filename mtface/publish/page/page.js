@@ -44,7 +44,7 @@ function show(picture, { faces, crops, ms }) {
   document.body.classList.add('has-picture');
   const mark = (i) => drawPicture(part('picture'), shown.picture, shown.faces, i);
   mark(-1);
-  showFaces(part('faces'), faces, crops, settings.tasks, mark);
+  showFaces(part('faces'), faces, crops, settings, mark);
   part('json').textContent = JSON.stringify(faces, null, 1);
   const count = faces.length === 1 ? '1 face' : `${faces.length || 'No'} faces`;
   say(`${count} found in ${(ms / 1000).toFixed(1)} s.`);
