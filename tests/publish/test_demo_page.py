@@ -1,6 +1,10 @@
 import json
 import pathlib
+import re
+import shutil
+import subprocess
 import tarfile
+import tomllib
 
 import pytest
 
@@ -75,13 +79,18 @@ def test_a_page_is_whole(mtface, network, cache, npm, runtime, tmp_path):
 
 def test_modules_and_files_that_are_named_are_there():
   """What the page's files name of each other is one of them, or is written by the command."""
-  import re
-
   written = {'ort/ort.js', 'ort/ort.wasm', 'model.json', 'model.onnx', 'detector/${name}.onnx'}
   names = {path.name for path in demo_page.PAGE.iterdir()}
   for path in demo_page.PAGE.iterdir():
     for name in re.findall(r"['`]\./([^'`]+)['`]", path.read_text()):
       assert name in names | written, (path.name, name)
+
+
+@pytest.mark.skipif(not shutil.which('node'), reason='Node.js is not installed')
+@pytest.mark.parametrize('name', sorted(path.name for path in demo_page.PAGE.glob('*.js')))
+def test_a_module_is_javascript(name):
+  done = subprocess.run(['node', '--check', demo_page.PAGE / name], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
 
 
 def without(network, path, change):
@@ -148,8 +157,6 @@ def test_npm_does_not_get_it(mtface, network, cache, npm, tmp_path, script, mess
 
 
 def test_the_wheel_has_the_page():
-  import tomllib
-
   root = pathlib.Path(demo_page.__file__).parents[2]
   wheel = tomllib.loads((root / 'pyproject.toml').read_text())['tool']['hatch']['build']['targets']
   assert 'mtface' in wheel['wheel']['packages']

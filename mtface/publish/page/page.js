@@ -13,7 +13,8 @@ let asked = 0;
 const waiting = new Map();
 
 function say(text, isError = false) {
-  part('status').textContent = text;
+  // What has not changed is not said again, by a screen reader, for every picture of the camera.
+  if (part('status').textContent !== text) part('status').textContent = text;
   part('status').classList.toggle('error', isError);
 }
 
@@ -39,16 +40,16 @@ function ask(photo, minFace) {
   });
 }
 
-function show(picture, { faces, crops, ms }) {
+function show(picture, { faces, crops }) {
   shown = { picture, faces };
   document.body.classList.add('has-picture');
   const mark = (i) => drawPicture(part('picture'), shown.picture, shown.faces, i);
   mark(-1);
   showFaces(part('faces'), faces, crops, settings, mark);
   part('json').textContent = JSON.stringify(faces, null, 1);
-  const count = faces.length === 1 ? '1 face' : `${faces.length || 'No'} faces`;
-  say(`${count} found in ${(ms / 1000).toFixed(1)} s.`);
 }
+
+const counted = ({ length }) => (length === 1 ? '1 face' : `${length || 'No'} faces`);
 
 async function readPhoto(file) {
   stopCamera();
@@ -59,33 +60,39 @@ async function readPhoto(file) {
     });
     await ready;
     say('Looking for faces ...');
-    show(canvas, await ask(image));
+    const found = await ask(image);
+    show(canvas, found);
+    say(`${counted(found.faces)} found in ${(found.ms / 1000).toFixed(1)} s.`);
   } catch (error) {
     say(error.message, true);
   }
 }
 
 async function startCamera() {
-  try {
-    await ready;
-    camera = await openCamera();
-  } catch (error) {
-    say(`The camera does not start: ${error.message}`, true);
-    return;
-  }
   part('camera').textContent = 'Stop the camera';
   part('camera').setAttribute('aria-pressed', 'true');
-  const own = camera;
-  while (camera === own) {
-    const { videoWidth, videoHeight } = own.video;
-    const { image, canvas } = pixelsOf(own.video, videoWidth, videoHeight);
-    const found = await ask(image, Math.round(videoHeight / 6)); // only large faces: it is faster
-    if (camera === own) show(canvas, found);
+  const own = (camera = {}); // another one, or none, as soon as this one is to stop
+  try {
+    await ready;
+    Object.assign(own, await openCamera());
+    while (camera === own) await showFrame(own);
+  } catch (error) {
+    say(`The camera does not run: ${error.message}`, true);
+    if (camera === own) stopCamera();
   }
+  own.stop?.();
+}
+
+async function showFrame(own) {
+  const { videoWidth, videoHeight } = own.video;
+  const { image, canvas } = pixelsOf(own.video, videoWidth, videoHeight);
+  const found = await ask(image, Math.round(videoHeight / 6)); // only large faces: it is faster
+  if (camera !== own) return;
+  show(canvas, found);
+  say(`Camera: ${counted(found.faces)} found.`);
 }
 
 function stopCamera() {
-  camera?.stop();
   camera = null;
   part('camera').textContent = 'Start the camera';
   part('camera').setAttribute('aria-pressed', 'false');
