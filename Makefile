@@ -83,7 +83,7 @@ test-papers: setup  ## trains every row of two papers' tables for two steps (hal
 
 # npm's packages lie in a folder of their own.
 test-page: setup  ## the demo page in headless Chromium (Debian packages nodejs, npm and chromium)
-	$(BIN)/pip install --quiet --editable '.[dev,onnx]' 'onnx>=1.16' 'scikit-image>=0.25'
+	$(BIN)/pip install --quiet --editable '.[dev,export]' 'onnx>=1.16' 'scikit-image>=0.25'
 	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .node playwright-core@1.65.1
 	MTFACE_PLAYWRIGHT=$(CURDIR)/.node $(BIN)/python -m pytest tests/publish/test_page_browser.py
 

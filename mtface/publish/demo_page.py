@@ -16,11 +16,13 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
-from mtface import errors, files, tasks
+from mtface import errors, files
 from mtface.faces import detect
-from mtface.faces.cropping import Crop
+from mtface.inference.answers import INTERVAL_SHARE, Question
+from mtface.publish.onnx_model import OnnxModel
 
 PAGE = pathlib.Path(__file__).parent / 'page'
 _MARK = 'model.json'  # a folder that has one holds a page
@@ -37,9 +39,6 @@ RUNTIME_FILES = {
   'package/dist/ort-wasm-simd-threaded.wasm': 'ort/ort.wasm',
 }
 
-# Of the probability of a task with values (ages), how much lies in the interval that is shown.
-INTERVAL_SHARE = 0.9
-
 
 def write_page(exported: str | os.PathLike[str], to: str | os.PathLike[str]) -> pathlib.Path:
   """Writes the page of an exported network into a folder; an earlier page there is replaced.
@@ -48,11 +47,11 @@ def write_page(exported: str | os.PathLike[str], to: str | os.PathLike[str]) -> 
     its index.html.
 
   Raises:
-    UserError: the exported file is missing or is not one of mtface's, the folder holds something
-      else, npm is missing or does not get onnxruntime-web, or the folder cannot be written.
+    UserError: the exported file cannot be used (`OnnxModel`), the folder holds something else, npm
+      is missing or does not get onnxruntime-web, or the folder cannot be written.
   """
   exported, folder = files.local_path(exported), files.local_path(to)
-  settings = page_settings(read_metadata(exported), exported.name)
+  settings = page_settings(OnnxModel(exported), exported.name)
   _check_folder(folder)
   archive = fetch_runtime()
   with tarfile.open(archive, 'r:gz') as runtime:
@@ -92,80 +91,41 @@ def _detector_licence() -> str:
 # --- What the page has to know of the network ----------------------------------------------------
 
 
-def page_settings(metadata: dict[str, Any], name: str) -> dict[str, Any]:
-  """Returns what `model.json` says: the file's metadata, with what ages mean in numbers, so that
-  the page needs no table of tasks of its own.
+def page_settings(model: OnnxModel, name: str) -> dict[str, Any]:
+  """Returns what `model.json` says: what is asked, what ages mean in numbers, and the crop, so that
+  the page needs no tables of its own.
 
   Args:
-    metadata: the property `mtface` of an exported file.
-    name: what to call the file in errors.
-
-  Raises:
-    UserError: an entry is missing, or the crop is one that this version does not know.
+    model: the network.
+    name: what the page calls it.
   """
-  try:
-    return {
-      'format': 1,
-      'description': _description(metadata),
-      'tasks': [_task(task) for task in metadata['tasks']],
-      'intervalShare': INTERVAL_SHARE,
-      'crop': Crop.from_json(metadata['crop']).to_json(),
-    }
-  except KeyError as error:
-    raise errors.UserError(
-      f'{name}: its metadata has no {error}; export it once more with this version'
-    ) from error
-
-
-def _task(entry: dict[str, Any]) -> dict[str, Any]:
-  known = tasks.TASKS.get(entry['name'])
+  (crop,) = model.crops
   return {
-    'name': entry['name'],
-    'output': entry['output'],
-    'classes': list(entry['classes']),
-    'multiLabel': known.multi_label if known else False,
-    'readout': entry['readout'],
-    'values': list(known.values) if known and known.values else None,
-    'top': entry.get('top', 1),
+    'format': 1,
+    'description': f'Network: {name}. What it sees of a face: {crop.how.description}.',
+    'tasks': [task_settings(question, model.outputs) for question in model.questions.values()],
+    'intervalShare': INTERVAL_SHARE,
+    'crop': crop.to_json(),
   }
 
 
-def _description(metadata: dict[str, Any]) -> str:
-  run = metadata.get('run', {})
-  found = [run.get('workdir'), run.get('checkpoint')]
-  return 'Network: ' + (', '.join(str(item) for item in found if item) or 'of an unnamed run')
+def task_settings(question: Question, outputs: Mapping[str, str]) -> dict[str, Any]:
+  """Returns a task as `page/answers.js` reads it.
 
-
-def read_metadata(exported: pathlib.Path) -> dict[str, Any]:
-  """Returns the property `mtface` of an exported ONNX file.
-
-  Raises:
-    UserError: the file is missing, is no ONNX file or not one of mtface's, or onnxruntime is not
-      installed.
+  Args:
+    question: the task, and how it is answered.
+    outputs: the name of each task's output in the network.
   """
-  if not exported.is_file():
-    raise errors.UserError(
-      f'--export={exported}: no such file; expected what `mtface export` wrote'
-    )
-  try:
-    import onnxruntime
-  except ImportError as error:
-    raise errors.UserError(
-      "demo-page needs onnxruntime to read exported files: pip install 'mtface[onnx]'"
-    ) from error
-  try:
-    session = onnxruntime.InferenceSession(exported, providers=['CPUExecutionProvider'])
-  except Exception as error:  # its exceptions have no common class
-    raise errors.UserError(
-      f'--export={exported}: is no network that onnxruntime reads ({errors.first_line(error)})'
-    ) from error
-  found = session.get_modelmeta().custom_metadata_map.get('mtface')
-  if found is None:
-    raise errors.UserError(
-      f'--export={exported}: has no metadata of mtface, so its labels and crop are not known; '
-      'expected what `mtface export` wrote'
-    )
-  return json.loads(found)
+  task = question.task
+  return {
+    'name': task.name,
+    'output': outputs[task.name],
+    'classes': task.classes,
+    'multiLabel': task.multi_label,
+    'readout': question.readout,
+    'values': task.values,
+    'top': question.top,
+  }
 
 
 # --- onnxruntime-web ------------------------------------------------------------------------------

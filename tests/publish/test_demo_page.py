@@ -12,7 +12,7 @@ from mtface.faces.cropping import Crop
 from mtface.publish import demo_page
 
 onnx = pytest.importorskip('onnx', reason='pip install onnx: it writes the network of these tests')
-pytest.importorskip('onnxruntime', reason="pip install 'mtface[onnx]'")
+pytest.importorskip('onnxruntime', reason="pip install 'mtface[export]'")
 from tests.publish import exported  # noqa: E402
 
 
@@ -114,9 +114,9 @@ def test_what_is_no_exported_file(mtface, network, cache, tmp_path):
     ((page,), 'pass the network as --export=MODEL.onnx and a folder as --to=FOLDER'),
     ((f'--export={network}',), 'pass the network as --export=MODEL.onnx'),
     ((f'--export={tmp_path}/none.onnx', page), 'none.onnx: no such file'),
-    ((f'--export={text}', page), 'text.onnx: is no network that onnxruntime reads'),
+    ((f'--export={text}', page), 'text.onnx: cannot be read as ONNX'),
     ((f'--export={bare}', page), 'bare.onnx: has no metadata of mtface'),
-    ((f'--export={damaged}', page), "damaged.onnx: its metadata has no 'crop'"),
+    ((f'--export={damaged}', page), 'damaged.onnx: its metadata are damaged'),
   ):
     assert message in mtface('demo-page', *argv).error
   assert not (tmp_path / 'page').exists()
