@@ -119,7 +119,7 @@ def demo_page(args: Args, _: Sequence[str]) -> None:
       'demo-page: pass the network as --export=MODEL.onnx and a folder as --to=FOLDER'
     )
   path = write_page(args.export, args.to)
-  print(f'page: {path}; to see it: python -m http.server --bind 127.0.0.1 -d {path.parent}')
+  print(f'page: {path}; to see it: python3 -m http.server --bind 127.0.0.1 -d {path.parent}')
 
 
 def predict(args: Args, names: Sequence[str]) -> None:
