@@ -164,7 +164,7 @@ FLAGS: dict[str, Flag] = {
   'output': Flag(
     'list',
     [],
-    'comma-separated: FILE.jsonl, FILE.csv, a picture (.jpg, .png) or video (.mp4, .webm, .avi) '
+    'comma-separated: FILE.jsonl, FILE.csv, a picture (.jpg, .png) or video (.mp4, .avi, .mkv) '
     'with boxes, or a folder for lines, pictures and videos (default: JSON lines on stdout)',
   ),
   'timeline': Flag(

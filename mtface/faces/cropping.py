@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtface import errors
-from mtface.faces import crop, detect, schemes
+from mtface.faces import crop, detect, schemes, video
 
 FORMAT = 1  # of `Crop.to_json`
 DETECTOR = 'mtcnn'
@@ -84,11 +84,10 @@ class Crop:
       second_look: whether to look again with lower thresholds where none is found, as builders do
         (`detect.find_main_face`): the most probable face is returned, which may be none.
     """
-    height, width = photo.shape[:2]
-    found = detect.cached_detector()(photo)
+    found = video.faces_of(photo)
     if not found and second_look and (face := detect.find_main_face(photo).face):
-      found = [face]
-    return [face for face in found if face.box[0] < width and face.box[1] < height]
+      return [face]
+    return found
 
   def apply(self, photo: np.ndarray, face: detect.Detection) -> np.ndarray:
     """Cuts a face out of a picture exactly as the builders do.

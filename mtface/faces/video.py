@@ -33,8 +33,9 @@ from mtface.faces import crop, detect
 LEAST_SHARE = 0.8
 USUAL_RATE = 25.0  # frames a second
 
-# By the endings of files; OpenCV's wheels can write these without any other software.
-CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.webm': 'VP80', '.mkv': 'FFV1'}
+# By the endings of files; OpenCV's wheels write these without any other software. VP9, which
+# browsers would show, takes most of a second for each frame.
+CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'FFV1'}
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
 

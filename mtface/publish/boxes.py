@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
@@ -31,10 +30,8 @@ _WHITE: Colour = (255, 255, 255)
 _LEAST_SIDE = 640  # pixels: smaller pictures are enlarged
 _LEAST_FACE = 72  # pixels: the width that the smaller faces are to have at least
 _LARGEST_SIDE = 4096  # pixels: no picture is enlarged beyond it
-_LEAST_TEXT = 14  # pixels, height of a line
-_TEXT_SHARE = (
-  0.019  # of the picture's side (the root of its area): about 60 lines fit above another
-)
+_LEAST_TEXT = 16  # pixels, height of a line
+_TEXT_SHARE = 0.016  # of the longer side: 16 pixels where it is shown 1,000 pixels long
 _MOST_PRESENT = 3  # classes of a multi-label task that a label names
 
 
@@ -52,7 +49,7 @@ def draw(photo: np.ndarray, faces: Sequence[Face], scale: float = 0.0) -> np.nda
   boxes = [_scaled(face.box, scale) for face in faces]
   panels: list[Area] = []
   for face, box in zip(faces, boxes, strict=True):
-    _draw_box(canvas, box, colour_of(face.answers), max(2, round(font.size / 7)))
+    _draw_box(canvas, box, colour_of(face.answers), max(3, round(font.size / 7)))
     panels.append(
       _place(_size(canvas, lines_of(face.answers), font), box, boxes, panels, width, height)
     )
@@ -73,7 +70,7 @@ def scale_for(shape: tuple[int, int], faces: Sequence[Face] = ()) -> float:
 
 def text_height(shape: tuple[int, int]) -> int:
   """Returns the height of a line of text, in pixels, in a drawing [H, W]."""
-  return max(_LEAST_TEXT, round(_TEXT_SHARE * math.sqrt(shape[0] * shape[1])))
+  return max(_LEAST_TEXT, round(_TEXT_SHARE * max(shape)))
 
 
 def colour_of(answers: Mapping[str, Answer]) -> Colour:

@@ -24,12 +24,14 @@ class Count:
   """What was looked at.
 
   Attributes:
-    photos, frames: how many.
+    inputs: how many were given.
+    photos, frames: how many were looked at.
     faces: in them.
     without: photographs in which no face was found.
     failed: inputs that could not be read to their end.
   """
 
+  inputs: int = 0
   photos: int = 0
   frames: int = 0
   faces: int = 0
@@ -43,13 +45,25 @@ class Count:
     self.photos += seen.frame is None
     self.without += seen.frame is None and not seen.faces
 
+  def fail(self, of: Input, error: UserError) -> None:
+    """Tells what is wrong with an input, and goes on if there are others.
+
+    Raises:
+      UserError: there are none.
+    """
+    if self.inputs == 1:
+      raise error
+    self.failed.append(of.name)
+    warn(f'{" ".join(str(error).splitlines())}; left out')
+
   def __str__(self) -> str:
-    parts = [f'{self.faces:,} faces in {self.photos:,} photographs'] if self.photos else []
-    parts += [f'{self.without:,} of them without a face'] if self.without else []
-    parts += [f'{self.frames:,} frames of videos'] if self.frames else []
-    if not self.photos:
-      parts = [f'{self.faces:,} faces in {self.frames:,} frames']
-    return ', '.join(parts)
+    numbers = {
+      'faces': self.faces,
+      'photographs': self.photos,
+      'photographs without a face': self.without,
+      'frames of videos': self.frames,
+    }
+    return ', '.join(f'{name}: {n:,}' for name, n in numbers.items() if n or name == 'faces')
 
 
 def predict(
@@ -71,8 +85,13 @@ def predict(
     timeline: whether to write that of each video too.
     second_look: whether to look again, with lower thresholds, at photographs in which no face is
       found.
+
+  Raises:
+    UserError: the only input cannot be read, or an output cannot be written.
   """
-  count = Count()
+  if every < 1:
+    raise UserError(f'--every={every}: expected 1 (all frames) or more')
+  count = Count(len(inputs))
   with opened(outputs, model.model.questions, every=every, timeline=timeline) as sinks:
     keep = any(sink.draws for sink in sinks)
     photos = [of for of in inputs if of.kind == 'photo']
@@ -98,9 +117,7 @@ def _photos(
       try:
         photo = crop.read_image(of.path)
       except UserError as error:
-        if len(photos) == 1:
-          raise
-        _failed(of, error, count)
+        count.fail(of, error)
         continue
       yield photo, Seen(of, photo.shape[:2], (), photo if keep else None)
 
@@ -111,34 +128,24 @@ def _photos(
 def _clip(
   model: Predictor, of: Input, every: int, keep: bool, sinks: Sequence[Sink], count: Count
 ) -> None:
-  """A video, or a camera until it ends or the user stops it (Ctrl-C): what was seen is kept."""
-  whole = True
+  """A video, or a camera until it ends or the user stops it (Ctrl-C), which keeps what was seen."""
+  is_camera, whole = of.kind == 'camera', False
+
+  def read() -> Iterator[tuple[np.ndarray, Seen]]:
+    try:
+      for index, seconds, image in _read(of, every):
+        yield image, Seen(of, image.shape[:2], (), image if keep else None, index, seconds)
+    except UserError as error:
+      count.fail(of, error)
+
   try:
-    with (
-      contextlib.suppress(KeyboardInterrupt) if of.kind == 'camera' else contextlib.nullcontext()
-    ):
-      for seen in _frames(model, of, every, keep):
-        _give(seen, sinks, count)
-  except UserError as error:
-    whole = False
-    _failed(of, error, count)
-  except BaseException:
-    whole = False
-    raise
+    with contextlib.suppress(KeyboardInterrupt) if is_camera else contextlib.nullcontext():
+      for faces, seen in model.stream(read(), wait=not is_camera):
+        _give(seen._replace(faces=faces), sinks, count)
+    whole = of.name not in count.failed
   finally:
     for sink in sinks:
       sink.ended(of, whole)
-
-
-def _frames(model: Predictor, of: Input, every: int, keep: bool) -> Iterator[Seen]:
-  is_camera = of.kind == 'camera'
-
-  def read() -> Iterator[tuple[np.ndarray, Seen]]:
-    for index, seconds, image in _read(of, every):
-      yield image, Seen(of, image.shape[:2], (), image if keep else None, index, seconds)
-
-  for faces, seen in model.stream(read(), wait=not is_camera):
-    yield seen._replace(faces=faces)
 
 
 def _read(of: Input, every: int) -> Iterator[video.Frame]:
@@ -150,8 +157,3 @@ def _read(of: Input, every: int) -> Iterator[video.Frame]:
     warn(f'{of.name}: {readable:,} of {promised:,} frames can be read; those are used')
 
   return progress(video.frames(of.path, every, fewer), of.name, total=total or None)
-
-
-def _failed(of: Input, error: UserError, count: Count) -> None:
-  count.failed.append(of.name)
-  warn(f'{" ".join(str(error).splitlines())}; left out')

@@ -228,9 +228,9 @@ class Timelines:
 
   def ended(self, of: Input, whole: bool) -> None:
     """As of `Sink`."""
-    if self._timeline is not None:
-      self._timeline.write(self._path_of(of))
-      self._timeline = None
+    if self._timeline is not None and whole:
+      self._timeline.write(self._path_of(of), of.name)
+    self._timeline = None
 
 
 def check_outputs(outputs: Sequence[pathlib.Path], inputs: Sequence[Input], timeline: bool) -> None:

@@ -19,6 +19,7 @@ from mtface.faces import video
 from mtface.faces.detect import Detection
 from mtface.files import replaced, write_csv
 from mtface.inference.answers import Face, Question
+from mtface.publish import boxes
 
 FINEST = 0.1  # seconds: spans are multiples of it
 _MOST_ROWS = 200
@@ -108,13 +109,13 @@ class Timeline:
       row |= dict(_columns(name, of, span))
     return row
 
-  def write(self, path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+  def write(self, path: pathlib.Path, title: str) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes `path` with the endings .csv and .png, and returns both."""
     rows = self.rows()
     numbers, picture = path.with_suffix('.csv'), path.with_suffix('.png')
     columns = list(rows[0]) if rows else ['seconds', 'frames', 'share_with_face']
     write_csv(numbers, columns, (['' if x is None else x for x in row.values()] for row in rows))
-    draw_timeline(picture, path.stem, rows, self._questions)
+    draw_timeline(picture, title, rows, self._questions)
     return numbers, picture
 
 
@@ -169,8 +170,9 @@ def _panel(
   lines = [name] if of.task.values else _lines(name, of, rows)
   for i, column in enumerate(lines):
     values = [math.nan if row[column] is None else row[column] for row in rows]
-    style = {'color': _PALETTE[i % len(_PALETTE)], 'linestyle': _DASHES[i % len(_DASHES)]}
-    label = column.removeprefix(f'{name}/').replace('_', ' ')
+    label = column.removeprefix(f'{name}/')
+    style = {'color': _colour(name, label, i), 'linestyle': _DASHES[i % len(_DASHES)]}
+    label = label.replace('_', ' ')
     axes.plot(seconds, values, label=label, marker='.', markersize=3, linewidth=1.4, **style)
   if of.task.values:
     axes.set(ylabel=f'{name}\n(years)')
@@ -179,6 +181,13 @@ def _panel(
     axes.set(ylabel=f'{name}\n({kind})', **({} if kind == 'margin' else {'ylim': (-0.02, 1.02)}))
     axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
   axes.grid(alpha=0.3)
+
+
+def _colour(name: str, label: str, i: int) -> str:
+  """Of the i-th line of a panel; genders have the colours of their boxes."""
+  if name == boxes.GENDER and label in boxes.COLOURS:
+    return '#{:02x}{:02x}{:02x}'.format(*boxes.COLOURS[label])
+  return _PALETTE[i % len(_PALETTE)]
 
 
 def _lines(name: str, of: Question, rows: Sequence[Mapping[str, Any]]) -> list[str]:

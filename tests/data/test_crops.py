@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mtface.config.schema import experiment, source, task
+from mtface.data.build import available, find_builder
 from mtface.data.crops import crop_of_run, form_of
 from mtface.data.sources import load_source
 from mtface.errors import UserError
@@ -121,3 +122,17 @@ def test_what_builders_say(name, cut):
 def test_images_that_are_no_squares_are_told():
   with pytest.raises(UserError, match='image_shape is'):
     crop_of_run(config_of('genki4k/gray48', shape=(48, 32, 1)))
+
+
+def test_builders_say_whether_they_find_faces(tmp_path):
+  """Those that do record what the detector said; only the middle of LFW's photographs is stored
+  with that field and without a detection.
+  """
+  for set_name, configs in available().items():
+    builder, _ = find_builder(set_name)
+    for name in configs:
+      features = builder(config=name, data_dir=tmp_path).info.features
+      records = 'confidence' in dict(features).get('attributes', ()) and not name.endswith(
+        '_center'
+      )
+      assert (form_of(f'{set_name}/{name}').crop is not None) == records, f'{set_name}/{name}'
