@@ -88,7 +88,8 @@ FLAGS: dict[str, Flag] = {
   'classifier': Flag(
     'text', None, "the task whose head is exported as the backbone's classifier (default: none)"
   ),
-  'to': Flag('text', None, 'the file to write, FILE.safetensors'),
+  'to': Flag('text', None, 'the file to write, FILE.safetensors; demo-page: the folder'),
+  'export': Flag('text', None, 'the exported network, FILE.onnx'),
   'on': Flag(
     'sources',
     [],
@@ -144,7 +145,7 @@ FLAGS: dict[str, Flag] = {
     'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
   ),
   'every': Flag(
-    'number', 1, 'in folders of clips: use every N-th frame (default 1; the vgaf data set uses 5)'
+    'number', 1, 'of clips and videos: use every N-th frame (default 1; the vgaf data set uses 5)'
   ),
   'by': Flag('text', None, 'the single-label task whose predictions group the faces'),
   'of': Flag('text', None, 'the task whose scores are averaged in each group'),
@@ -154,6 +155,30 @@ FLAGS: dict[str, Flag] = {
   'trees': Flag('number', 1000, 'number of trees in the random forest (default 1000)'),
   'seed': Flag('number', 0, 'random seed (default 0)'),
   'repeats': Flag('number', 10, 'number of random galleries (default 10)'),
+  'model': Flag('text', None, 'instead of a workdir: a file that `mtface export` wrote, FILE.onnx'),
+  'input': Flag(
+    'text',
+    None,
+    'a photograph, a folder, a pattern such as photos/*.jpg (in quotation marks), a video, or the '
+    'number of a camera (0; Ctrl-C ends it); files may also follow without a flag',
+  ),
+  'output': Flag(
+    'list',
+    [],
+    'comma-separated: FILE.jsonl, FILE.csv, a picture (.jpg, .png) or video (.mp4, .avi, .mkv) '
+    'with boxes, or a folder for lines, pictures and videos (default: JSON lines on stdout)',
+  ),
+  'timeline': Flag(
+    'switch',
+    False,
+    'also write what is said over the seconds of each video, as CSV and PNG, to the folder of '
+    '--output',
+  ),
+  'second_look': Flag(
+    'switch',
+    False,
+    'look again with lower thresholds at photographs in which no face is found; it may be none',
+  ),
   'over': Flag(
     'text',
     None,
