@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop, schemes
+from mtface.faces import crop, cropping, schemes
 from tfds_builders import base, detected, forms, own_csv
 
 _NAME = re.compile(r'(?P<set>[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*?)(_(?P<form>(gray|rgb)\d+\w*))?')
@@ -56,6 +56,7 @@ class Builder(base.FaceBuilder):
     CsvConfig(name='NAME', description='an example of a name', size=64, channels=3),
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = 'give the folder that holds NAME.csv and the images that it names'
+  FROM_PHOTOGRAPHS = True
   NOTES = ((own_csv.CORRECTED, 'a line of NAME.corrections.csv replaced a label'),)
 
   @classmethod
@@ -73,6 +74,11 @@ class Builder(base.FaceBuilder):
     fields = {field.name: getattr(form, field.name) for field in dataclasses.fields(form)}
     of_user = {'set_name': found['set'], 'whole': whole}
     return CsvConfig(**fields | {'name': name, 'description': form.description} | of_user)
+
+  @classmethod
+  def crop_of(cls, config: base.FaceConfig) -> cropping.Crop | None:
+    """None where images are stored whole."""
+    return None if getattr(config, 'whole', False) else super().crop_of(config)
 
   @classmethod
   def unlisted_names(cls) -> str:
