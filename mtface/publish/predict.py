@@ -151,7 +151,7 @@ def _clip(
 def _read(of: Input, every: int) -> Iterator[video.Frame]:
   if of.kind == 'camera':
     return video.camera(int(of.name), every)
-  total = video.form_of(of.path).frames // every
+  total = -(-video.form_of(of.path).frames // every)  # the first frame is looked at too
 
   def fewer(readable: int, promised: int) -> None:
     warn(f'{of.name}: {readable:,} of {promised:,} frames can be read; those are used')

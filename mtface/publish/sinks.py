@@ -237,10 +237,11 @@ def check_outputs(outputs: Sequence[pathlib.Path], inputs: Sequence[Input], time
   """Tells what does not go together before anything is looked at.
 
   Raises:
-    UserError: a picture or video is asked for and there are more inputs of its kind, or none; an
-      output would replace an input; or a timeline has no folder or no video.
+    UserError: an ending is unknown; a picture or video is asked for and there are more inputs of
+      its kind, or none; an output would replace an input; or a timeline has no folder or no video.
   """
   clips = [of for of in inputs if of.kind != 'photo']
+  has_folder = any([is_folder(path) for path in outputs])  # all of them, for their endings
   for path in outputs:
     for endings, kind, count in (
       (PICTURES, 'photograph', len(inputs) - len(clips)),
@@ -256,7 +257,7 @@ def check_outputs(outputs: Sequence[pathlib.Path], inputs: Sequence[Input], time
         raise UserError(
           f'--output={path}: {of.name} is there already, and is an input; write to another place'
         )
-  if timeline and not (clips and any(is_folder(path) for path in outputs)):
+  if timeline and not (clips and has_folder):
     raise UserError('--timeline: is of a video, and needs a folder: pass --output=FOLDER')
 
 

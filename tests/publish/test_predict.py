@@ -232,3 +232,10 @@ def test_a_second_look(predict, tmp_path, monkeypatch):
   photo = save(tmp_path / 'a.png', cartoon())
   assert lines(predict(photo).out)[0]['faces'] == []
   assert len(lines(predict(photo, '--second_look').out)[0]['faces']) == 1
+
+
+def test_an_unknown_ending_is_told_before_the_model_is_loaded(mtface, photos, tmp_path):
+  found = mtface(
+    'predict', f'--workdir={tmp_path / "none"}', photos / 'one.png', f'--output={tmp_path}/x.pdf'
+  )
+  assert found.code == 2 and 'the ending .pdf is unknown' in found.err
