@@ -49,8 +49,9 @@ def audit(args: Args, _: Sequence[str]) -> None:
 
   folder, answers = _of_csv(args) if args.csv else _of_run(args)
   grouped = [of for of in answers if of.groups]
-  for name in sorted({of.set_name for of in answers if not of.groups}):
-    warn(f'{name}: labels neither gender nor age nor ethnicity; --groups names other labels')
+  if grouped:
+    for name in sorted({of.set_name for of in answers if not of.groups}):
+      warn(f'{name}: labels neither gender nor age nor ethnicity; --groups names other labels')
   level = LEVEL / max(1, len(grouped))  # for the whole command
   paths = []
   for of in grouped or answers[:1]:  # the error of what has no groups
