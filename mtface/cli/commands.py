@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mtface import process
-from mtface.cli import feature_commands
+from mtface.cli import audit_commands, feature_commands
 from mtface.cli.flags import Args, config_of, data_dir, join, one_checkpoint, workdir_flag
 from mtface.config import files as config_files
 from mtface.errors import UserError
@@ -73,17 +73,18 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
     re_estimate=args.re_estimate_statistics,
     predictions=args.predictions,
     stage=args.stage,
+    calibrated=args.calibrated,
   )
   process.say(results_table(rows))
   if by_class := class_tables(rows):
     process.say(f'\n{by_class}\n')
   if args.sheet:
+    from mtface.evaluation.chosen import CALIBRATED
     from mtface.evaluation.evaluator import AVERAGED
     from mtface.report.sheet import write_sheets
 
-    for path in write_sheets(
-      workdir, data_dir(args), rows[-1]['checkpoint'].removesuffix(AVERAGED), args.on, args.stage
-    ):
+    selection = rows[-1]['checkpoint'].removesuffix(CALIBRATED).removesuffix(AVERAGED)
+    for path in write_sheets(workdir, data_dir(args), selection, args.on, args.stage):
       print(f'picture: {path}')
   process.say(f'results: {workdir / RESULTS_FILE}')
 
@@ -358,6 +359,7 @@ COMMANDS: dict[str, Command] = {
       're_estimate_statistics',
       'sheet',
       'predictions',
+      'calibrated',
       'stage',
       *_PLACE,
     ),
@@ -392,6 +394,8 @@ COMMANDS: dict[str, Command] = {
   'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
   'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
   'associate': Command(associate, (*_RUN, 'on', 'by', 'of', 'threshold')),
+  'calibrate': Command(audit_commands.calibrate, (*_RUN, 'fit', 'on')),
+  'audit': Command(audit_commands.audit, (*_RUN, 'on', 'calibrated', *audit_commands.FLAGS)),
   'features': Command(feature_commands.features, (*_RUN, 'on')),
   'classify': Command(
     feature_commands.classify,

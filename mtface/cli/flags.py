@@ -107,6 +107,43 @@ FLAGS: dict[str, Flag] = {
     'switch', False, 'also draw a sheet of faces with labels and predictions for each set'
   ),
   'predictions': Flag('switch', False, "also write each image's predictions as CSV"),
+  'calibrated': Flag(
+    'switch', False, 'apply the temperatures that `mtface calibrate` fitted to this checkpoint'
+  ),
+  'fit': Flag(
+    'sources',
+    [],
+    'sets to fit temperatures on, as for --on; faces that were neither trained on nor reported',
+  ),
+  'groups': Flag(
+    'list',
+    [],
+    'what to group faces by: labels or attributes of the set, as in gender,celeba_attributes/Young '
+    '(default: gender, ages and ethnicity, where the set labels them), or columns of --csv',
+  ),
+  'together': Flag(
+    'number', 2, 'by how many of --groups at a time, at most (default 2: each pair of them too)'
+  ),
+  'resamples': Flag('number', 2000, 'number of bootstrap samples (default 2000)'),
+  'csv': Flag(
+    'text',
+    None,
+    'a csv of predictions to audit in place of a run, of any tool; --on names a prepared set that '
+    'knows the groups of its images',
+  ),
+  'label': Flag('text', None, 'the column of --csv with the labels'),
+  'predicted': Flag(
+    'text', '', "the column with the answers (default 'LABEL predicted', or the most probable)"
+  ),
+  'probabilities': Flag(
+    'list',
+    [],
+    'the columns with the probabilities, COLUMN=CLASS, or named CLASS or .../CLASS; or one, that '
+    'of --positive (default: all LABEL/CLASS)',
+  ),
+  'positive': Flag('text', '', 'which of two classes is the positive one (default: the last)'),
+  'subject': Flag('text', '', 'the column that says who it is'),
+  'image_id': Flag('text', 'image_id', 'the column with the ids of the images in --on'),
   'stage': Flag('text', '', 'which stage of a multi-stage run (default: the last)'),
   'folds': Flag('number', 4, 'number of folds (default 4)'),
   'fold': Flag('number', None, 'run only this fold, 0 to folds - 1, to run folds as parallel jobs'),
@@ -130,7 +167,10 @@ FLAGS: dict[str, Flag] = {
   'train': Flag('text', None, 'the source to fit classifiers on, as in utkface/rgb224:train'),
   'test': Flag('text', None, 'the source to evaluate them on'),
   'task': Flag(
-    'text', None, 'the task whose labels to use, as in ethnicity5; the network need not predict it'
+    'text',
+    None,
+    'the task whose labels to use, as in ethnicity5; the network need not predict it (audit: one '
+    'that it predicts, or a class of it, as in celeba_attributes/Young; default all)',
   ),
   'classifiers': Flag(
     'list', [], 'comma-separated: svm, forest, knn, linear (default all; video: svm,forest)'

@@ -21,6 +21,7 @@ import numpy as np
 from mtface.data.names import SourceName
 from mtface.data.sources import Source
 from mtface.errors import UserError
+from mtface.evaluation.calibration import read_temperatures, with_temperature
 from mtface.evaluation.evaluator import AVERAGED, Evaluator
 from mtface.evaluation.results import Row
 from mtface.files import split_selection
@@ -30,6 +31,8 @@ from mtface.outputs import Scores
 from mtface.progress import warn
 from mtface.tasks import Task
 from mtface.training.selection import Selection
+
+CALIBRATED = ' (calibrated)'  # behind a selection whose probabilities have their temperature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +67,15 @@ class Chosen:
     data_dir: str | os.PathLike,
     *,
     re_estimate: bool = True,
+    calibrated: bool = False,
   ):
-    """Reads a selection of the run of `evaluator`; other runs are opened, nothing is loaded.
+    """Reads a selection of the run of `evaluator`; other runs are opened, nothing is loaded. With
+    `calibrated`, probabilities get the temperatures that `mtface calibrate` fitted to this
+    selection; those of tasks that it fitted none to stay as they are.
 
     Raises:
-      UserError: it is no selection, a run is not there, or the runs have no task in common.
+      UserError: it is no selection, a run is not there, the runs have no task in common, or nothing
+        was fitted to this selection.
     """
     own, *others = text.split('+')
     self.text, self._re_estimate = text, re_estimate
@@ -85,6 +92,9 @@ class Chosen:
       self._selections.append(Selection.parse(selection))
     self.tasks = self._common_tasks()
     self._networks: list[Networks] = []
+    self.temperatures: dict[str, float] = {}
+    if calibrated:
+      self.temperatures = read_temperatures(evaluator.workdir, self.head())
 
   def _common_tasks(self) -> dict[str, Task]:
     first, *others = self._evaluators
@@ -102,6 +112,10 @@ class Chosen:
           'in another; their mean means nothing'
         )
     return common
+
+  def readout(self, task: str) -> str:
+    """How the scores of a task are read, see `Outputs.readout`."""
+    return self._evaluators[0].outputs.readout(task)
 
   def faces(self, name: str, *, labelled: bool = True) -> Faces:
     """A set by its name in the runs' configs, or a source; only images that all runs have. With
@@ -125,8 +139,15 @@ class Chosen:
 
   def head(self) -> Row:
     """What a row of results says of it: its name, steps, and checksums of these steps' checkpoints;
-    with other runs, `members`, the same of each.
+    with other runs, `members`, the same of each; and `temperatures`, where there are some.
     """
+    head = self._head()
+    if not self.temperatures:
+      return head
+    text = f'{head["checkpoint"]}{CALIBRATED}'
+    return head | {'checkpoint': text, 'temperatures': self.temperatures}
+
+  def _head(self) -> Row:
     own, *others = [
       evaluator.head(text, selection, self._re_estimate)
       for evaluator, selection, text in zip(
@@ -155,7 +176,13 @@ class Chosen:
     ]
     for of_each in zip(*streams, strict=True):
       rows = of_each[0][1]
-      yield {task: _mean([scores[task] for scores, _ in of_each]) for task in self.tasks}, rows
+      means = {task: _mean([scores[task] for scores, _ in of_each]) for task in self.tasks}
+      yield {task: self._tempered(task, scores) for task, scores in means.items()}, rows
+
+  def _tempered(self, task: str, probabilities: np.ndarray) -> np.ndarray:
+    if task not in self.temperatures:
+      return probabilities
+    return with_temperature(probabilities, self.temperatures[task], self.readout(task))
 
   @property
   def evaluators(self) -> Sequence[Evaluator]:

@@ -34,6 +34,7 @@ def evaluate(
   predictions: bool = False,
   skip_measured: bool = False,
   stage: str = '',
+  calibrated: bool = False,
 ) -> list[Row]:
   """Measures checkpoints on sets, and adds the results to `workdir`/results.json as they come.
 
@@ -49,6 +50,8 @@ def evaluate(
       `mtface.evaluation.predictions`.
     skip_measured: take rows of results.json of the very same checkpoints and faces as they are.
     stage: of the run; '' is the last one.
+    calibrated: apply the temperatures of `mtface calibrate`; such rows have ` (calibrated)` in
+      their `checkpoint`, and `temperatures`.
 
   Returns: One row for each selection, set and task: `checkpoint`, `steps`, `checksums` (of those
     steps' checkpoints), `set`, `source`, `data` (its fingerprint), `task`, `low`, `high` (95%
@@ -61,7 +64,7 @@ def evaluate(
   evaluator = Evaluator(workdir, data_dir, stage)
   config = evaluator.config
   chosen = {
-    text: Chosen(text, evaluator, data_dir, re_estimate=re_estimate)
+    text: Chosen(text, evaluator, data_dir, re_estimate=re_estimate, calibrated=calibrated)
     for text in checkpoints or config.evaluation.checkpoints
   }
   names = list(on) or list(config.evaluation.sets)
