@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-processes test-py test-beam test-parity test-papers test-cluster test-planted lint bench bench-latency clean
+.PHONY: help setup demo test test-processes test-py test-beam test-parity test-papers test-page test-cluster test-planted lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -81,6 +81,12 @@ test-parity: .venv-parity/.ready  ## compares the backbones with timm's and with
 test-papers: setup  ## trains every row of two papers' tables for two steps (half an hour on two cores)
 	MTFACE_TEST_PAPERS=1 $(BIN)/python -m pytest --numprocesses=2 --timeout=1200 tests/configs/test_pons.py tests/configs/test_zhang.py
 
+# npm's packages lie in a folder of their own.
+test-page: setup  ## the demo page in headless Chromium (Debian packages nodejs, npm and chromium)
+	$(BIN)/pip install --quiet --editable '.[dev,export]' 'onnx>=1.16' 'scikit-image>=0.25'
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .node playwright-core@1.65.1
+	MTFACE_PLAYWRIGHT=$(CURDIR)/.node $(BIN)/python -m pytest tests/publish/test_page_browser.py
+
 # State and jobs of the cluster lie in a folder of its own; `run` ends it whatever the tests do.
 test-cluster: setup  ## tests on a real Slurm, started here and stopped again (Debian packages slurm-wlm and munge; installed as root if missing), and of 8 processes
 	tests/cluster/slurm.sh install
@@ -102,4 +108,4 @@ bench-latency: .venv-parity/.ready  ## milliseconds an image of each backbone, i
 	.venv-parity/bin/python benchmarks/latency.py
 
 clean:  ## removes the environments and the demo
-	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity $(DEMO)
+	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity .node $(DEMO)

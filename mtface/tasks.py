@@ -182,6 +182,7 @@ _ALL = (
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+SHIPPED = frozenset(TASKS)  # mtface's own
 
 
 def register(task: Task) -> Task:

@@ -13,6 +13,8 @@ import pytest
 from mtface.cli.commands import COMMANDS
 from mtface.cli.main import _parse, _take_config_flag
 from mtface.config import files as config_files
+from mtface.data import prepared
+from mtface.tasks import get_task
 from tests.command import ROOT
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), ROOT / 'benchmarks/README.md']
@@ -55,7 +57,10 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize('line', COMMAND_LINES)
-def test_a_command_is_one_that_there_is(line):
+def test_a_command_is_one_that_there_is(line, monkeypatch):
+  # config `mine` looks at its set
+  holiday = prepared.Prepared((get_task('smile'),), {'train': 1000}, (48, 48, 1))
+  monkeypatch.setattr(prepared, 'described', lambda *_: holiday)
   _, name, *rest = words_of(line)
   command = COMMANDS[name]
   rest, config_name = _take_config_flag(rest)

@@ -24,13 +24,13 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 
 from mtface import errors, tasks
-from mtface.faces import folders, schemes
+from mtface.faces import cropping, folders, schemes
+from mtface.faces.crop import JPEG_QUALITY, encode_jpeg
 from mtface.progress import progress
 from tfds_builders import forms, on_beam, parallel, parts, spill, summary
 from tfds_builders.records import (
   FaceConfig,
   RecordForm,
-  encode_jpeg,
   face_features,
   gray48,
   rgb32,
@@ -70,6 +70,9 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     NEEDS_FILES: whether the set is read from a folder given by the user (`--manual_dir`).
     OTHER_LAYOUTS: `glob` patterns of layouts in which the set is also distributed but which cannot
       be read, with a description.
+    FROM_PHOTOGRAPHS: whether faces are found in photographs or frames and cut out of them; False:
+      the images of the set are faces that others have cut out.
+    GREY: whether the set's pictures have no colour, however many channels are stored.
     CROPS: whether configs are created on demand from names such as `rgb64_crop3` (`forms.py`).
     CHOICES: the choices of face that such a name may end in, besides the set's default.
     RESUMABLE: whether finished parts of the conversion are kept on disk until the set is complete,
@@ -90,6 +93,8 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
   LEFT_OUT_ALWAYS_ALLOWED = 10
   HAS_SUBJECT = False
   HAS_LANDMARKS = False
+  FROM_PHOTOGRAPHS = False
+  GREY = False
   CROPS = False
   CHOICES: tuple[str, ...] = ()
   RESUMABLE = False
@@ -122,9 +127,25 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder):
     return forms.on_demand(f'{cls.name}/', name, cls.CHOICES) if cls.CROPS else None
 
   @classmethod
+  def described_by(cls, config: Any, manual_dir: pathlib.Path | None) -> Any:
+    """Returns the config with what only the user's files say of it, such as its tasks."""
+    return config
+
+  @classmethod
   def unlisted_names(cls) -> str:
     """Returns what the names of configs on demand look like, for errors; '' if there are none."""
     return forms.pattern(cls.CHOICES) if cls.CROPS else ''
+
+  @classmethod
+  def crop_of(cls, config: FaceConfig) -> cropping.Crop | None:
+    """Returns how a config cuts a face out of a photograph, so that a network sees a new photograph
+    as it saw the set's; None where the images are stored as they come, cut out already.
+    """
+    if not cls.FROM_PHOTOGRAPHS:
+      return None
+    quality = JPEG_QUALITY if config.encoded else 0
+    grey = cls.GREY and config.channels == 3
+    return cropping.Crop(config.size, config.channels, config.crop, grey, quality)
 
   @abc.abstractmethod
   def items(self, source: Any) -> dict[str, Sequence[Any]]:

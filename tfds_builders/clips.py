@@ -76,6 +76,7 @@ class ClipsBuilder(base.FaceBuilder):
   """
 
   ALL_FACES = False
+  FROM_PHOTOGRAPHS = True
   HAS_LANDMARKS = True
   RESUMABLE = True
   PART_SIZE = 4  # clips: each is minutes of work and some megabytes of faces

@@ -6,7 +6,7 @@ import pytest
 
 from mtface.errors import UserError
 from tfds_builders import forms, records
-from tfds_builders.records import encode_jpeg
+from tfds_builders.base import encode_jpeg
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ class CropsBuilder(base.FaceBuilder):
   """Finds the face in the crops with MTCNN and stores it without margin."""
 
   TASKS = ('age_years', 'age_group', 'gender')
+  FROM_PHOTOGRAPHS = True
   HAS_SUBJECT = True
   HAS_LANDMARKS = True
   RESUMABLE = True

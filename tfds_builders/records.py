@@ -10,14 +10,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import tasks
 from tfds_builders.summary import Face
-
-JPEG_QUALITY = 95
 
 
 @dataclasses.dataclass(eq=False)
@@ -183,12 +180,3 @@ def _mask(task: tasks.Task, label: Any) -> Any:
   if not task.multi_label:
     return np.bool_(label is not None)
   return np.zeros(task.label_shape, np.bool_) if label is None else np.asarray(label) >= 0
-
-
-def encode_jpeg(image: np.ndarray) -> bytes:
-  """Returns a uint8 image, RGB [H, W, 3] or grey [H, W, 1], as JPEG bytes."""
-  pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
-  ok, encoded = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-  if not ok:
-    raise ValueError(f'OpenCV could not encode an image of shape {image.shape}')
-  return encoded.tobytes()

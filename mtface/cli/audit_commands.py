@@ -6,10 +6,15 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mtface.cli.flags import Args, data_dir, one_checkpoint, workdir_flag
 from mtface.errors import UserError
 from mtface.files import local_path
+
+if TYPE_CHECKING:  # they import JAX, which takes longer than `mtface help`
+  from mtface.evaluation.answers import Answers
+  from mtface.evaluation.answers_csv import Beside
 
 _CSV = ('label', 'predicted', 'probabilities', 'positive', 'subject', 'image_id')
 FLAGS = ('task', 'groups', 'together', 'resamples', 'seed', 'csv', *_CSV)
@@ -44,8 +49,9 @@ def audit(args: Args, _: Sequence[str]) -> None:
 
   folder, answers = _of_csv(args) if args.csv else _of_run(args)
   grouped = [of for of in answers if of.groups]
-  for name in sorted({of.set_name for of in answers if not of.groups}):
-    warn(f'{name}: labels neither gender nor age nor ethnicity; --groups names other labels')
+  if grouped:
+    for name in sorted({of.set_name for of in answers if not of.groups}):
+      warn(f'{name}: labels neither gender nor age nor ethnicity; --groups names other labels')
   level = LEVEL / max(1, len(grouped))  # for the whole command
   paths = []
   for of in grouped or answers[:1]:  # the error of what has no groups
@@ -59,7 +65,7 @@ def audit(args: Args, _: Sequence[str]) -> None:
     print(f'{"picture" if path.suffix == ".png" else "numbers"}: {path}')
 
 
-def _of_run(args: Args) -> tuple[pathlib.Path, list]:
+def _of_run(args: Args) -> tuple[pathlib.Path, list[Answers]]:
   from mtface.config.saved import read_config
   from mtface.config.stages import stage_folder, stage_of
   from mtface.evaluation.answers import answers_of_run
@@ -79,16 +85,15 @@ def _of_run(args: Args) -> tuple[pathlib.Path, list]:
     calibrated=args.calibrated,
   )
   name = file_name(f'{checkpoint}_calibrated' if args.calibrated else checkpoint)
-  return stage_folder(
-    workdir, stage_of(read_config(workdir), args.stage)[0]
-  ) / 'audit' / name, answers
+  folder = stage_folder(workdir, stage_of(read_config(workdir), args.stage)[0])
+  return folder / 'audit' / name, answers
 
 
-def _of_csv(args: Args) -> tuple[pathlib.Path, list]:
+def _of_csv(args: Args) -> tuple[pathlib.Path, list[Answers]]:
   from mtface.evaluation.answers_csv import Columns, answers_of_csv
 
-  if args.workdir or args.calibrated or args.task:
-    raise UserError('--csv: is audited as it is; --workdir, --calibrated and --task are of a run')
+  if given := [x for x in ('workdir', 'checkpoint', 'calibrated', 'task') if args[x].value]:
+    raise UserError(f'--{given[0]}: is of a run; --csv is audited as it is')
   if not args.label:
     raise UserError('--label is missing: pass the column of --csv with the labels')
   path = local_path(args.csv)
@@ -104,7 +109,7 @@ def _of_csv(args: Args) -> tuple[pathlib.Path, list]:
   return path.parent / f'{path.stem}_audit', [answers_of_csv(path, columns, _beside(args))]
 
 
-def _beside(args: Args):
+def _beside(args: Args) -> Beside | None:
   from mtface.data.sources import load_source
   from mtface.evaluation.answers import groups_of
   from mtface.evaluation.answers_csv import Beside

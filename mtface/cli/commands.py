@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 
 from mtface import process
@@ -110,6 +111,57 @@ def export(args: Args, _: Sequence[str]) -> None:
   print(f'weights: {args.to}')
 
 
+def demo_page(args: Args, _: Sequence[str]) -> None:
+  """Writes a web page that runs an exported network: --export=MODEL.onnx --to=FOLDER"""
+  from mtface.publish.demo_page import write_page
+
+  if not args.export or not args.to:
+    raise UserError(
+      'demo-page: pass the network as --export=MODEL.onnx and a folder as --to=FOLDER'
+    )
+  path = write_page(args.export, args.to)
+  print(f'page: {path}; to see it: python3 -m http.server --bind 127.0.0.1 -d {path.parent}')
+
+
+def predict(args: Args, names: Sequence[str]) -> None:
+  """Finds every face in photographs, videos or a camera: mtface predict --workdir=... photo.jpg"""
+  from mtface.publish import predictor, sinks
+  from mtface.publish.inputs import find_inputs
+  from mtface.publish.predict import predict as predict_faces
+
+  if bool(args.workdir) == bool(args.model):
+    raise UserError(
+      'predict: pass the folder of a run as --workdir, or an exported file as --model'
+    )
+  inputs = find_inputs([*([args.input] if args.input else []), *names])
+  outputs = [local_path(path) for path in args.output]
+  sinks.check_outputs(outputs, inputs, args.timeline)
+  model = predictor.load(
+    args.workdir or args.model,
+    one_checkpoint(args) if args.checkpoint else '',
+    args.stage,
+    data_dir=data_dir(args),
+    re_estimate=args.re_estimate_statistics,
+  )
+  print(model.model.about, file=sys.stderr)
+  count = predict_faces(
+    model,
+    inputs,
+    outputs,
+    every=args.every,
+    timeline=args.timeline,
+    second_look=args.second_look,
+  )
+  for path in outputs:
+    print(f'written: {path}')
+  print(count, file=sys.stderr)
+  if count.failed:
+    raise UserError(
+      f'{len(count.failed)} of {len(inputs)} inputs could not be read, as told above; the others '
+      'are done'
+    )
+
+
 def params(args: Args, _: Sequence[str]) -> None:
   """Prints a config's parameter table and parameter count."""
   from mtface.report.describe import parameter_report
@@ -187,7 +239,9 @@ def sweep(args: Args, _: Sequence[str]) -> None:
 
   workdir = workdir_flag(args)
   if args.configs:
-    configs = [config_files.load_config(name) for name in config_files.split_names(args.configs)]
+    place = str(data_dir(args))
+    names = config_files.split_names(args.configs)
+    configs = [config_files.load_config(name, place) for name in names]
     rows = sweep_configs(configs, args.over or '', workdir, data_dir(args))
     print(
       results_table([row | {'checkpoint': f'{row["job"]} {row["checkpoint"]}'} for row in rows])
@@ -324,7 +378,7 @@ COMMANDS: dict[str, Command] = {
     build, ('data_dir', 'manual_dir', 'imports', 'overwrite', 'beam_options'), takes_names=True
   ),
   'describe': Command(describe, ('config', 'data_dir')),
-  'params': Command(params, ('config',)),
+  'params': Command(params, ('config', 'data_dir')),
   'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
   'evaluate': Command(
     evaluate,
@@ -343,6 +397,24 @@ COMMANDS: dict[str, Command] = {
   ),
   'export': Command(
     export, ('workdir', 'data_dir', 'checkpoint', 'stage', 'format', 'classifier', 'to')
+  ),
+  'demo-page': Command(demo_page, ('export', 'to')),
+  'predict': Command(
+    predict,
+    (
+      'workdir',
+      'model',
+      'input',
+      'output',
+      'checkpoint',
+      'stage',
+      'timeline',
+      'every',
+      'second_look',
+      'data_dir',
+      're_estimate_statistics',
+    ),
+    takes_names=True,
   ),
   'crossval': Command(
     crossval, ('config', 'workdir', 'data_dir', 'folds', 'fold', 'gather', 'checkpoint', *_PLACE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -34,7 +35,7 @@ FLAGS: dict[str, Flag] = {
     'config',
     None,
     'FILE[:ARGUMENT]: a config file, or the name of a shipped one (demo, sang2017, rohani2023, '
-    'savchenko2021, zhang2016, pons2018); '
+    'savchenko2021, zhang2016, pons2018, mine); '
     'override its fields with --config.FIELD=VALUE',
   ),
   'workdir': Flag(
@@ -87,7 +88,7 @@ FLAGS: dict[str, Flag] = {
   'classifier': Flag(
     'text', None, "the task whose head is exported as the backbone's classifier (default: none)"
   ),
-  'to': Flag('text', None, 'the file to write (export: FILE.safetensors)'),
+  'to': Flag('text', None, 'the file to write (export: FILE.safetensors); demo-page: the folder'),
   'html': Flag(
     'switch',
     False,
@@ -100,6 +101,7 @@ FLAGS: dict[str, Flag] = {
     'with --html: put the faces of mistakes into the file, which are those of real people '
     '(default: ids only)',
   ),
+  'export': Flag('text', None, 'the exported network, FILE.onnx'),
   'on': Flag(
     'sources',
     [],
@@ -195,7 +197,7 @@ FLAGS: dict[str, Flag] = {
     'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
   ),
   'every': Flag(
-    'number', 1, 'in folders of clips: use every N-th frame (default 1; the vgaf data set uses 5)'
+    'number', 1, 'of clips and videos: use every N-th frame (default 1; the vgaf data set uses 5)'
   ),
   'by': Flag('text', None, 'the single-label task whose predictions group the faces'),
   'of': Flag('text', None, 'the task whose scores are averaged in each group'),
@@ -205,6 +207,30 @@ FLAGS: dict[str, Flag] = {
   'trees': Flag('number', 1000, 'number of trees in the random forest (default 1000)'),
   'seed': Flag('number', 0, 'random seed (default 0)'),
   'repeats': Flag('number', 10, 'number of random galleries (default 10)'),
+  'model': Flag('text', None, 'instead of a workdir: a file that `mtface export` wrote, FILE.onnx'),
+  'input': Flag(
+    'text',
+    None,
+    'a photograph, a folder, a pattern such as photos/*.jpg (in quotation marks), a video, or the '
+    'number of a camera (0; Ctrl-C ends it); files may also follow without a flag',
+  ),
+  'output': Flag(
+    'list',
+    [],
+    'comma-separated: FILE.jsonl, FILE.csv, a picture (.jpg, .png) or video (.mp4, .avi, .mkv) '
+    'with boxes, or a folder for lines, pictures and videos (default: JSON lines on stdout)',
+  ),
+  'timeline': Flag(
+    'switch',
+    False,
+    'also write what is said over the seconds of each video, as CSV and PNG, to the folder of '
+    '--output',
+  ),
+  'second_look': Flag(
+    'switch',
+    False,
+    'look again with lower thresholds at photographs in which no face is found; it may be none',
+  ),
   'over': Flag(
     'text',
     None,
@@ -252,7 +278,19 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
 
 def data_dir(args: Args) -> pathlib.Path:
   """--data_dir, resolved as in TFDS."""
-  return local_path(args.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
+  return _place_of_sets(args.data_dir)
+
+
+def data_dir_in(argv: Sequence[str]) -> pathlib.Path:
+  """The same, from flags that are not parsed yet: a config may have to look at the sets first."""
+  names = ('--data_dir', '-data_dir')
+  found = [item.partition('=')[2] for item in argv if item.partition('=')[0] in names]
+  apart = [after for item, after in itertools.pairwise(argv) if item in names]
+  return _place_of_sets((apart or found or [''])[-1])
+
+
+def _place_of_sets(given: str | None) -> pathlib.Path:
+  return local_path(given or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
 
 
 def workdir_flag(args: Args) -> pathlib.Path:

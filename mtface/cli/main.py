@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from mtface import process
 from mtface.cli import streams
 from mtface.cli.commands import COMMANDS
-from mtface.cli.flags import FLAGS, define_flags
+from mtface.cli.flags import FLAGS, data_dir_in, define_flags
 from mtface.config import files as config_files
 from mtface.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
 from mtface.parallel import jax_settings
@@ -67,7 +67,8 @@ def run(argv: Sequence[str]) -> int:
     raise UserError(
       f'--config: {name} does not take a config; `mtface {name} --help` lists its flags'
     )
-  config = None if config_name is None else config_files.load_config(config_name)
+  place = str(data_dir_in(rest))
+  config = None if config_name is None else config_files.load_config(config_name, place)
   args, words = _parse(name, rest, config)
   if words and not command.takes_names:
     raise UserError(f'{words[0]!r}: {name} takes only flags; `mtface {name} --help` lists them')

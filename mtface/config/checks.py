@@ -28,7 +28,7 @@ LOSS_DECAYS = ('squares', 'caffe', 'tensorflow')  # see `losses.weight_penalty`
 MEAN_OVER = ('labelled', 'all', 'none')  # see `losses.sigmoid_cross_entropy`
 CLASS_WEIGHTS = ('none', 'balanced')
 FROZEN_NORMS = ('running', 'batch')
-_FREE_FORM = ('arguments', 'stage')  # groups whose fields a config file chooses
+_FREE_FORM = ('arguments', 'classes', 'stage')  # groups whose fields a config file chooses
 _OF_NUMBERS = ('image_shape', 'model.age_hidden')  # the other tuples are of text
 
 # What a number must be, in words and as a test that NaN fails too. What is not here is checked

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mtface.config.imports import load_imports, parse_imports
+from mtface.config.imports import load_imports, parse_imports, register_classes
 from mtface.config.schema import check_fields, complete, switched
 from mtface.errors import UserError
 from mtface.files import local_path
@@ -52,19 +52,22 @@ def shipped_module(name: str) -> ModuleType | None:
   return load_module(path) if path.is_file() else None
 
 
-def load_config(name: str) -> ConfigDict:
+def load_config(name: str, data_dir: str = '') -> ConfigDict:
   """The config that FILE[:ARGUMENTS] names."""
   file, colon, argument = name.partition(':')
-  return load_config_file(find_config(file), argument if colon else None)
+  return load_config_file(find_config(file), argument if colon else None, data_dir)
 
 
-def load_config_file(path: pathlib.Path, argument: str | None = None) -> ConfigDict:
+def load_config_file(
+  path: pathlib.Path, argument: str | None = None, data_dir: str = ''
+) -> ConfigDict:
   """Runs a config file's `get_config(argument)`; a file without one, or with an error of its own,
-  is bad input.
+  is bad input. A `get_config` with a parameter `data_dir` looks at prepared sets, and is told where
+  they are.
   """
   module = load_module(path)
   with _errors_name_the_line(path):
-    config = _call_get_config(module, path, argument)
+    config = _call_get_config(module, path, argument, data_dir)
   config.name = config.name or path.stem + (f':{argument}' if argument else '')
   return config
 
@@ -107,27 +110,36 @@ def _errors_name_the_line(path: pathlib.Path) -> Iterator[None]:
     ) from error
 
 
-def _call_get_config(module: ModuleType, path: pathlib.Path, argument: str | None) -> ConfigDict:
+def _call_get_config(
+  module: ModuleType, path: pathlib.Path, argument: str | None, data_dir: str
+) -> ConfigDict:
   if not callable(getattr(module, 'get_config', None)):
     raise UserError(
       f'{path}: has no function get_config; a config file defines get_config(arg=None) -> '
       'ConfigDict'
     )
-  if argument is not None and not inspect.signature(module.get_config).parameters:
+  if argument is not None and not set(_parameters(module)) - {'data_dir'}:
     raise UserError(
       f'{path}: takes no argument, {argument!r} was given; leave out the colon and what follows'
     )
-  config = module.get_config() if argument is None else module.get_config(argument)
+  given = () if argument is None else (argument,)
+  places = {'data_dir': data_dir} if 'data_dir' in _parameters(module) else {}
+  config = module.get_config(*given, **places)
   if not isinstance(config, ConfigDict):
     raise UserError(
       f'{path}: get_config returned {type(config).__name__}; expected what '
       'mtface.config.experiment() returns, changed'
     )
   load_imports(config.get('imports', ()), f'{path}: config.imports')
+  register_classes(config.get('classes', {}), f'{path}: config.classes')
   for field in complete(config):
     warn(f'{path}: config.{field} is set, but what the config names there has no such option')
   check_fields(config, str(path))
   return config
+
+
+def _parameters(module: ModuleType) -> tuple[str, ...]:
+  return tuple(inspect.signature(module.get_config).parameters)
 
 
 def _line_of(error: Exception, path: pathlib.Path) -> str:

@@ -1,5 +1,6 @@
-"""Modules of the user's own, `config.imports`: they register tasks, builders, networks, losses and
-whatever else has a table (tables.py) when they are imported.
+"""What a config brings along: modules of the user's own, `config.imports`, which register tasks,
+builders, networks, losses and whatever else has a table (tables.py) when they are imported; and
+label spaces in the words of a set of the user's own, `config.classes`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mtface.errors import UserError
+from mtface.tasks import Task, register
 
 
 def load_imports(names: Sequence[str], field: str = 'config.imports') -> None:
@@ -42,6 +45,26 @@ def load_imports(names: Sequence[str], field: str = 'config.imports') -> None:
       raise UserError(f'{field}: {name}: {error}') from error
     except Exception as error:  # the module is the user's code: anything may come out of it
       raise _error_in(name, field, error) from error
+
+
+def register_classes(
+  classes: Mapping[str, Mapping[str, Any]], field: str = 'config.classes'
+) -> None:
+  """Registers the tasks of {name: {'classes': names, 'multi_label': bool}}, so that the commands on
+  a run know them as they know mtface's own.
+
+  Raises:
+    UserError: a name is not one, or belongs to a task with other classes.
+  """
+  for name, of in classes.items():
+    try:
+      register(Task(name, tuple(of['classes']), multi_label=bool(of['multi_label'])))
+    except (KeyError, TypeError, ValueError) as error:
+      raise UserError(
+        f"{field}: {name}: expected {{'classes': [names], 'multi_label': False}} ({error})"
+      ) from error
+    except UserError as error:
+      raise UserError(f'{field}: {error}') from error
 
 
 def _error_in(name: str, field: str, error: Exception) -> UserError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtface.config.imports import load_imports
+from mtface.config.imports import load_imports, register_classes
 from mtface.config.schema import check_fields, complete, fields_of, flat
 from mtface.errors import UserError, first_line
 from mtface.files import local_path
@@ -58,6 +58,7 @@ def read_config(workdir: str | os.PathLike) -> ConfigDict:
       if field not in have and not any(name.startswith(f'{field}.') for name in have):
         raise KeyError(f'the field {field} is missing')
     load_imports(config.get('imports', ()), f'{path}: imports')
+    register_classes(config.get('classes', {}), f'{path}: classes')
     config = with_defaults(config)
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise _damaged(path, error) from error

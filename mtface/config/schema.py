@@ -44,6 +44,8 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
       # those of the config file, by name; `mtface table` finds a paper's rows by them
       'arguments': {},
       'imports': tuple(imports),  # modules of the user's own (mtface/config/imports.py)
+      # tasks in a set's own words: name -> {'classes': names, 'multi_label': bool}
+      'classes': {},
       'seed': 0,  # of weights, order, augmentation and dropout
       # names of stages, in the order of training (mtface/config/stages.py); none: the config is the
       # only one
@@ -309,7 +311,9 @@ def check_fields(config: ConfigDict, where: str) -> None:
   """
   have = flat(config.to_dict())
   missing = [
-    name for name in fields_of(config) if name not in have and name not in ('arguments', 'stage')
+    name
+    for name in fields_of(config)
+    if name not in have and name not in ('arguments', 'classes', 'stage')
   ]
   if missing:
     raise UserError(

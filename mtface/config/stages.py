@@ -25,7 +25,17 @@ MAIN = 'main'
 EARLIER = 'stage:'  # in `start.weights`
 _WHOLE = ('tasks', 'sources', 'evaluation.sets')  # a stage that names any has only those
 _NAME = re.compile(r'^[\w\-]+$')  # folders are called so
-_SHARED = ('name', 'arguments', 'imports', 'seed', 'stages', 'stage', 'mesh', 'distributed')
+_SHARED = (
+  'name',
+  'arguments',
+  'imports',
+  'classes',
+  'seed',
+  'stages',
+  'stage',
+  'mesh',
+  'distributed',
+)
 
 
 def stage(changes: Mapping[str, Any]) -> ConfigDict:

@@ -67,6 +67,7 @@ def build(
     data_dir, manual = data_dir.absolute(), manual and manual.absolute()
   with _in_the_users_words(data_dir):
     # Quick checks first, before anything is written.
+    config = builder_class.described_by(config, manual)
     found = builder_class(config=config, data_dir=data_dir)
     path = pathlib.Path(found.data_dir)
     beam = _beam(beam_options)

@@ -26,6 +26,7 @@ import numpy as np
 from mtface.data import memory
 from mtface.data.index import Index, check_unchanged, damaged, image_bytes
 from mtface.errors import UserError
+from mtface.faces.crop import decode_jpeg
 from mtface.files import whole
 from mtface.progress import progress, warn
 
@@ -127,13 +128,7 @@ class EncodedImages:
 
 def _decode_jpeg(stored: bytes, image: np.ndarray) -> None:
   """JPEG into uint8 [H, W, C]."""
-  import cv2
-
-  how = cv2.IMREAD_GRAYSCALE if image.shape[-1] == 1 else cv2.IMREAD_COLOR_RGB
-  decoded = cv2.imdecode(np.frombuffer(stored, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
-  if decoded is None:
-    raise ValueError('a stored image is not a JPEG')
-  image[...] = decoded.reshape(image.shape)
+  image[...] = decode_jpeg(stored, image.shape[-1]).reshape(image.shape)
 
 
 def _as_it_is(stored: bytes, image: np.ndarray) -> None:

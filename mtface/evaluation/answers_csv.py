@@ -227,11 +227,11 @@ def _read(path: pathlib.Path) -> tuple[list[str], list[tuple[int, dict[str, str]
   try:
     with path.open(newline='', encoding='utf-8-sig') as file:
       reader = csv.DictReader(file, strict=True)
+      header = [name or '' for name in reader.fieldnames or ()]
       lines = [(reader.line_num, line) for line in reader]
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     reason = getattr(error, 'strerror', None) or error
     raise UserError(f'{path}: cannot be read as a csv in UTF-8 with commas ({reason})') from error
-  header = [name or '' for name in reader.fieldnames or ()]
   if repeated := [name for i, name in enumerate(header) if name in header[:i]]:
     raise UserError(f'{path}: column {repeated[0]!r} is there twice; rename one')
   if not lines:

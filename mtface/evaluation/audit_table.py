@@ -55,14 +55,14 @@ def figure_text(name: str, figure: Figure | None) -> str:
   if figure is None:
     return ''
   if name == 'mean error':
-    return f'{figure.value:.2f} ({figure.low:.2f} - {figure.high:.2f})'
-  return f'{figure.value:.1%} ({figure.low:.1%} - {figure.high:.1%})'
+    return f'{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})'
+  return f'{figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%})'
 
 
 def flag_text(row: GroupRow) -> str:
   """What a group is flagged for, or that it is too small."""
   if row.too_small:
-    return f'too small to compare (fewer than {SMALLEST} on a side)'
+    return f'too small to compare (fewer than {SMALLEST} people, or all others are)'
   return '; '.join(f'{name} {_difference(name, row)}' for name in row.flagged)
 
 
@@ -123,7 +123,7 @@ def _flag(of: Audit, row: GroupRow, name: str) -> str:
   if not row.by or name not in of.compared:
     return ''
   if name not in row.differences:
-    return 'too small'
+    return 'too small' if row.figures[name].too_small else 'no others'
   if name not in row.flagged:
     return ''
   return 'lower' if row.differences[name][0] < 0 else 'higher'

@@ -167,10 +167,7 @@ class Chosen:
     """({task: [b, C]}, rows int [b]), batch by batch: the mean of what the runs say
     (`readout.comparable`).
     """
-    self._networks = self._networks or [
-      evaluator.networks(selection, re_estimate=self._re_estimate)
-      for evaluator, selection in zip(self._evaluators, self._selections, strict=True)
-    ]
+    self.load()
     streams = [
       evaluator.stream(networks, source, show if i == 0 else '')
       for i, (evaluator, networks, source) in enumerate(
@@ -186,6 +183,29 @@ class Chosen:
     if task not in self.temperatures:
       return probabilities
     return with_temperature(probabilities, self.temperatures[task], self.readout(task))
+
+  @property
+  def evaluators(self) -> Sequence[Evaluator]:
+    """The run itself, and the others."""
+    return self._evaluators
+
+  def load(self) -> None:
+    """Loads the networks, if they are not."""
+    self._networks = self._networks or [
+      evaluator.networks(selection, re_estimate=self._re_estimate)
+      for evaluator, selection in zip(self._evaluators, self._selections, strict=True)
+    ]
+
+  def of_images(self, images: Sequence[np.ndarray], size: int) -> Scores:
+    """{task: [N, C]}: the mean of what the runs say of the same N faces, N at least 1, of which
+    each run has its own images, uint8 [N, H, W, C]; batches are filled up to `size`.
+    """
+    self.load()
+    said = [
+      evaluator.of_images(networks, of_run, size)
+      for evaluator, networks, of_run in zip(self._evaluators, self._networks, images, strict=True)
+    ]
+    return {task: _mean([scores[task] for scores in said]) for task in self.tasks}
 
   def predictions(self, faces: Faces) -> Scores:
     """{task: [N, C]}: the same of all faces at once, for small sources."""

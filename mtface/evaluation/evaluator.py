@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -108,11 +108,21 @@ class Evaluator:
     `readout.comparable`.
     """
     for of_each, rows in self.scorer.stream(networks, source, show=show):
-      total: Scores = {}
-      for scores in of_each:
-        found = comparable(scores, self.outputs.readout)
-        total = {task: total.get(task, 0.0) + values for task, values in found.items()}
-      yield {task: values / len(networks) for task, values in total.items()}, rows
+      yield self._mean(of_each), rows
+
+  def of_images(self, networks: Networks, images: np.ndarray, size: int) -> Scores:
+    """{task: [N, C]}: the same of images, uint8 [N, H, W, C], N at least 1, in batches that are
+    filled up to `size`.
+    """
+    return self._mean(self.scorer.of_images(networks, images, size))
+
+  def _mean(self, of_each: Sequence[Scores]) -> Scores:
+    """What networks say on average."""
+    total: Scores = {}
+    for scores in of_each:
+      found = comparable(scores, self.outputs.readout)
+      total = {task: total.get(task, 0.0) + values for task, values in found.items()}
+    return {task: values / len(of_each) for task, values in total.items()}
 
   def predictions(self, networks: Networks, source: Source) -> Scores:
     """{task: [N, C]}: the same of all of a source's samples at once, for small sources."""

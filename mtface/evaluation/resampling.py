@@ -29,6 +29,11 @@ class Figure:
   n: int
   people: int
 
+  @property
+  def too_small(self) -> bool:
+    """Whether it is of too few people to be compared."""
+    return self.people < SMALLEST
+
 
 class Block:
   """One figure of the groups of one grouping.
@@ -47,32 +52,40 @@ class Block:
 
   def __init__(self, measure: Measure, of: Grouping, people: np.ndarray):
     self.measure, self._groups = measure, len(of.groups)
-    columns = np.column_stack([measure.top, measure.bottom])
     rows = np.flatnonzero((of.codes >= 0) & (measure.bottom > 0))
-    width = columns.shape[1]
-    places = of.codes[rows, None] * width + np.arange(width)
-    shape = people.max() + 1, self._groups * width
+    columns, codes = np.column_stack([measure.top, measure.bottom])[rows], of.codes[rows]
+    places = codes[:, None] * columns.shape[1] + np.arange(columns.shape[1])
     who = np.broadcast_to(people[rows, None], places.shape)
-    self.sums = sparse.csr_array(
-      (columns[rows].ravel(), (who.ravel(), places.ravel())), shape=shape
-    )
-    self.n = np.bincount(of.codes[rows], minlength=self._groups)
-    pairs = np.unique(np.stack([of.codes[rows], people[rows]], axis=1), axis=0)
-    self.people = np.bincount(pairs[:, 0], minlength=self._groups)
-    others = len(np.unique(pairs[:, 1])) - self.people
-    enough = np.minimum(self.people, others) >= SMALLEST
+    shape = people.max() + 1, self._groups * columns.shape[1]
+    self.sums = sparse.csr_array((columns.ravel(), (who.ravel(), places.ravel())), shape=shape)
+    self.n = np.bincount(codes, minlength=self._groups)
+    pairs, of_pair = np.unique(np.stack([codes, people[rows]]), axis=1, return_inverse=True)
+    self.people = np.bincount(pairs[0], minlength=self._groups)
+    enough = np.minimum(self.people, self._others(*pairs)) >= SMALLEST
     self.compared = enough if measure.compared else np.zeros_like(enough)
-    self.least, self.least_of_difference = self._least(columns[rows], people[rows])
+    self.least, self.least_of_difference = self._least(columns, of_pair)
 
-  def _least(self, columns: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    counted = self.by_group(np.asarray(self.sums.sum(axis=0)))[:, -1]
+  def _others(self, codes: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """int [G]: people with faces in other groups, from each pair of a group and one of its
+    people.
+    """
+    groups_of_each = np.bincount(people)
+    alone = codes[groups_of_each[people] == 1]
+    return np.count_nonzero(groups_of_each) - np.bincount(alone, minlength=self._groups)
+
+  def _least(self, columns: np.ndarray, of_pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`least` and `least_of_difference` from the columns of the faces that count, and the number of
+    the pair of a group and a person that each belongs to.
+    """
+    if columns.shape[1] > 2:  # no ratio: the errors of a sum of absolute values are not known
+      return np.zeros(self._groups), np.zeros(self._groups)
+    top, bottom = columns.T
+    counted = self.by_group(np.asarray(self.sums.sum(axis=0)))[:, 1]
     with np.errstate(divide='ignore', invalid='ignore'):
-      share, others = 1 / counted, 1 / (counted.sum() - counted)
-      if columns.shape[1] > 2:  # no ratio: the errors of a sum of absolute values are not known
-        return np.zeros(len(counted)), np.zeros(len(counted))
-      residual = columns[:, 0] - columns[:, 0].sum() / columns[:, 1].sum() * columns[:, 1]
-      spread = np.sum(np.bincount(people, residual) ** 2) / columns[:, 1].sum()
-      return np.sqrt(spread * share), np.sqrt(spread * (share + others))
+      residual = top - top.sum() / bottom.sum() * bottom
+      spread = np.sum(np.bincount(of_pair, residual) ** 2) / bottom.sum()
+      one, others = spread / counted, spread / (bottom.sum() - counted)
+    return np.sqrt(one), np.sqrt(one + others)
 
   def by_group(self, sums: np.ndarray) -> np.ndarray:
     """[..., G, K + 1] from [..., G * (K + 1)]."""
@@ -92,8 +105,8 @@ class Spread:
     block: whose.
     error: float [G], standard errors of the values.
     of_difference: float [G], and of the differences to all others.
-    deviation: float [B], of each sample the largest |difference - that of the data| in these
-      errors, of the groups that are compared; 0 where none is.
+    deviation: float [B], of each sample the largest |difference - that of the data| in standard
+      deviations over the samples, of the groups that are compared; 0 where none is.
   """
 
   block: Block
@@ -157,11 +170,12 @@ def bootstrap(blocks: Sequence[Block], seed: int, replicates: int) -> Spreads:
 def _spread(block: Block, sums: np.ndarray) -> Spread:
   error = np.fmax(_deviation(block.measure.of(block.by_group(sums))), block.least)
   differences, data = block.differences(sums), np.asarray(block.sums.sum(axis=0))
-  of_difference = np.fmax(_deviation(differences), block.least_of_difference)
-  chosen = np.flatnonzero(block.compared)
-  gaps = np.abs(differences - block.differences(data))[:, chosen] / of_difference[chosen]
+  deviation = _deviation(differences)
+  # In their own deviations: in the least ones, groups without a mistake would seem to vary little.
+  chosen = np.flatnonzero(block.compared & (deviation > 0))
+  gaps = np.abs(differences - block.differences(data))[:, chosen] / deviation[chosen]
   largest = np.nanmax(gaps, axis=1) if len(chosen) else np.zeros(len(sums))
-  return Spread(block, error, of_difference, largest)
+  return Spread(block, error, np.fmax(deviation, block.least_of_difference), largest)
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:

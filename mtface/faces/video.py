@@ -9,8 +9,11 @@ for frame in video.frames('clip.mp4', every=5):
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -28,6 +31,11 @@ from mtface.faces import crop, detect
 # No warning from this share of the promised frames on: decoders drop frames at either end that
 # depend on others.
 LEAST_SHARE = 0.8
+USUAL_RATE = 25.0  # frames a second
+
+# By the endings of files; OpenCV's wheels write these without any other software. VP9, which
+# browsers would show, takes most of a second for each frame.
+CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'FFV1'}
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
 
@@ -45,6 +53,60 @@ class Frame(NamedTuple):
   index: int  # type: ignore[assignment]  # tuples have a method with this name
   seconds: float
   image: np.ndarray
+
+
+class Form(NamedTuple):
+  """What a container says of its video, which need not be so.
+
+  Attributes:
+    frames: how many there are; 0 if it does not say.
+    rate: frames a second; 25 if it does not say.
+  """
+
+  frames: int
+  rate: float
+
+
+def form_of(path: str | os.PathLike[str]) -> Form:
+  """Returns what a video's container says.
+
+  Raises:
+    UserError: the file does not exist or is not a video.
+  """
+  with _opened(pathlib.Path(path)) as capture:
+    return Form(max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0), _rate(capture))
+
+
+def _rate(capture: cv2.VideoCapture) -> float:
+  rate = capture.get(cv2.CAP_PROP_FPS)
+  return float(rate) if 0 < rate < 1000 else USUAL_RATE
+
+
+def camera(index: int, every: int = 1) -> Iterator[Frame]:
+  """Yields every `every`-th frame of a camera, until it ends or the caller stops; their times are
+  when they arrive.
+
+  Raises:
+    UserError: there is no such camera.
+  """
+  with _quiet():
+    capture = cv2.VideoCapture(index)
+  try:
+    if not capture.isOpened():
+      raise errors.UserError(
+        f'camera {index}: cannot be opened; expected the number of a camera of this machine, from '
+        '0, that no other program uses'
+      )
+    start = time.monotonic()
+    for number in itertools.count():
+      ok, image = capture.read()
+      if not ok:
+        return
+      if number % every == 0:
+        seconds = time.monotonic() - start
+        yield Frame(number, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+  finally:
+    capture.release()
 
 
 def frames(
@@ -101,18 +163,25 @@ def _times(capture: cv2.VideoCapture) -> Iterator[float]:
 def _opened(path: pathlib.Path) -> Iterator[cv2.VideoCapture]:
   if not path.is_file():
     raise errors.UserError(f'{path}: no such file; expected a video')
-  level = cv2.utils.logging.getLogLevel()
-  cv2.utils.logging.setLogLevel(0)  # it warns about each of its readers that cannot read the file
-  try:
+  with _quiet():
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-  finally:
-    cv2.utils.logging.setLogLevel(level)
   try:
     if not capture.isOpened():
       raise errors.UserError(f'{path}: cannot be read as a video; the file may be damaged')
     yield capture
   finally:
     capture.release()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """OpenCV warns about each of its readers that cannot read a file or camera."""
+  level = cv2.utils.logging.getLogLevel()
+  cv2.utils.logging.setLogLevel(0)
+  try:
+    yield
+  finally:
+    cv2.utils.logging.setLogLevel(level)
 
 
 def _seconds(capture: cv2.VideoCapture, index: int, fps: float, before: float) -> float:
@@ -158,3 +227,44 @@ def follow(faces: Sequence[detect.Detection], before: Box | None) -> detect.Dete
   return max(
     near, key=lambda face: crop.overlap(face.box, before)
   )  # ties go to the first, which is the largest
+
+
+class Writer:
+  """Writes a video frame by frame. The file has its name when it is whole, after `close`."""
+
+  def __init__(self, path: pathlib.Path, rate: float):
+    """`path` ends in one of `CODECS`; `rate` is frames a second."""
+    self._path, self._rate = path, rate
+    self._partial = path.with_name(f'.{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}')
+    self._writer: cv2.VideoWriter | None = None
+
+  def add(self, image: np.ndarray) -> None:
+    """Adds a frame, RGB uint8 [H, W, 3]; all have the size of the first.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    if self._writer is None:
+      self._writer = self._open(image.shape[1], image.shape[0])
+    self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+  def _open(self, width: int, height: int) -> cv2.VideoWriter:
+    codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
+    with _quiet():
+      writer = cv2.VideoWriter(str(self._partial), codec, self._rate, (width, height))
+    if not writer.isOpened():
+      raise errors.UserError(
+        f'{self._path}: cannot be written as a video of {width}x{height} pixels; make its folder '
+        f'writable, or write another format ({", ".join(CODECS)})'
+      )
+    return writer
+
+  def close(self, whole: bool = True) -> None:
+    """Ends the file; if it is not `whole`, nothing is left of it."""
+    if self._writer is None:
+      return
+    self._writer.release()
+    if whole:
+      self._partial.replace(self._path)
+    else:
+      self._partial.unlink(missing_ok=True)

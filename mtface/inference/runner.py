@@ -40,16 +40,16 @@ class _Runner:
     )
 
   def over(
-    self, networks: Networks, batches: Iterable[tuple[np.ndarray, T]]
+    self, networks: Networks, batches: Iterable[tuple[np.ndarray, T]], size: int = 0
   ) -> Iterator[tuple[list[Any], T]]:
     """([what each network makes of them], tag) for each (images uint8 [b, H, W, C], tag), in order;
-    b is at most the batch size.
+    b is at most `size`, to which batches are filled up (0: the batch size).
 
     It holds two batches: while one runs on the devices, the next one is read.
     """
     pending: tuple[list[Any], int, T] | None = None
     for images, tag in batches:
-      short = np.zeros((self.batch_size - len(images), *images.shape[1:]), np.uint8)
+      short = np.zeros(((size or self.batch_size) - len(images), *images.shape[1:]), np.uint8)
       filled = np.concatenate([images, short]) if len(short) else images
       placed = jax.make_array_from_callback(filled.shape, self._sharding, filled.__getitem__)
       running = [self._run(params, stats, placed) for params, stats in networks]
@@ -92,6 +92,15 @@ class Scorer:
     `show` names the progress bar.
     """
     yield from self._runner.over(networks, batches_of(source, self._runner.batch_size, show))
+
+  def of_images(self, networks: Networks, images: np.ndarray, size: int) -> list[Scores]:
+    """[{task: float32 [N, C]} of each network] of images, uint8 [N, H, W, C]. Batches are filled up
+    to `size`; every new one is a compilation.
+    """
+    starts = range(0, len(images), size)
+    batches = ((images[start : start + size], None) for start in starts)
+    parts = [found for found, _ in self._runner.over(networks, batches, size)]
+    return [concatenated(of_one) for of_one in zip(*parts, strict=True)]
 
   def scores(self, params: Params, stats: Stats, source: Source) -> Scores:
     """{task: float32 [N, C]} of all of a source's samples at once: for small sources, or tasks of

@@ -1,4 +1,3 @@
-"""Exports trained networks for use in other programs.
-
-Weight files, with the metadata needed to use them.
+"""Taking trained networks elsewhere: predictions on photographs and videos, weights for other
+programs.
 """

@@ -53,7 +53,8 @@ def _draw(path: pathlib.Path, of: Audit) -> None:
   figure.suptitle(f'{of.answers.task}, {of.answers.set_name}', fontsize=11)
   figure.supxlabel(
     'bars: 95% intervals; dashed: all faces; square, orange: differs from all others by more than '
-    f'chance (at most {of.level:.2g} of audits by random groups); grey, x: too small to compare',
+    f'chance (at most {of.level:.2%} of audits by random groups find any); '
+    'grey, x: too small to compare',
     fontsize=7,
   )
   with whole(path) as partial:
@@ -69,7 +70,7 @@ def _panel(axes, of: Audit, name: str) -> None:
       continue
     found = row.figures[name]
     colour, marker = _USUAL, 'o'
-    if row.too_small or (name in of.compared and name not in row.differences):
+    if found.too_small:
       colour, marker = _SMALL, 'x'
     elif name in row.flagged:
       colour, marker = _FLAGGED, 's'

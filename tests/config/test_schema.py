@@ -195,7 +195,7 @@ def test_every_field_must_be_there():
     if (
       field.endswith('.name')
       or field == 'optimizer.schedule'
-      or field in ('arguments', 'stage', 'tasks', 'sources', 'evaluation.sets')
+      or field in ('arguments', 'classes', 'stage', 'tasks', 'sources', 'evaluation.sets')
     ):
       continue
     config = get_config()

@@ -49,6 +49,44 @@ def test_no_face_in_a_plain_picture(detector, shape):
   assert detector(np.full(shape, 127, np.uint8)) == []
 
 
+# As ONNX: y = MaxPool(x), kernel 3 x 3, strides 2, auto_pad SAME_UPPER; x is 6 x 6.
+POOLING = bytes.fromhex(
+  '08073aa4010a650a017812017922074d6178506f6f6c2a190a086175746f5f706164220a53414d455f55505045'
+  '52a001032a100a096365696c5f6d6f64651800a001022a150a0c6b65726e656c5f736861706540034003a00107'
+  '2a100a077374726964657340024002a001071201675a1b0a017812160a14080112100a0208010a0208010a0208'
+  '060a020806621b0a017912160a14080112100a0208010a0208010a0208030a02080342040a00100c'
+)
+
+
+def test_networks_are_padded_as_their_files_say(tmp_path):
+  """OpenCV 5 by itself gives 7 9 11 19 ..., so that all boxes are some pixels off."""
+  path = tmp_path / 'pooling.onnx'
+  path.write_bytes(POOLING)
+  network = detect._network(path)
+  image = np.arange(36, dtype=np.float32).reshape(6, 6)
+  network.setInput(image[None, None])
+  padded = np.pad(image, (0, 1), constant_values=-1)  # the extra row and column are the last ones
+  expected = [[padded[y : y + 3, x : x + 3].max() for x in (0, 2, 4)] for y in (0, 2, 4)]
+  np.testing.assert_array_equal(network.forward()[0, 0], expected)
+
+
+@pytest.mark.parametrize(('name', 'count'), [('pnet', 1), ('rnet', 1), ('onet', 2)])
+def test_the_detectors_own_networks_are_too(name, count):
+  content = detect.network_files()[name].read_bytes()
+  assert content.count(b'SAME_UPPER') == content.count(detect._PADDED) == count
+  assert len(detect._PADDED) == len(detect._ROUNDED_UP)
+
+
+def test_batches_of_growing_sizes(detector):
+  """OpenCV 5's ENGINE_CLASSIC crashes here."""
+  for count in (1, 13, 60):
+    faces = np.zeros((count, 48, 48, 3), np.float32)
+    detector._mtcnn._onet.setInput(faces)
+    boxes, _, _ = detector._mtcnn._onet.forward(['dense_5', 'dense_6', 'softmax_2'])
+    assert boxes.shape == (count, 4)
+    np.testing.assert_allclose(boxes, boxes[:1].repeat(count, axis=0), atol=1e-6)
+
+
 def detection(side, confidence):
   return detect.Detection((0, 0, side, side), confidence, np.zeros((5, 2), np.float32))
 

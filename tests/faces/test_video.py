@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import subprocess
 import sys
 
@@ -157,6 +158,58 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
   for frame in video.frames(path):
     alive.append(weakref.ref(frame.image))
     assert sum(image() is not None for image in alive) <= 2
+
+
+# --- Writing and cameras --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('ending', video.CODECS)
+def test_what_is_written_is_read(tmp_path, ending):
+  path = tmp_path / f'a{ending}'
+  writer = video.Writer(path, 12.5)
+  for level in (20, 120, 220):
+    writer.add(np.full((48, 64, 3), level, np.uint8))
+  assert not path.exists()
+  writer.close()
+  assert [file.name for file in tmp_path.iterdir()] == [path.name]
+  frames = list(video.frames(path))
+  assert video.form_of(path) == (3, 12.5)
+  np.testing.assert_allclose([frame.image.mean() for frame in frames], [20, 120, 220], atol=4)
+
+
+def test_colours_are_written_as_they_are(tmp_path):
+  writer = video.Writer(tmp_path / 'a.mkv', 25)  # without loss
+  image = np.zeros((16, 16, 3), np.uint8)
+  image[:8, :, 0], image[8:, :, 2] = 200, 150
+  writer.add(image)
+  writer.close()
+  (frame,) = video.frames(tmp_path / 'a.mkv')
+  np.testing.assert_allclose(frame.image.astype(int), image, atol=2)
+
+
+def test_nothing_is_left_of_a_video_that_is_not_whole(tmp_path):
+  writer = video.Writer(tmp_path / 'a.mp4', 25)
+  writer.add(np.zeros((16, 16, 3), np.uint8))
+  writer.close(whole=False)
+  video.Writer(tmp_path / 'b.mp4', 25).close()  # no frame, no file
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_cannot_be_written_is_told(tmp_path):
+  with pytest.raises(UserError, match=r'a\.mp4: cannot be written as a video of 16x16 pixels'):
+    video.Writer(tmp_path / 'nowhere' / 'a.mp4', 25).add(np.zeros((16, 16, 3), np.uint8))
+
+
+def test_frames_of_a_camera(tmp_path, monkeypatch):
+  path, real = write_video(tmp_path / 'a.avi', greys(5)), video.cv2.VideoCapture
+  monkeypatch.setattr(
+    video.cv2, 'VideoCapture', lambda index: real(str(path)) if index == 3 else real()
+  )
+  frames = list(video.camera(3, every=2))
+  assert [frame.index for frame in frames] == [0, 2, 4]
+  assert all(a.seconds < b.seconds for a, b in itertools.pairwise(frames))
+  with pytest.raises(UserError, match='camera 4: cannot be opened'):
+    next(video.camera(4))
 
 
 # --- Faces ----------------------------------------------------------------------------------------

@@ -10,11 +10,18 @@ from mtface.errors import UserError
 from mtface.report.page import suspects as module
 from mtface.report.page.gathered import gather
 from mtface.report.page.predicted import Predicted
-from mtface.report.page.suspects import find_issues, section, suspects, write_corrections
+from mtface.report.page.suspects import (
+  Suspect,
+  find_issues,
+  section,
+  suspects,
+  write_corrections,
+)
 from mtface.report.page.write import write_page
 from mtface.tasks import get_task
 from tests.report.made import drawn_scores, made_run
 from tests.report.read_html import Page
+from tfds_builders import own_csv
 
 pytest.importorskip('cleanlab')
 IDS = np.array([f'face{i:03d}.jpg' for i in range(300)])
@@ -82,6 +89,16 @@ def test_the_csv_is_one_that_a_build_can_take(tmp_path):
   line = next(line for line in lines if line['path'] == 'face007.jpg')
   assert (line['task'], line['set']) == ('smile', 'mine')
   assert line['label'] == task.classes[true[7]] != line['found']
+
+
+def test_a_build_of_ones_own_photographs_takes_it(tmp_path):
+  rows = ''.join(f'{name},{"smile" if i % 2 else "no_smile"}\n' for i, name in enumerate(IDS[:9]))
+  (tmp_path / 'holiday.csv').write_text(f'path,smile\n{rows}')
+  found = [Suspect('face003.jpg', 'mine', 'smile', 'smile', 'no_smile', 0.1, 0.9)]
+  write_corrections(tmp_path / 'holiday.corrections.csv', found)
+  table = own_csv.read(tmp_path / 'holiday.csv')
+  assert [row.labels['smile'] for row in table.rows] == [0, 1, 0, 0, 0, 1, 0, 1, 0]
+  assert [row.path for row in table.rows if row.corrected] == ['face003.jpg']
 
 
 def test_the_section_of_a_run(tmp_path):

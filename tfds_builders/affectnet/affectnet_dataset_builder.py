@@ -52,6 +52,7 @@ class Builder(base.FaceBuilder):
     ),
   )
   TASKS = ('emotion8', 'emotion7')
+  FROM_PHOTOGRAPHS = True
   HAS_LANDMARKS = True
   RESUMABLE = True
   NOTES = (

@@ -48,6 +48,7 @@ class Builder(base.FaceBuilder):
     ('img_*celeba*.7z*', 'the images are not unpacked (the first part unpacks all)'),
   )
   TASKS = ('celeba_attributes', 'gender', 'smile', f'identity:{photos_lib.PEOPLE}')
+  FROM_PHOTOGRAPHS = True
   HAS_SUBJECT = True
   HAS_LANDMARKS = True
   CROPS = True

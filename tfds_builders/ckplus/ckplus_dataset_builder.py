@@ -64,6 +64,7 @@ class Builder(base.FaceBuilder):
     ('*ck*.csv', 'a copy as a csv of 48x48 pixels, without people: the four archives are needed'),
   )
   TASKS = ('emotion8', 'emotion7', 'action_units')
+  FROM_PHOTOGRAPHS = True
   HAS_SUBJECT = True
   HAS_LANDMARKS = True
   NOTES = (

@@ -65,6 +65,7 @@ class Builder(base.FaceBuilder):
     ('*EmotionCat*.xls*', 'a workbook: open it with its password and save it as CSV (UTF-8)'),
   )
   TASKS = ('action_units', 'compound_emotion', 'compound8', 'emotion7')
+  FROM_PHOTOGRAPHS = True
   HAS_LANDMARKS = True
   RESUMABLE = True
   max_left_out = 0.2  # as files come from many servers, some of which send a page that says sorry

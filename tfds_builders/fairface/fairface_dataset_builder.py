@@ -77,6 +77,7 @@ class Builder(base.FaceBuilder):
     ' fairface_label_val.csv, train/ and val/'
   )
   TASKS = ('ethnicity7', 'ethnicity5', 'gender', 'age_decades')
+  FROM_PHOTOGRAPHS = True
   HAS_LANDMARKS = True
   RESUMABLE = True
   NOTES = detected.notes_with('the central square', 'the one in the middle')

@@ -103,6 +103,7 @@ class Builder(base.FaceBuilder):
     ),
   )
   TASKS = ('emotion7', 'emotion8')
+  GREY = True
   NOTES = (
     ('ferplus_without_majority', 'no majority, or one for unknown or NF: emotion8 is masked'),
   )

@@ -63,6 +63,7 @@ class Builder(base.FaceBuilder):
     f'give the folder that holds {SPLITS["train"]} with its images beside it, and the others'
   )
   TASKS = ('gender', 'smile')
+  FROM_PHOTOGRAPHS = True
   HAS_LANDMARKS = True
   CROPS = True
   CHOICES = ('centre',)

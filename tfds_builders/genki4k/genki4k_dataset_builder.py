@@ -40,6 +40,7 @@ class Builder(base.FaceBuilder):
     ' and files/'
   )
   TASKS = ('smile',)
+  FROM_PHOTOGRAPHS = True
   HAS_LANDMARKS = True
   CROPS = True
   NOTES = detected.NOTES

@@ -52,6 +52,8 @@ class Builder(base.FaceBuilder):
     ),
   )
   TASKS = ('emotion7',)
+  GREY = True
+  FROM_PHOTOGRAPHS = True
   HAS_SUBJECT = True
   HAS_LANDMARKS = True
   NOTES = detected.NOTES

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtface import errors
-from mtface.faces import crop, detect, folders
+from mtface.faces import crop, cropping, detect, folders
 from mtface.progress import warn
 from tfds_builders import base, detected, lists
 
@@ -103,8 +103,14 @@ class Builder(base.FaceBuilder):
     'YouTube '
     'Faces; pass that folder'
   )
+  FROM_PHOTOGRAPHS = True
   HAS_SUBJECT = True
   HAS_LANDMARKS = True
+
+  @classmethod
+  def crop_of(cls, config: base.FaceConfig) -> cropping.Crop | None:
+    """None where the middle of the photograph is stored, wherever the face is."""
+    return None if getattr(config, 'center', False) else super().crop_of(config)
 
   def task_names(self) -> tuple[str, ...]:
     """Returns the identity among as many people as the config has."""

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtface import errors, tasks
-from mtface.faces import crop, folders, schemes
+from mtface.faces import crop, cropping, folders, schemes
 from tfds_builders import base, detected
 
 _ENDING = (
@@ -65,6 +65,7 @@ class Builder(base.FaceBuilder):
     ),
   )
   TASKS = ('age_years', 'age_group', 'gender', 'ethnicity5')
+  FROM_PHOTOGRAPHS = True
   CROPS = True
   NOTES = (('label_missing_in_file_name', 'what the file name does not give is masked'),)
 
@@ -73,10 +74,14 @@ class Builder(base.FaceBuilder):
     """Whether landmarks are stored: in configs with a crop."""
     return bool(self.builder_config.crop)
 
+  @classmethod
+  def crop_of(cls, config: base.FaceConfig) -> cropping.Crop | None:
+    """None where the whole chip is stored."""
+    return super().crop_of(config) if config.crop or getattr(config, 'detect', False) else None
+
   def _cuts(self) -> schemes.Scheme | None:
     """How what the detector finds is cut out; None where the whole chip is stored."""
-    config = self.builder_config
-    return self.scheme if config.crop or getattr(config, 'detect', False) else None
+    return self.scheme if self.crop_of(self.builder_config) else None
 
   def attributes(self) -> dict[str, Any]:
     """What the detector said, in pixels of the chip, where it is run."""

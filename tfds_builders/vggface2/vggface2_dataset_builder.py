@@ -36,6 +36,7 @@ class Builder(base.FaceBuilder):
   )
   TASKS = (f'identity:{photos_lib.PEOPLE}', 'gender')
   DIGEST_OF = 'nothing: three million photographs are not compared'
+  FROM_PHOTOGRAPHS = True
   HAS_SUBJECT = True
   HAS_LANDMARKS = True
   RESUMABLE = True
