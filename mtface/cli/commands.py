@@ -142,6 +142,7 @@ def predict(args: Args, names: Sequence[str]) -> None:
     args.stage,
     data_dir=data_dir(args),
     re_estimate=args.re_estimate_statistics,
+    calibrated=args.calibrated,
   )
   print(model.model.about, file=sys.stderr)
   count = predict_faces(
@@ -407,6 +408,7 @@ COMMANDS: dict[str, Command] = {
       'input',
       'output',
       'checkpoint',
+      'calibrated',
       'stage',
       'timeline',
       'every',
