@@ -216,11 +216,11 @@ def _same(path: str) -> str:
 
 
 class _Correction(NamedTuple):
-  """A label that replaces another: of a task, or of the `index`-th class of a multi-label one."""
+  """A label that replaces another: of a task, or of the class at `place` in a multi-label one."""
 
   line: int
   task: tasks.Task
-  index: int | None
+  place: int | None
   label: int
 
 
@@ -258,12 +258,12 @@ def _correction(
       f"{where}, column 'task': {cells['task']!r} is no task of {csv_name}; expected one of "
       f'{", ".join(known)}'
     )
-  task, index = known[cells['task']]
+  task, place = known[cells['task']]
   where = f"{where}, column 'label'"
   if not cells['label']:
     raise errors.UserError(f'{where}: is empty; expected the label that is right')
-  if index is not None:
-    return _Correction(line, task, index, own_cells.yes_or_no(cells['label'], where))
+  if place is not None:
+    return _Correction(line, task, place, own_cells.yes_or_no(cells['label'], where))
   label = own_cells.label_in(cells['label'], task, where)
   assert label is not None
   return _Correction(line, task, None, label)
@@ -273,11 +273,11 @@ def _with(row: Row, corrections: Sequence[_Correction]) -> Row:
   if not corrections:
     return row
   labels = dict(row.labels)
-  for _, task, index, label in corrections:
-    if index is None:
+  for _, task, place, label in corrections:
+    if place is None:
       labels[task.kind] = label
       continue
     before = labels.get(task.kind, (-1,) * task.num_classes)
     assert isinstance(before, tuple)
-    labels[task.kind] = (*before[:index], label, *before[index + 1 :])
+    labels[task.kind] = (*before[:place], label, *before[place + 1 :])
   return dataclasses.replace(row, labels=labels, corrected=True)
