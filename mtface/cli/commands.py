@@ -142,6 +142,7 @@ def predict(args: Args, names: Sequence[str]) -> None:
     args.stage,
     data_dir=data_dir(args),
     re_estimate=args.re_estimate_statistics,
+    calibrated=args.calibrated,
   )
   print(model.model.about, file=sys.stderr)
   count = predict_faces(
@@ -284,7 +285,10 @@ def table(args: Args, names: Sequence[str]) -> None:
 
 
 def report(args: Args, _: Sequence[str]) -> None:
-  """Draws a run's training curves and galleries of its wrong predictions into its workdir."""
+  """Draws a run's training curves and galleries of mistakes; with --html, writes a page of it."""
+  if args.html:
+    _page(args)
+    return
   from mtface.report.curves import draw_curves
   from mtface.report.sheet import write_galleries
 
@@ -292,6 +296,34 @@ def report(args: Args, _: Sequence[str]) -> None:
   print(f'picture: {draw_curves(workdir, args.stage)}')
   for path in write_galleries(workdir, data_dir(args), checkpoint, args.on, args.stage):
     print(f'picture: {path}')
+
+
+def _page(args: Args) -> None:
+  from mtface.report.page.write import write_page
+
+  path = write_page(
+    args.workdirs or [workdir_flag(args)],
+    data_dir(args),
+    to=args.to or '',
+    checkpoint=one_checkpoint(args, ''),
+    stage=args.stage,
+    thumbnails=args.thumbnails,
+  )
+  print(f'page: {path}')
+
+
+def card(args: Args, _: Sequence[str]) -> None:
+  """Writes a model card of a run, for people and for Hugging Face's Hub."""
+  from mtface.report.card.write import write_card
+
+  path = write_card(
+    workdir_flag(args),
+    data_dir(args),
+    to=args.to or '',
+    checkpoint=one_checkpoint(args, ''),
+    stage=args.stage,
+  )
+  print(f'model card: {path}')
 
 
 def associate(args: Args, _: Sequence[str]) -> None:
@@ -376,6 +408,7 @@ COMMANDS: dict[str, Command] = {
       'input',
       'output',
       'checkpoint',
+      'calibrated',
       'stage',
       'timeline',
       'every',
@@ -392,7 +425,8 @@ COMMANDS: dict[str, Command] = {
   'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),
   'table': Command(table, ('workdirs', 'table'), takes_names=True),
   'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
-  'report': Command(report, ('workdir', 'data_dir', 'checkpoint', 'on', 'stage')),
+  'report': Command(report, (*_RUN, 'on', 'html', 'workdirs', 'to', 'thumbnails')),
+  'card': Command(card, (*_RUN, 'to')),
   'associate': Command(associate, (*_RUN, 'on', 'by', 'of', 'threshold')),
   'calibrate': Command(audit_commands.calibrate, (*_RUN, 'fit', 'on')),
   'audit': Command(audit_commands.audit, (*_RUN, 'on', 'calibrated', *audit_commands.FLAGS)),

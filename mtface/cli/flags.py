@@ -88,7 +88,19 @@ FLAGS: dict[str, Flag] = {
   'classifier': Flag(
     'text', None, "the task whose head is exported as the backbone's classifier (default: none)"
   ),
-  'to': Flag('text', None, 'the file to write, FILE.safetensors; demo-page: the folder'),
+  'to': Flag('text', None, 'the file to write (export: FILE.safetensors); demo-page: the folder'),
+  'html': Flag(
+    'switch',
+    False,
+    'write report/index.html, one file that loads nothing, of this run or side by side of those in '
+    '--workdirs (then with --to)',
+  ),
+  'thumbnails': Flag(
+    'switch',
+    False,
+    'with --html: put the faces of mistakes into the file, which are those of real people '
+    '(default: ids only)',
+  ),
   'export': Flag('text', None, 'the exported network, FILE.onnx'),
   'on': Flag(
     'sources',
@@ -288,14 +300,14 @@ def workdir_flag(args: Args) -> pathlib.Path:
   return local_path(args.workdir)
 
 
-def one_checkpoint(args: Args) -> str:
-  """The one --checkpoint of a command that takes no more; `last` if none is given."""
+def one_checkpoint(args: Args, default: str = 'last') -> str:
+  """The one --checkpoint of a command that takes no more; `default` if none is given."""
   if len(args.checkpoint) > 1:
     raise UserError(
       f'--checkpoint={",".join(args.checkpoint)}: this command takes one at a time; pass exactly '
       'one'
     )
-  return args.checkpoint[0] if args.checkpoint else 'last'
+  return args.checkpoint[0] if args.checkpoint else default
 
 
 def join(args: Args, config: ConfigDict) -> None:

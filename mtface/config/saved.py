@@ -84,7 +84,7 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
 
 
 def read_content(path: pathlib.Path) -> dict[str, Any]:
-  """All of a config.json: `config`, `versions`, `jax_settings`, `data`."""
+  """All of a config.json: `config`, `versions`, `jax_settings`, `data`, `hardware`."""
   try:
     content = json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError):

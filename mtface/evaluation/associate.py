@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from mtface.errors import UserError
 from mtface.evaluation.chosen import Chosen, Faces
 from mtface.evaluation.evaluator import Evaluator
 from mtface.evaluation.results import markdown_table
+from mtface.outputs import Scores
 from mtface.tasks import Task
 
 
@@ -86,15 +87,20 @@ def associate(
 
 
 def _association(chosen: Chosen, name: str, faces: Faces, by: str, of: str) -> Association:
-  groups, columns = chosen.tasks[by], chosen.tasks[of]
-  counts = np.zeros(groups.num_classes, np.int64)
-  sums = np.zeros((groups.num_classes, columns.num_classes))
-  for scores, _ in chosen.stream(faces, show=f'{by} and {of} on {name}'):
-    predicted = scores[by].argmax(axis=1)
+  scores = (scores for scores, _ in chosen.stream(faces, show=f'{by} and {of} on {name}'))
+  return association(name, chosen.tasks[by], chosen.tasks[of], scores)
+
+
+def association(name: str, by: Task, of: Task, batches: Iterable[Scores]) -> Association:
+  """The association of two tasks on a set, from scores {task: [b, C]} that come in batches."""
+  counts = np.zeros(by.num_classes, np.int64)
+  sums = np.zeros((by.num_classes, of.num_classes))
+  for scores in batches:
+    predicted = scores[by.name].argmax(axis=1)
     counts += np.bincount(predicted, minlength=len(counts))
-    np.add.at(sums, predicted, scores[of])
+    np.add.at(sums, predicted, scores[of.name])
   means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.nan)
-  return Association(name, groups, columns, counts, means)
+  return Association(name, by, of, counts, means)
 
 
 def association_table(found: Association, threshold: float) -> str:

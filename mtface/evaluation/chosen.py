@@ -176,13 +176,17 @@ class Chosen:
     ]
     for of_each in zip(*streams, strict=True):
       rows = of_each[0][1]
-      means = {task: _mean([scores[task] for scores, _ in of_each]) for task in self.tasks}
-      yield {task: self._tempered(task, scores) for task, scores in means.items()}, rows
+      yield self._together([scores for scores, _ in of_each]), rows
 
-  def _tempered(self, task: str, probabilities: np.ndarray) -> np.ndarray:
-    if task not in self.temperatures:
-      return probabilities
-    return with_temperature(probabilities, self.temperatures[task], self.readout(task))
+  def _together(self, said: Sequence[Scores]) -> Scores:
+    """The mean of what the runs say, with its temperatures."""
+    means = {task: _mean([scores[task] for scores in said]) for task in self.tasks}
+    return {
+      task: with_temperature(scores, self.temperatures[task], self.readout(task))
+      if task in self.temperatures
+      else scores
+      for task, scores in means.items()
+    }
 
   @property
   def evaluators(self) -> Sequence[Evaluator]:
@@ -205,7 +209,7 @@ class Chosen:
       evaluator.of_images(networks, of_run, size)
       for evaluator, networks, of_run in zip(self._evaluators, self._networks, images, strict=True)
     ]
-    return {task: _mean([scores[task] for scores in said]) for task in self.tasks}
+    return self._together(said)
 
   def predictions(self, faces: Faces) -> Scores:
     """{task: [N, C]}: the same of all faces at once, for small sources."""

@@ -197,6 +197,7 @@ def load(
   *,
   data_dir: str | os.PathLike[str] | None = None,
   re_estimate: bool = True,
+  calibrated: bool = False,
 ) -> Predictor:
   """Opens a trained network for use on photographs.
 
@@ -210,20 +211,25 @@ def load(
     data_dir: folder of the prepared sets (default $TFDS_DATA_DIR, then ~/tensorflow_datasets); only
       `average:K` reads it, to re-estimate batch-norm statistics.
     re_estimate: whether it does; if not, they are averaged like the weights.
+    calibrated: of a run: apply the temperatures that `mtface calibrate` fitted to this checkpoint.
 
   Raises:
-    UserError: there is no such run, checkpoint or file, or it is damaged.
+    UserError: there is no such run, checkpoint, temperature or file, or it is damaged.
   """
   path = local_path(path)
   if path.suffix.lower() == '.onnx':
-    if checkpoint or stage:
+    if checkpoint or stage or calibrated:
       raise UserError(
-        f'{path}: is an exported file, which has no checkpoints or stages; pass the run instead'
+        f'{path}: is an exported file, which has no checkpoints, stages or temperatures; pass the '
+        'run instead'
       )
     return Predictor(OnnxModel(path))
   sets = local_path(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
   evaluator = Evaluator(path, sets, stage)
-  return Predictor(RunModel(Chosen(checkpoint or 'last', evaluator, sets, re_estimate=re_estimate)))
+  chosen = Chosen(
+    checkpoint or 'last', evaluator, sets, re_estimate=re_estimate, calibrated=calibrated
+  )
+  return Predictor(RunModel(chosen))
 
 
 def read_picture(image: Picture) -> np.ndarray:

@@ -64,16 +64,20 @@ def read_curves(
 ) -> dict[tuple[str, str, str], tuple[list[float], list[float]]]:
   """Returns {(task, accuracy or loss, 'training' or the set's name): (epochs, values)} from
   metrics.jsonl.
+
+  A checkpoint that lies between two log lines has a line without `epoch`; epochs are in proportion
+  to steps, so its epoch follows from any other line.
   """
+  a_step = next((line['epoch'] / line['step'] for line in lines if line.get('epoch')), None)
   curves: dict[tuple[str, str, str], tuple[list[float], list[float]]] = {}
   for line in lines:
     for key, value in line.items():
       found = re.fullmatch(r'(train|eval/(?P<set>.+))/(?P<task>[^/]+)/(?P<part>accuracy|loss)', key)
-      if found and 'epoch' in line:
+      if found and a_step is not None:
         epochs, values = curves.setdefault(
           (found['task'], found['part'], found['set'] or 'training'), ([], [])
         )
-        epochs.append(line['epoch'])
+        epochs.append(line['epoch'] if 'epoch' in line else a_step * line['step'])
         values.append(value)
   return curves
 

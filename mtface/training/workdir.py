@@ -1,5 +1,5 @@
-"""config.json of a run: the configuration, the versions that wrote it, and what the sets were that
-it has read.
+"""config.json of a run: the configuration, the versions and the hardware that it began with, and
+what the sets were that it has read.
 
 A workdir belongs to one configuration as far as that has been trained: a stage that has a
 checkpoint stays what it is, but for fields of `FREE` and, at the end of the run, a longer duration.
@@ -29,6 +29,7 @@ from mtface.data.names import SourceName
 from mtface.errors import UserError
 from mtface.files import whole
 from mtface.parallel import jax_settings
+from mtface.parallel.hardware import hardware
 from mtface.progress import warn
 from mtface.training.checkpoints import steps_of
 from mtface.training.logs import METRICS_FILE
@@ -120,6 +121,8 @@ def _write_config(
     'jax_settings': before.get('jax_settings', settings),
     'data': noted,
   }
+  if not before or 'hardware' in before:  # what an older run began on, nobody knows
+    content['hardware'] = before.get('hardware') or hardware()
   if before == content:
     return
   try:

@@ -17,6 +17,7 @@ from mtface.evaluation.calibration import (
 from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluate import evaluate
 from mtface.evaluation.evaluator import Evaluator
+from mtface.publish import predictor
 
 
 @pytest.fixture
@@ -67,6 +68,20 @@ def test_they_are_applied_where_asked_for(calibrated, tiny_data):
   scores, _ = said(workdir, tiny_data, 'smiles', calibrated=True)
   found = [float(line['smile/smile']) for line in lines]
   np.testing.assert_allclose(found, scores['smile'][:, 1])
+
+
+def test_photographs_get_them_too(calibrated, tiny_data):
+  workdir, (row,) = calibrated
+  evaluator = Evaluator(workdir, tiny_data)
+  images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
+  plain, scaled = (
+    Chosen('last', evaluator, tiny_data, calibrated=how).of_images([images], 8)
+    for how in (False, True)
+  )
+  np.testing.assert_allclose(scaled['smile'], with_temperature(plain['smile'], row['temperature']))
+  assert 'smile' in predictor.load(workdir, data_dir=tiny_data, calibrated=True).tasks
+  with pytest.raises(UserError, match=r'has no temperatures of .8.'):
+    predictor.load(workdir, '8', data_dir=tiny_data, calibrated=True)
 
 
 def test_of_other_weights_or_of_none(calibrated, tiny_data):

@@ -40,6 +40,16 @@ def test_curves_are_taken_from_the_lines():
   }
 
 
+def test_a_checkpoint_between_log_lines_has_its_epoch_too():
+  lines = [
+    {'step': 100, 'eval/faces/smile/accuracy': 0.4},
+    {'step': 200, 'epoch': 0.5, 'train/smile/accuracy': 0.5},
+    {'step': 300, 'eval/faces/smile/accuracy': 0.6},
+  ]
+  assert read_curves(lines)['smile', 'accuracy', 'faces'] == ([0.25, 0.75], [0.4, 0.6])
+  assert read_curves(lines[:1]) == {}, 'how long an epoch is, nobody has said'
+
+
 def coloured(path):
   """How many pixels of a picture are neither grey, black nor white: lines and their legend."""
   picture = cv2.imread(str(path)).astype(int)

@@ -315,3 +315,29 @@ def test_a_config_that_lacks_a_field_is_damaged(tmp_path):
     match=r'config.json: is damaged \(.*the field batch_size is missing.*\); restore it, or',
   ):
     read_config(tmp_path)
+
+
+def test_a_run_keeps_the_hardware_that_it_was_begun_on(tmp_path, monkeypatch):
+  write_config(get_config(), tmp_path)
+  path = tmp_path / 'config.json'
+  begun = json.loads(path.read_text())['hardware']
+  assert (begun['devices'], begun['platform']) == (jax.device_count(), jax.default_backend())
+  begin(tmp_path)
+  monkeypatch.setattr(run_config, 'hardware', lambda: {'devices': 4096})
+  config = get_config()
+  config.log_every = '1 steps'
+  write_config(config, tmp_path)
+  assert json.loads(path.read_text())['hardware'] == begun
+
+
+def test_what_an_older_run_was_begun_on_is_not_guessed(tmp_path):
+  write_config(get_config(), tmp_path)
+  begin(tmp_path)
+  path = tmp_path / 'config.json'
+  content = json.loads(path.read_text())
+  del content['hardware']
+  path.write_text(json.dumps(content))
+  config = get_config()
+  config.log_every = '1 steps'
+  write_config(config, tmp_path)
+  assert 'hardware' not in json.loads(path.read_text())
