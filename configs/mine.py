@@ -12,7 +12,10 @@ from=WORKDIR it is that run's. test=SPLIT: what is tested on; by default every s
 where there is no other a fifth of the images, with nobody and no copy on both sides.
 
 The tasks and their classes are read from the prepared set. The recipe is `use_fast_recipe`'s for
-60,000 samples, or 20 epochs of sets that are larger than 3,000 images.
+30,000 samples, or 20 epochs of sets of more than 1,500 images. Of a thousand photographs of
+GENKI-4K four fifths were learnt in 5.5 minutes of a core's time; of the other 200, 92.0% were right
+(95% interval 87.4 to 95.0%), and 93.5% (89.2 to 96.2%) after 60,000 samples: no difference that 200
+images can tell.
 """
 
 from mtface.config import (
@@ -32,7 +35,7 @@ from mtface.data import prepared
 from mtface.errors import UserError
 from mtface.files import split_selection
 from mtface.models.weight_files import is_weights_file
-from mtface.tasks import SHIPPED
+from mtface.tasks import SHIPPED, get_task
 
 FILE = 'configs/mine.py'
 NETWORKS = {
@@ -40,7 +43,7 @@ NETWORKS = {
   'resnet20': lambda: model('resnet', depth=20),
   'mobilenet': lambda: model('mobilenet'),
 }
-SAMPLES, EPOCHS = 60_000, 20
+SAMPLES, EPOCHS = 30_000, 20
 
 
 def get_config(arg=None, data_dir=''):
@@ -103,7 +106,9 @@ def _start_from(config, weights, given):
     if 'network' in given:
       why = 'the network is the one of that run'
       raise contradiction(FILE, f'from={weights}', 'network=', why)
-    config.model = _trained(config, split_selection(weights)[0]).model
+    options = _trained(config, split_selection(weights)[0]).model.items()
+    # JSON has no tuples
+    config.model = model(**{key: tuple(x) if isinstance(x, list) else x for key, x in options})
   config.optimizer.factors = _factors(config)
 
 
@@ -126,6 +131,8 @@ def _factors(config):
   """What is not named here, the last layers, has 1."""
   if config.model.name == 'bknet':
     return ('blocks=0.1', 'branches/[^/]+/(hidden|norms)=0.5')
-  hidden = ('heads/[^/]+/(hidden|norms)=0.5',) if config.model.get('branch') else ()
+  ages = any(get_task(name).values is not None for name in config.tasks if name in SHIPPED)
+  has_hidden = config.model.get('branch') or (ages and config.model.get('age_hidden'))
+  hidden = ('heads/[^/]+/(hidden|norms)=0.5',) if has_hidden else ()
   fc7 = ('trunk/fc7=0.5',) if config.model.name == 'vgg' else ()
   return (*fc7, 'trunk=0.1', *hidden)

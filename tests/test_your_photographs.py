@@ -68,8 +68,9 @@ def test_the_page(mtface, tmp_path, monkeypatch):
   assert set(face['answers']) == {'smile', 'mood'}
   assert set(face['answers']['mood']['probabilities']) == {'calm', 'cross'}
   assert 'runs/sang' in printed['train'][2]
-  rates = json.loads((tmp_path / 'runs/tuned/config.json').read_text())['config']['optimizer']
-  assert [text.partition('=')[2] for text in rates['factors']] == ['0.1', '0.5']
+  saved = json.loads((tmp_path / 'runs/tuned/config.json').read_text())['config']
+  assert [text.partition('=')[2] for text in saved['optimizer']['factors']] == ['0.1', '0.5']
+  assert saved['classes'] == {'mood': {'classes': ['calm', 'cross'], 'multi_label': False}}
 
 
 def test_the_toml_of_the_page(tmp_path):

@@ -1,11 +1,8 @@
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from mtface import tasks
-from mtface.cli.main import run
 from mtface.config.files import load_config
 from mtface.data.prepared import described
 from mtface.data.sources import load_source
@@ -88,22 +85,6 @@ def test_a_split_of_its_own_and_a_config_for_it(tmp_path):
   assert list(config.classes) == ['mood', 'worn']
   assert config.tasks.worn.loss == 'sigmoid_cross_entropy'
   assert tasks.get_task('mood').classes == ('calm', 'cross', 'glad')
-
-
-def test_from_a_csv_to_a_network_that_goes_on_from_another(tmp_path):
-  raw = write(tmp_path / 'raw')
-  text = (raw / 'trip.csv').read_text()
-  (raw / 'trip.csv').write_text(text.replace('ann', ''))  # a fifth needs five people
-  build_set('image_csv/trip_rgb32_whole', raw, tmp_path)
-  small = ['--config.duration=8 examples', '--config.batch_size=4', '--config.model.width=0.125']
-  small += ['--config.checkpoint.every=8 examples', f'--data_dir={tmp_path}']
-  mine = '--config=mine:trip_rgb32_whole'
-  assert run(['train', mine, f'--workdir={tmp_path}/one', *small]) == 0
-  further = f'{mine},from={tmp_path}/one'
-  small = [flag for flag in small if 'model' not in flag]
-  assert run(['train', further, f'--workdir={tmp_path}/two', *small]) == 0
-  saved = json.loads((tmp_path / 'two/config.json').read_text())['config']
-  assert saved['classes']['mood']['classes'] == ['calm', 'cross', 'glad']
 
 
 @pytest.mark.parametrize(
