@@ -22,15 +22,16 @@ def main() -> None:
   parser.add_argument('--to', type=pathlib.Path, required=True)
   args = parser.parse_args()
   (args.to / 'photos').mkdir(parents=True, exist_ok=True)
-  lines = (args.genki4k / 'labels.txt').read_text().split('\n')
+  lines = (args.genki4k / 'labels.txt').read_text().splitlines()
+  taken = range(1, len(lines) + 1, 4)
   with (args.to / 'holiday.csv').open('w', newline='') as file:
     writer = csv.writer(file)
     writer.writerow(['path', 'smile'])
-    for number in range(1, 4001, 4):
+    for number in taken:
       name = f'file{number:04d}.jpg'
       shutil.copy(args.genki4k / 'files' / name, args.to / 'photos' / name)
       writer.writerow([f'photos/{name}', 'yes' if lines[number - 1].startswith('1') else 'no'])
-  print(f'{args.to}: 1,000 photographs and holiday.csv')
+  print(f'{args.to}: {len(taken):,} photographs and holiday.csv')
 
 
 if __name__ == '__main__':

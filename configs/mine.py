@@ -4,37 +4,46 @@
     mtface train    --config=mine:NAME --data_dir=... --workdir=...     # rerun to resume
     mtface evaluate --workdir=... --data_dir=...
 
-Arguments: the set's name as it was built, with its form: NAME, NAME_gray48, ... start=WORKDIR or a
-weight file: fine-tuned from these weights, at 0.1 of the rate in the convolutions, 0.5 in hidden
-layers and 1 in the last ones (Zhang et al. 2016, section 3.4); without it weights are drawn.
-network=bknet|resnet20|mobilenet: the same as that of `start`. test=SPLIT: what is
-tested on; by default the split `test` if there is one, or else a fifth of the images, with nobody
-and no copy on both sides.
+Arguments: the set's name as it was built, with its form: NAME, NAME_gray48, ... from=WORKDIR (or
+WORKDIR@best, ...) or a weight file: fine-tuned from these weights, at 0.1 of the rate in the
+convolutions, 0.5 in hidden layers and 1 in the last ones (Zhang et al. 2016, section 3.4); without
+it weights are drawn. network=bknet|resnet20|mobilenet: of drawn weights and of a weight file; with
+from=WORKDIR it is that run's. test=SPLIT: what is tested on; by default every split but `train`, or
+where there is no other a fifth of the images, with nobody and no copy on both sides.
 
 The tasks and their classes are read from the prepared set. The recipe is `use_fast_recipe`'s for
-100 epochs and at least 60,000 samples.
+30,000 samples, or 20 epochs of sets of more than 1,500 images. Of a thousand photographs of
+GENKI-4K four fifths were learnt in 5.5 minutes of a core's time; of the other 200, 92.0% were right
+(95% interval 87.4 to 95.0%), and 93.5% (89.2 to 96.2%) after 60,000 samples: no difference that 200
+images can tell.
 """
 
 from mtface.config import (
   Option,
+  contradiction,
   experiment,
+  given_arguments,
   model,
   parse_arg,
   source,
   task,
   use_fast_recipe,
 )
+from mtface.config.saved import read_config
+from mtface.config.stages import stage_of
 from mtface.data import prepared
-from mtface.tasks import SHIPPED
+from mtface.errors import UserError
+from mtface.files import split_selection
+from mtface.models.weight_files import is_weights_file
+from mtface.tasks import SHIPPED, get_task
 
 FILE = 'configs/mine.py'
-# network -> how it is made, and the factors of the rate of a fine-tuned one; last layers have 1
 NETWORKS = {
-  'bknet': (lambda: model('bknet'), ('blocks=0.1', 'branches/[^/]+/(hidden|norms)=0.5')),
-  'resnet20': (lambda: model('resnet', depth=20), ('trunk=0.1',)),
-  'mobilenet': (lambda: model('mobilenet'), ('trunk=0.1',)),
+  'bknet': lambda: model('bknet'),
+  'resnet20': lambda: model('resnet', depth=20),
+  'mobilenet': lambda: model('mobilenet'),
 }
-SAMPLES, EPOCHS = 60_000, 100
+SAMPLES, EPOCHS = 30_000, 20
 
 
 def get_config(arg=None, data_dir=''):
@@ -43,11 +52,15 @@ def get_config(arg=None, data_dir=''):
     FILE,
     first='name',
     name=Option(''),
-    start=Option(''),
     network=Option('bknet', tuple(NETWORKS)),
     test=Option(''),
+    **{'from': Option('')},
   )
-  name = f'image_csv/{args.name or "NAME"}'
+  if not args.name:
+    raise UserError(
+      f'{FILE}: of which set? --config=mine:NAME, as in `mtface build image_csv/NAME`'
+    )
+  name = f'image_csv/{args.name}'
   found = prepared.described(name, data_dir)
   config = experiment()
   config.arguments = args
@@ -56,28 +69,70 @@ def get_config(arg=None, data_dir=''):
     for of in found.tasks
     if of.name not in SHIPPED
   }
-  network, factors = NETWORKS[args.network]
-  config.model = network()
+  config.model = NETWORKS[args.network]()
   config.image_shape = found.image_shape
   tasks = [of.name for of in found.tasks]
   for of in found.tasks:
     loss = 'sigmoid_cross_entropy' if of.multi_label else 'softmax_cross_entropy'
     config.tasks[of.name] = task(loss)
-  training, test = _parts(found.splits, args.test)
+  training, tests = _parts(name, found.splits, args.test)
   config.sources[args.name] = source(f'{name}:{training}', *tasks)
-  config.evaluation.sets[args.name] = source(f'{name}:{test}', *tasks)
+  for key, part in tests.items():
+    config.evaluation.sets[f'{args.name}_{key}'] = source(f'{name}:{part}', *tasks)
   use_fast_recipe(config)
   config.augment.pad = config.image_shape[0] // 12
   samples = max(SAMPLES, EPOCHS * found.splits['train'])
   config.duration, config.checkpoint.every = f'{samples} examples', f'{samples // 10} examples'
   config.log_every = f'{samples // 40} examples'
-  if args.start:
-    config.start.weights, config.optimizer.factors = args.start, factors
+  if args['from']:
+    _start_from(config, args['from'], given_arguments(arg, 'name'))
   return config
 
 
-def _parts(splits, test):
-  """(training part, test part)."""
-  if test or 'test' in splits:
-    return 'train', test or 'test'
-  return 'train[fold!=0/5]', 'train[fold=0/5]'
+def _parts(name, splits, test):
+  """(training part, {what it is called: part} to test on)."""
+  if test and test not in splits:
+    raise UserError(f'{FILE}: test={test}: {name} has no such split; it has {", ".join(splits)}')
+  others = [test] if test else [split for split in splits if split != 'train']
+  if others:
+    return 'train', {split: split for split in others}
+  return 'train[fold!=0/5]', {'test': 'train[fold=0/5]'}
+
+
+def _start_from(config, weights, given):
+  """Takes the network of the run that `weights` are of, and gives its layers their rates."""
+  config.start.weights = weights
+  if not is_weights_file(weights):
+    if 'network' in given:
+      why = 'the network is the one of that run'
+      raise contradiction(FILE, f'from={weights}', 'network=', why)
+    options = _trained(config, split_selection(weights)[0]).model.items()
+    # JSON has no tuples
+    config.model = model(**{key: tuple(x) if isinstance(x, list) else x for key, x in options})
+  config.optimizer.factors = _factors(config)
+
+
+def _trained(config, workdir):
+  """The config of the last stage of a run, whose images have to be of the same form."""
+  try:
+    _, last = stage_of(read_config(workdir))
+  except UserError as error:
+    raise UserError(f'{FILE}: from={workdir}: {error}') from error
+  if tuple(last.image_shape) != tuple(config.image_shape):
+    shapes = ('x'.join(map(str, of.image_shape)) for of in (last, config))
+    raise UserError(
+      f'{FILE}: from={workdir}: that run saw images of {next(shapes)}, these are {next(shapes)}; '
+      'build the set in that form (gray48, rgb64, ...: docs/your_photographs.md)'
+    )
+  return last
+
+
+def _factors(config):
+  """What is not named here, the last layers, has 1."""
+  if config.model.name == 'bknet':
+    return ('blocks=0.1', 'branches/[^/]+/(hidden|norms)=0.5')
+  ages = any(get_task(name).values is not None for name in config.tasks if name in SHIPPED)
+  has_hidden = config.model.get('branch') or (ages and config.model.get('age_hidden'))
+  hidden = ('heads/[^/]+/(hidden|norms)=0.5',) if has_hidden else ()
+  fc7 = ('trunk/fc7=0.5',) if config.model.name == 'vgg' else ()
+  return (*fc7, 'trunk=0.1', *hidden)

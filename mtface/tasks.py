@@ -196,7 +196,10 @@ def register(task: Task) -> Task:
       f'task {task.name!r}: a name is of letters, digits and _, and not identity'
     )
   if TASKS.setdefault(task.name, task) != task:
-    raise errors.UserError(f'task {task.name!r} is registered already, with other classes')
+    raise errors.UserError(
+      f'task {task.name!r} is registered already, with other classes: '
+      f'{", ".join(TASKS[task.name].classes)}; here {", ".join(task.classes)}'
+    )
   return task
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from mtface.cli.commands import COMMANDS
 from mtface.cli.main import _parse, _take_config_flag
+from mtface.config import experiment, saved
 from mtface.config import files as config_files
 from mtface.data import prepared
 from mtface.tasks import get_task
@@ -58,9 +59,10 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize('line', COMMAND_LINES)
 def test_a_command_is_one_that_there_is(line, monkeypatch):
-  # config `mine` looks at its set
+  # config `mine` looks at its set, and at the run that it goes on from
   holiday = prepared.Prepared((get_task('smile'),), {'train': 1000}, (48, 48, 1))
   monkeypatch.setattr(prepared, 'described', lambda *_: holiday)
+  monkeypatch.setattr(saved, 'read_config', lambda _: experiment())
   _, name, *rest = words_of(line)
   command = COMMANDS[name]
   rest, config_name = _take_config_flag(rest)

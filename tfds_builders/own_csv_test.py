@@ -80,6 +80,38 @@ def test_corrections_replace_labels(tmp_path):
   assert [row.corrected for row in rows] == [False, True]
 
 
+def test_corrections_of_a_class_of_several(tmp_path):
+  path = write(
+    tmp_path,
+    'path,worn/hat,worn/mask\na/1.jpg,1,0\na/2.jpg,,\na/3.jpg,1,1\n',
+    trip__corrections__csv='path,task,label,found\n'
+    'a\\1.jpg,worn/mask,1,0\na/1.jpg,worn/hat,no,1\na/2.jpg,worn/hat,1,\n',
+  )
+  rows = own_csv.read(path).rows
+  assert [row.labels['worn'] for row in rows] == [(0, 1), (1, -1), (1, 1)]
+  assert [row.corrected for row in rows] == [True, True, False]
+
+
+def test_columns_of_several_classes_in_a_toml(tmp_path):
+  path = write(
+    tmp_path,
+    'path,Hut,Maske,w/a,w/b\n1.jpg,1,0,0,1\n',
+    trip__toml='[tasks]\n"worn/hat" = "Hut"\n"worn/mask" = "Maske"\nother = "w"\n',
+  )
+  table = own_csv.read(path)
+  assert [(task.name, task.classes) for task in table.tasks] == [
+    ('worn', ('hat', 'mask')),
+    ('other', ('a', 'b')),
+  ]
+  assert table.rows[0].labels == {'worn': (1, 0), 'other': (0, 1)}
+
+
+def test_paths_as_windows_writes_them_and_splits_in_any_case(tmp_path):
+  path = write(tmp_path, 'path,split,smile\na\\1.jpg,Train,1\n.\\b\\2.jpg,TEST,0\n')
+  rows = own_csv.read(path).rows
+  assert [(row.path, row.split) for row in rows] == [('a/1.jpg', 'train'), ('b/2.jpg', 'test')]
+
+
 @pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'cp1252'])
 @pytest.mark.parametrize('delimiter', [',', ';', '\t'])
 def test_as_spreadsheets_write_it(tmp_path, encoding, delimiter):
@@ -92,7 +124,7 @@ def test_as_spreadsheets_write_it(tmp_path, encoding, delimiter):
 
 
 BROKEN = {
-  'no paths': ('name,smile\n1.jpg,1\n', "has no column of paths: 'name,smile'"),
+  'no paths': ('name,smile\n1.jpg,1\n', "has no column of paths in its first line, 'name,smile'"),
   'no labels': ('path,split\n1.jpg,train\n', 'has no column of labels beside'),
   'an unknown class': (
     'path,gender\n1.jpg,man\n',
@@ -103,11 +135,62 @@ BROKEN = {
   'half a class': ('path,gender\n1.jpg,0.5\n', "found '0.5'"),
   'too old': ('path,age_years\n1.jpg,200\n', "found '200'; expected 0 to 116"),
   'negative age': ('path,age_years\n1.jpg,-1\n', "found '-1'"),
-  'the same path twice': ('path,smile\n1.jpg,1\n1.jpg,0\n', "lines 2 and 3 are both of '1.jpg'"),
+  'the same path twice': (
+    'path,smile\n1.jpg,1\n1.jpg,0\n',
+    "lines 2 and 3, column 'path': both are of '1.jpg'",
+  ),
+  'the same path in two ways': (
+    'path,smile\na/1.jpg,1\n./a\\1.jpg,0\n',
+    "lines 2 and 3, column 'path': both are of 'a/1.jpg'",
+  ),
+  'NaN among own words': (
+    'path,mood\n1.jpg,calm\n2.jpg,NaN\n3.jpg,glad\n',
+    "column 'mood', line 3: found 'NaN'; expected a class, or nothing",
+  ),
+  'two spellings': (
+    'path,mood\n1.jpg,calm\n2.jpg,glad\n3.jpg,Calm\n',
+    "column 'mood', line 4: found 'Calm', which line 2 spells 'calm'",
+  ),
+  'two spellings of a number': (
+    'path,level\n1.jpg,1\n2.jpg,2\n3.jpg,1.0\n',
+    "column 'level', line 4: found '1.0', which line 2 spells '1'",
+  ),
+  'another delimiter': (
+    'path|smile\n1.jpg|1\n',
+    'expected columns divided by commas, semicolons or tabulators',
+  ),
+  'two delimiters': ('path;smile\n1.jpg,1\n', "line 2 has 1 fields ('1.jpg,1'); expected 2"),
+  'a column without a name': (
+    ',path,smile\n0,1.jpg,1\n',
+    'column 1 of the first line has no name',
+  ),
+  'nothing known': ('path,smile\n1.jpg,\n2.jpg,\n', "the column 'smile' is empty in every line"),
+  'one split only': (
+    'path,split,smile\n1.jpg,train,1\n2.jpg,,0\n',
+    "the column 'split' says train in every line; expected another split",
+  ),
+  'a split of all': (
+    'path,split,smile\n1.jpg,train,1\n2.jpg,all,0\n',
+    "line 3, column 'split': 'all' is no name of a split",
+  ),
+  'a split that is not known': (
+    'path,split,smile\n1.jpg,train,1\n2.jpg,NaN,0\n',
+    "line 3, column 'split': 'NaN' is no name of a split",
+  ),
+  'several questions in one column': (
+    'path,action_units\n1.jpg,1\n',
+    "'action_units' names no class of action_units; expected columns action_units/AU1",
+  ),
+  'one question in several columns': (
+    'path,smile/yes\n1.jpg,1\n',
+    "the column 'smile/yes': smile has one column",
+  ),
+  'a class without a name': ('path,worn/\n1.jpg,1\n', "'worn/' names no class behind the /"),
+  'a path of Windows outside': ('path,smile\nC:\\1.jpg,1\n', 'is outside of the folder'),
   'a path outside': ('path,smile\n../1.jpg,1\n', 'is outside of the folder of the csv'),
   'an absolute path': ('path,smile\n/1.jpg,1\n', 'is outside of the folder of the csv'),
-  'no path': ('path,smile\n,1\n', "line 2: the column 'path' is empty"),
-  'empty': ('', 'the file is empty'),
+  'no path': ('path,smile\n,1\n', "line 2, column 'path': is empty"),
+  'empty': ('', 'is empty (0 bytes); expected a header'),
   'header only': ('path,smile\n', 'has no lines below its header'),
   'a column twice': ('path,smile,smile\n1.jpg,1,0\n', 'the column smile occurs twice'),
   'too few fields': ('path,smile,mood\n1.jpg,1\n', 'line 2 has 2 fields'),
@@ -116,14 +199,20 @@ BROKEN = {
     'path,person,split,smile\n1.jpg,ann,train,1\n2.jpg,ann,test,0\n',
     "'ann' is in train and in test",
   ),
-  'nothing to train on': ('path,split,smile\n1.jpg,test,1\n', 'no line is of the split train'),
+  'nothing to train on': (
+    'path,split,smile\n1.jpg,test,1\n',
+    "the column 'split' says train in no line; found test",
+  ),
   'a strange split': ('path,split,smile\n1.jpg,1/2,1\n', "'1/2' is no name of a split"),
   'notes': (
     'path,note\n' + ''.join(f'{i}.jpg,text {i}\n' for i in range(200)),
     "the column 'note' has 200 different words",
   ),
   'one word': ('path,mood\n1.jpg,calm\n', "the column 'mood' has 1 different words"),
-  'a class of none': ('path,action_units/AU99\n1.jpg,1\n', "action_units has no class 'AU99'"),
+  'a class of none': (
+    'path,action_units/AU99\n1.jpg,1\n',
+    "'action_units/AU99' names no class of action_units",
+  ),
   'neither yes nor no': ('path,worn/hat,worn/cap\n1.jpg,2,0\n', "found '2'; expected 1, 0"),
   'a name that is none': ('path,my mood\n1.jpg,a\n2.jpg,b\n', "task 'my mood': a name is of"),
   'a workbook': ('PK\x03\x04', 'a zip archive or a workbook'),
@@ -147,6 +236,9 @@ def test_a_broken_csv_is_one_clear_line(tmp_path, name):
     ('path = "file"', 'has no column of paths'),
     ('[tasks]\nsmile = "laugh"', "names the column 'laugh', which trip.csv does not have"),
     ('tasks = 3', 'tasks has to be a table'),
+    ('[classes]\nmood = ["a", "b"]', "[classes] names 'mood', which is no task; there are smile"),
+    ('[classes]\nsmile = "a"', "[classes] smile: found 'a'; expected a list"),
+    ('[classes]\nsmile = ["no", "yes"]', "task 'smile' is registered already, with other classes"),
   ],
 )
 def test_a_broken_toml(tmp_path, content, expected):
@@ -160,9 +252,10 @@ def test_a_broken_toml(tmp_path, content, expected):
   ('line', 'expected'),
   [
     ('3.jpg,smile,1', "trip.csv has no '3.jpg'"),
-    ('1.jpg,mood,1', "'mood' is no single-label task of trip.csv"),
-    ('1.jpg,smile,grin', "line 2, column label: found 'grin'"),
-    ('1.jpg,smile,', 'the column label is empty'),
+    ('1.jpg,mood,1', "'mood' is no task of trip.csv; expected one of smile"),
+    ('1.jpg,smile,grin', "line 2, column 'label': found 'grin'; expected no_smile, smile"),
+    ('1.jpg,smile,', "line 2, column 'label': is empty"),
+    ('1.jpg,smile,1\n./1.jpg,smile,0', "lines 2 and 3 are both of smile of '1.jpg'"),
   ],
 )
 def test_broken_corrections(tmp_path, line, expected):

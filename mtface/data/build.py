@@ -28,6 +28,7 @@ from mtface.data import index
 from mtface.files import local_path
 
 _MOST_CLASSES_SHOWN = 12  # longer rows of class counts are only written to the summary file
+_MOST_DAMAGED_SHOWN = 5
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -287,6 +288,10 @@ def describe(path: pathlib.Path) -> str:
   lines.append(
     f'  left out: {report["left_out"]["images"]:,}{_reasons(report["left_out"]["by_reason"])}'
   )
+  lines += [
+    f'    {image["image_id"]}: {image["detail"] or image["reason"]}'
+    for image in report['left_out']['list'][:_MOST_DAMAGED_SHOWN]
+  ]
   lines.append(f'  duplicates: {_duplicates(report["duplicates"])}')
   return '\n'.join([*lines, f'  details: {file}', f'prepared: {path}'])
 

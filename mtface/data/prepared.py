@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
+from mtface import tasks
 from mtface.data.index import damaged, prepared_dir
+from mtface.errors import UserError
 from mtface.files import local_path
-from mtface.tasks import TASKS, Task, get_task
+from mtface.tasks import SHIPPED, Task
 
 _SUMMARY = 'build_summary.json'
 
@@ -43,17 +46,38 @@ def described(set_name: str, data_dir: str | os.PathLike) -> Prepared:
     labels = features['labels']['featuresDict']['features']
     splits = dict(summary['records'])
     by_task = next(iter(summary['labels'].values()))
-    tasks = tuple(
+    labelled = tuple(
       _task(name, counts, 'classLabel' not in labels[name]) for name, counts in by_task.items()
     )
     shape = _image_shape(features['image'])
   except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
     raise damaged(folder, set_name, error) from error
-  return Prepared(tasks, splits, shape)
+  return Prepared(labelled, splits, shape)
+
+
+def check_words(set_name: str, names: Sequence[str], data_dir: str | os.PathLike) -> None:
+  """Raises a UserError where a set has other classes of a task that is not mtface's own than are
+  registered: two sets can call different words `mood`, and a label is only the place of a word.
+  """
+  own = [tasks.TASKS[name] for name in names if name in tasks.TASKS and name not in SHIPPED]
+  if not own or not (prepared_dir(set_name, local_path(data_dir)) / _SUMMARY).is_file():
+    return
+  there = {task.name: task for task in described(set_name, data_dir).tasks}
+  for task in own:
+    classes = there[task.name].classes if task.name in there else task.classes
+    if classes != task.classes:
+      raise UserError(
+        f'{set_name}: its classes of {task.name} are {", ".join(classes)}; expected '
+        f'{", ".join(task.classes)}, which the run has'
+      )
 
 
 def _task(name: str, classes: dict[str, int], multi_label: bool) -> Task:
-  return get_task(name) if name in TASKS else Task(name, tuple(classes), multi_label=multi_label)
+  """The registered task, which may know more of its classes, unless the set's words are others."""
+  found = Task(name, tuple(classes), multi_label=multi_label)
+  known = tasks.TASKS.get(name, found)
+  same = (known.classes, known.multi_label) == (found.classes, found.multi_label)
+  return known if same else found
 
 
 def _image_shape(of: dict[str, Any]) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ import numpy as np
 from mtface.data.folds import draw, draw_each, stratified_folds
 from mtface.data.index import ATTRIBUTE, Index, groups, load_index
 from mtface.data.names import Draw, Each, Fold, Range, SourceName
+from mtface.data.prepared import check_words
 from mtface.data.store import Images
 from mtface.errors import UserError
 from mtface.files import local_path
@@ -117,6 +118,7 @@ def load_source(
     get_task(task)  # a name that is no task's has an error of its own
     if task not in index.tasks:
       raise UserError(f'{name}: has no labels for task {task!r}; it has {", ".join(index.tasks)}')
+  check_words(parts.set_name, tasks or (), data_dir)
   try:
     rows = _rows_of(parts, index)
   except UserError as error:

@@ -128,10 +128,14 @@ class Builder(base.FaceBuilder):
     Raises:
       UserError: an image is not there.
     """
-    photos = [Photo(row, source.parent / row.path) for row in own_csv.read(source).rows]
+    table = own_csv.read(source)
+    photos = [Photo(row, source.parent / row.path) for row in table.rows]
     for row, path in photos:
-      if not os.path.lexists(path):
-        raise errors.UserError(f'{source}: line {row.line}: there is no image {path}')
+      if path.is_dir() or not os.path.lexists(path):
+        what = 'this is a folder' if path.is_dir() else 'there is no such image'
+        raise errors.UserError(
+          f'{source}: line {row.line}, column {table.roles["path"]!r}: {what}: {path}'
+        )
     splits = dict.fromkeys(photo.row.split for photo in photos)
     return {split: [photo for photo in photos if photo.row.split == split] for split in splits}
 
@@ -164,11 +168,11 @@ def convert(
   Its id is its path.
   """
   row = photo.row
-  image_id = pathlib.PurePath(row.path).as_posix()
+  image_id = row.path
   try:
     image = crop.read_image(photo.path)
   except errors.UserError as error:
-    return [base.LeftOut(image_id, 'damaged image', str(error))]
+    return [base.LeftOut(image_id, 'damaged image', f'line {row.line} of the csv: {error}')]
   whole = (0, 0, image.shape[1], image.shape[0])
   face = None
   if scheme:
