@@ -101,7 +101,9 @@ FLAGS: dict[str, Flag] = {
   'classifier': Flag(
     'text', None, "the task whose head is exported as the backbone's classifier (default: none)"
   ),
-  'to': Flag('text', None, 'export: FILE.onnx, FILE.stablehlo or FILE.safetensors; demo-page: the folder'),
+  'to': Flag(
+    'text', None, 'export: FILE.onnx, FILE.stablehlo or FILE.safetensors; demo-page: the folder'
+  ),
   'html': Flag(
     'switch',
     False,

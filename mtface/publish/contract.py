@@ -53,8 +53,8 @@ def about(chosen: Chosen, outputs: dict[str, str], crop: Crop) -> dict[str, Any]
     outputs: {task: the name of its output}.
     crop: how a photograph becomes its input.
 
-  Returns: `format`; `version` of mtface; `tasks`: of each its `name`, `output`, `kind`
-    (single_label, multi_label, age), `classes`, `readout` (softmax, sigmoid, margins),
+  Returns: `format`; `version` of mtface; `tasks`: of each its `name`, `output`, `kind` (the
+    name, but identity for identity:158), `classes`, `readout` (softmax, sigmoid, margins),
     `multi_label`, `values` (years of each class, or null) and `top` (an age is the mean of so many
     of the most probable years); `image`: `input`, `shape` [H, W, C], `type`, `range`; `crop`
     (`Crop.to_json`); `run`.
@@ -79,11 +79,10 @@ def about(chosen: Chosen, outputs: dict[str, str], crop: Crop) -> dict[str, Any]
 
 
 def _task(task: Task, output: str, readout: str, top: int) -> dict[str, Any]:
-  kind = 'age' if task.values else 'multi_label' if task.multi_label else 'single_label'
   return {
     'name': task.name,
     'output': output,
-    'kind': kind,
+    'kind': task.kind,
     'classes': list(task.classes),
     'readout': readout,
     'multi_label': task.multi_label,

@@ -5,7 +5,8 @@ batches of any size, and the metadata as JSON. Reading it takes JAX and no mtfac
 
     file = zipfile.ZipFile('face.stablehlo')
     about = json.loads(file.read('mtface.json'))
-    answers = jax.export.deserialize(file.read('program.bin')).call(images)  # {output: [N, C]}
+    program = jax.export.deserialize(bytearray(file.read('program.bin')))
+    answers = program.call(images)  # {output: [N, C]}
 
 JAX promises to read such files for six months, and older JAX to read those of newer ones for three
 weeks (https://docs.jax.dev/en/latest/export/export.html, "Compatibility guarantees"). Keep the run,
@@ -22,6 +23,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import export
 
 from mtface.outputs import Scores
 from mtface.publish.program import Program
@@ -42,9 +44,9 @@ def write(program: Program, outputs: Mapping[str, str], path: pathlib.Path) -> N
   def answers(image: jax.Array) -> dict[str, jax.Array]:
     return dict(zip(outputs.values(), program.answers(image), strict=True))
 
-  (batch,) = jax.export.symbolic_shape('N')
+  (batch,) = export.symbolic_shape('N')
   images = jax.ShapeDtypeStruct((batch, *program.image_shape), np.uint8)
-  exported = jax.export.export(jax.jit(answers), platforms=PLATFORMS)(images)
+  exported = export.export(jax.jit(answers), platforms=PLATFORMS)(images)
   with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as file:
     file.writestr(PROGRAM, bytes(exported.serialize()))
 
@@ -62,7 +64,7 @@ class StableHloModel:
     """Loads the file; `outputs` names each task's output."""
     self._outputs = dict(outputs)
     with zipfile.ZipFile(path) as file:
-      exported = jax.export.deserialize(bytearray(file.read(PROGRAM)))
+      exported = export.deserialize(bytearray(file.read(PROGRAM)))
     self._call = jax.jit(exported.call)
 
   def say(self, images: Sequence[np.ndarray]) -> Scores:
