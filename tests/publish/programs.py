@@ -13,7 +13,6 @@ from mtface.config.schema import experiment, model, outputs_of, task
 from mtface.data.inputs import scale_images
 from mtface.inference.readout import comparable
 from mtface.models.network import abstract_network
-from mtface.models.paths import HEADS
 from mtface.publish.program import Part, Program
 
 FAMILIES = {
@@ -52,8 +51,7 @@ def drawn(config, seed=0):
 
   def draw(path, x):
     inputs = max(int(np.prod(x.shape[:-1])), 1)
-    more = 4 if path[0].key in HEADS else 1  # answers that differ
-    spread = more * np.sqrt(2 / inputs) if len(x.shape) > 1 else 0.2
+    spread = np.sqrt(2 / inputs) if len(x.shape) > 1 else 0.2
     middle = 1 if path[-1].key in ('scale', 'var') else 0
     return np.maximum(rng.normal(middle, spread, x.shape), middle - 0.5).astype(np.float32)
 

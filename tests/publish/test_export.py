@@ -195,7 +195,8 @@ def test_int8_and_its_cost(mtface, tiny_run, tiny_data, tmp_path):
   assert (form['name'], form['calibration']['images']) == ('int8', 64)
   assert {(of['set'], of['n']) for of in form['cost']} == set(LABELLED.items())
   said = said_by_onnx(path, noise(40))
-  agree(said, said_by_run(tiny_run, tiny_data, 'average:2', noise(40)), atol=0.1)
+  for task, rows in said_by_run(tiny_run, tiny_data, 'average:2', noise(40)).items():
+    assert 0 < np.abs(said[task] - rows).mean() < 0.05
   for row in form['cost']:  # measured again, by hand
     source = Evaluator(tiny_run, tiny_data).source(row['set'])
     answers = said_by_onnx(path, source.gather(np.arange(len(source))))[row['task']]
