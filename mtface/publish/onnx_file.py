@@ -16,14 +16,13 @@ import sys
 import tempfile
 from typing import Any
 
-import mtface
 from mtface.errors import UserError
 from mtface.files import local_path
 from mtface.publish.onnx_model import INPUT, METADATA
 from mtface.publish.program import Program
 
 ENVIRONMENT = '.venv-export'  # that `make setup-export` makes
-_PACKAGE = pathlib.Path(mtface.__file__).parent
+_PACKAGE = pathlib.Path(__file__).parents[1]
 _FLAGS = '--xla_backend_optimization_level=0'  # it compiles what it never runs
 _LAST_LINES = 300  # characters of the converter's error
 

@@ -4,6 +4,7 @@ each layer that is learnt from training images.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
 import tempfile
@@ -59,7 +60,9 @@ def to_int8(path: pathlib.Path, to: pathlib.Path, images: np.ndarray) -> None:
       op_types_to_quantize=list(_QUANTISED),
       nodes_to_exclude=_last_layers(joined),
       per_channel=True,
-      activation_type=quantization.QuantType.QInt8,
+      # onnxruntime has kernels for unsigned maps and signed weights only; signed maps that several
+      # layers read are not converted, and their layers run in float32.
+      activation_type=quantization.QuantType.QUInt8,
       weight_type=quantization.QuantType.QInt8,
     )
 
@@ -99,15 +102,15 @@ def _last_layers(path: pathlib.Path) -> list[str]:
   return last
 
 
-class _quiet:
-  """The tools' warnings, which ask for what was done (pre-processing), are left out."""
-
-  def __enter__(self) -> None:
-    self._level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
-
-  def __exit__(self, *_: object) -> None:
-    logging.root.setLevel(self._level)
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Without the tools' warnings, which ask for what was done (pre-processing)."""
+  level = logging.root.level
+  logging.root.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.root.setLevel(level)
 
 
 def calibration_images(chosen: Chosen) -> np.ndarray:
