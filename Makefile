@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-processes test-py test-beam test-parity test-papers test-page test-cluster test-planted lint bench bench-latency clean
+.PHONY: help setup demo test test-processes test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -81,9 +81,23 @@ test-parity: .venv-parity/.ready  ## compares the backbones with timm's and with
 test-papers: setup  ## trains every row of two papers' tables for two steps (half an hour on two cores)
 	MTFACE_TEST_PAPERS=1 $(BIN)/python -m pytest --numprocesses=2 --timeout=1200 tests/configs/test_pons.py tests/configs/test_zhang.py
 
+# jax2onnx holds back orbax; `mtface export --format=onnx` finds the environment here.
+.venv-export/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-export
+	.venv-export/bin/pip install --quiet --upgrade pip
+	.venv-export/bin/pip install --quiet --group converter
+	@touch $@
+
+setup-export: setup .venv-export/.ready  ## creates .venv-export, which mtface export --format=onnx needs, and adds onnxruntime to .venv
+	$(BIN)/pip install --quiet --editable '.[dev,export]'
+
+test-export: setup-export  ## all networks as ONNX and StableHLO; the examples of docs/deployment.md (Debian packages nodejs and npm)
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .node onnxruntime-web@1.30.0
+	$(BIN)/python -m pytest tests/publish/test_program.py tests/publish/test_export.py tests/publish/test_deployment.py
+
 # npm's packages lie in a folder of their own.
 test-page: setup  ## the demo page in headless Chromium (Debian packages nodejs, npm and chromium)
-	$(BIN)/pip install --quiet --editable '.[dev,export]' 'onnx>=1.16' 'scikit-image>=0.25'
+	$(BIN)/pip install --quiet --editable '.[dev,export]' 'scikit-image>=0.25'
 	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .node playwright-core@1.65.1
 	MTFACE_PLAYWRIGHT=$(CURDIR)/.node $(BIN)/python -m pytest tests/publish/test_page_browser.py
 
@@ -108,4 +122,4 @@ bench-latency: .venv-parity/.ready  ## milliseconds an image of each backbone, i
 	.venv-parity/bin/python benchmarks/latency.py
 
 clean:  ## removes the environments and the demo
-	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity .node $(DEMO)
+	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity .venv-export .node $(DEMO)

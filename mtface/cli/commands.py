@@ -90,24 +90,28 @@ def evaluate(args: Args, _: Sequence[str]) -> None:
 
 
 def export(args: Args, _: Sequence[str]) -> None:
-  """Exports a network as safetensors, for PyTorch (--format=torch) or whole (--format=mtface)."""
-  from mtface.publish.weights import export_network
+  """Exports a network: ONNX or StableHLO from pixels to probabilities, or safetensors."""
+  from mtface.publish.export import export_program
+  from mtface.publish.weights import PROGRAMS, export_network, format_of
 
   selection = args.checkpoint or ['last']
   if len(selection) != 1 or not args.to:
     raise UserError(
-      'export: pass exactly one --checkpoint, and the file to write as --to=FILE.safetensors'
+      'export: pass exactly one --checkpoint, and the file to write as --to=FILE.onnx, '
+      'FILE.stablehlo or FILE.safetensors'
     )
-  workdir = workdir_flag(args)
-  export_network(
-    workdir,
-    data_dir(args),
-    selection[0],
-    args.to,
-    format=args.format,
-    classifier=args.classifier,
-    stage=args.stage,
-  )
+  where = (workdir_flag(args), data_dir(args), selection[0], args.to)
+  format = args.format or format_of(args.to)
+  if args.float16 and args.int8:
+    raise UserError('--float16 --int8: a file has one precision; pass one of them')
+  precision = 'float16' if args.float16 else 'int8' if args.int8 else 'float32'
+  if format in PROGRAMS:
+    form = {'to_precision': precision, 'converter': args.converter}
+    print(export_program(*where, format=format, stage=args.stage, **form).report())
+    return
+  if precision != 'float32':
+    raise UserError(f'--{precision}: is of --format=onnx, not of --format={format}')
+  export_network(*where, format=format, classifier=args.classifier, stage=args.stage)
   print(f'weights: {args.to}')
 
 
@@ -396,9 +400,7 @@ COMMANDS: dict[str, Command] = {
       *_PLACE,
     ),
   ),
-  'export': Command(
-    export, ('workdir', 'data_dir', 'checkpoint', 'stage', 'format', 'classifier', 'to')
-  ),
+  'export': Command(export, (*_RUN, 'format', 'to', 'float16', 'int8', 'classifier', 'converter')),
   'demo-page': Command(demo_page, ('export', 'to')),
   'predict': Command(
     predict,

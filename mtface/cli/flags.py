@@ -81,14 +81,29 @@ FLAGS: dict[str, Flag] = {
   ),
   'format': Flag(
     'text',
-    'torch',
-    'torch (a backbone for PyTorch, default; timm: the same, of timm) or mtface (every array of '
-    'any network)',
+    '',
+    'onnx or stablehlo (from pixels to probabilities); safetensors, which is also called mtface '
+    '(every array of any network); torch (a backbone for PyTorch) or timm (default: as FILE ends; '
+    'torch for .safetensors)',
+  ),
+  'float16': Flag('switch', False, 'with onnx: half the size, for GPUs; prints what it costs'),
+  'int8': Flag(
+    'switch',
+    False,
+    'with onnx: a quarter of the size, calibrated on training images; prints what it costs',
+  ),
+  'converter': Flag(
+    'text',
+    '',
+    'with onnx: a Python that has jax2onnx (default: this one, or .venv-export/bin/python, which '
+    '`make setup-export` makes)',
   ),
   'classifier': Flag(
     'text', None, "the task whose head is exported as the backbone's classifier (default: none)"
   ),
-  'to': Flag('text', None, 'the file to write (export: FILE.safetensors); demo-page: the folder'),
+  'to': Flag(
+    'text', None, 'export: FILE.onnx, FILE.stablehlo or FILE.safetensors; demo-page: the folder'
+  ),
   'html': Flag(
     'switch',
     False,

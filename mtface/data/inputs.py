@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from mtface.data.names import SourceName
-from mtface.data.sources import Source
 from mtface.errors import UserError
+
+if TYPE_CHECKING:  # which reads images: scaling them needs no such library
+  from mtface.data.sources import Source
 
 
 def scale_images(images: jax.Array) -> jax.Array:

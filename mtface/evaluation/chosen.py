@@ -193,6 +193,12 @@ class Chosen:
     """The run itself, and the others."""
     return self._evaluators
 
+  @property
+  def networks(self) -> Sequence[Networks]:
+    """The networks of each run, loaded."""
+    self.load()
+    return self._networks
+
   def load(self) -> None:
     """Loads the networks, if they are not."""
     self._networks = self._networks or [

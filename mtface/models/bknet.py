@@ -116,7 +116,7 @@ class BKNet(nnx.Module):
       for _ in BLOCKS[1:]:
         early = max_pool_2x2(early)
       x = jnp.concatenate([x, early], axis=-1)
-    return x.reshape(len(x), -1)
+    return x.reshape(x.shape[0], -1)
 
   def __call__(
     self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None

@@ -19,7 +19,7 @@ from jax import lax
 
 from mtface.models.depthwise import depthwise_conv
 from mtface.models.layers import BatchNorm, conv3x3
-from mtface.models.platforms import by_platform
+from mtface.models.platforms import by_platform, has_choice
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'relu': jax.nn.relu,
@@ -84,7 +84,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   product, 3x3 as `layers.conv3x3`.
   """
   size = kernel.shape[0]
-  if size == 1 and stride == 1:
+  if size == 1 and stride == 1 and has_choice():
     return x @ kernel[0, 0]
   if size == 3 and stride == 1:
     return conv3x3(x, kernel)

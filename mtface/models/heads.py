@@ -53,7 +53,7 @@ class Branch(nnx.Module):
 
   def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
     for dense, norm in zip(self.hidden, self.norms, strict=True):
-      x = self.dropout(norm(dense(x), train, relu=True), deterministic=not train, rngs=rngs)
+      x = dropped(self.dropout, norm(dense(x), train, relu=True), train, rngs)
     return self.scores(x).astype(jnp.float32)
 
 
@@ -86,7 +86,12 @@ class Head(nnx.Module):
   def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
     for layer in self.hidden:
       x = jax.nn.relu(layer(x))
-    return self.scores(self.dropout(x, deterministic=not train, rngs=rngs)).astype(jnp.float32)
+    return self.scores(dropped(self.dropout, x, train, rngs)).astype(jnp.float32)
+
+
+def dropped(dropout: nnx.Dropout, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+  """x with dropout in training; elsewhere there is none in the program."""
+  return dropout(x, deterministic=False, rngs=rngs) if train else x
 
 
 def check_init(init: str) -> None:

@@ -17,7 +17,7 @@ from flax import nnx
 from jax import lax
 
 from mtface.models import winograd
-from mtface.models.platforms import by_platform, channel_sums
+from mtface.models.platforms import by_platform, channel_sums, has_choice
 
 MOMENTUM = 0.9  # of the running statistics of every batch normalisation
 
@@ -102,9 +102,10 @@ class BatchNorm(nnx.Module):
     """
     x = x.astype(self.dtype or jnp.result_type(x, jnp.bfloat16))
     scale, bias = self.scale[...], self.bias[...]
-    moved = jnp.zeros((), jnp.float32) if shift is None else shift
+    moved = 0.0 if shift is None else shift
     if self.frozen or not train:
-      return _normalise(x, self.mean[...] - moved, self.var[...], scale, bias, self.epsilon, relu)
+      normalise = _normalise if has_choice() else _scaled
+      return normalise(x, self.mean[...] - moved, self.var[...], scale, bias, self.epsilon, relu)
     y, mean, var = batch_norm(x, scale, bias, self.epsilon, relu)
     mean += moved
     if self.unbiased:
@@ -122,7 +123,7 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
   On a CPU the gradient of a tie is shared among the equal pixels; elsewhere the first of them gets
   it. After a ReLU it is the same.
   """
-  return _max_pool(x)
+  return _max_pool(x) if has_choice() else _window_max(x)
 
 
 @jax.custom_vjp
@@ -133,7 +134,7 @@ def _max_pool(x: jax.Array) -> jax.Array:
 
 
 def _window_max(x: jax.Array) -> jax.Array:
-  return nnx.max_pool(x, (2, 2), (2, 2))
+  return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 def _corners(x: jax.Array) -> list[jax.Array]:
@@ -222,6 +223,13 @@ batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 def _normalise(x, mean, var, scale, bias, epsilon, relu):
   y = (x.astype(jnp.float32) - mean) * (lax.rsqrt(var + epsilon) * scale) + bias
   return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
+
+
+def _scaled(x, mean, var, scale, bias, epsilon, relu):
+  """The same as one product and one sum, which other programs join with the convolution before."""
+  factor = scale * (var + epsilon) ** -0.5
+  y = x * factor + (bias - mean * factor)
+  return jax.nn.relu(y) if relu else y
 
 
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:

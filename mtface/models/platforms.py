@@ -1,13 +1,15 @@
 """Two ways to compute the same: one for CPUs, XLA's own for everything else.
 
 The platform that a program is lowered for decides, not the machine that traces it: what is lowered
-or exported on a laptop for a TPU is the TPU's program.
+or exported on a laptop for a TPU is the TPU's program. `without_choice` leaves none: XLA's own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,25 @@ from jax import lax
 
 # Elements of a row of images whose running totals stay in a CPU's cache.
 _ROW_ELEMENTS = 1 << 15
+
+_choice = contextvars.ContextVar('choice', default=True)
+
+
+@contextlib.contextmanager
+def without_choice() -> Iterator[None]:
+  """What is traced within is computed by XLA's own operators on all platforms: other programs know
+  these, and they take batches of a size that is known when the program runs.
+  """
+  token = _choice.set(False)
+  try:
+    yield
+  finally:
+    _choice.reset(token)
+
+
+def has_choice() -> bool:
+  """Whether what is traced here may be computed in another way on CPUs."""
+  return _choice.get()
 
 
 def by_platform(cpu: Callable, other: Callable) -> Callable:
@@ -36,7 +57,7 @@ def by_platform(cpu: Callable, other: Callable) -> Callable:
     return lax.platform_dependent(args, dy, cpu=pull(cpu), default=pull(other))
 
   chosen.defvjp(lambda *args: (chosen(*args), args), backward)
-  return chosen
+  return lambda *args: chosen(*args) if has_choice() else other(*args)
 
 
 def channel_sums(

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from mtface.errors import UserError
 from mtface.models.backbone import Backbone, check_fields
@@ -32,7 +33,9 @@ def shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
   implementations, whose weights want it so; the paper does not say where they are.
   """
   more = features - x.shape[-1]
-  return jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2)))
+  if stride > 1:  # not by indices, which other programs have as a gather
+    x = lax.slice_in_dim(lax.slice_in_dim(x, 0, None, stride, 1), 0, None, stride, 2)
+  return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2)))
 
 
 class Block(nnx.Module):

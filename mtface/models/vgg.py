@@ -14,7 +14,7 @@ from flax import nnx
 from mtface.errors import UserError
 from mtface.models.backbone import Backbone, check_fields
 from mtface.models.convolution import Make, scaled
-from mtface.models.heads import INITS, check_init
+from mtface.models.heads import INITS, check_init, dropped
 from mtface.models.layers import Conv3x3, max_pool_2x2
 from mtface.tasks import Task
 
@@ -54,10 +54,10 @@ class Dense(nnx.Module):
 
   def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
     dtype, kernel = self.dtype or jnp.float32, self.kernel[...]
-    flat = x.reshape(len(x), 1, 1, -1).astype(dtype)
+    flat = x.reshape(x.shape[0], -1).astype(dtype)
     y = flat @ kernel.reshape(-1, kernel.shape[-1]).astype(dtype) + self.bias[...].astype(dtype)
-    still = self.frozen or not train
-    return self.dropout(jax.nn.relu(y), deterministic=still, rngs=rngs)
+    y = dropped(self.dropout, jax.nn.relu(y), train and not self.frozen, rngs)
+    return y[:, None, None]
 
 
 class Trunk(nnx.Module):

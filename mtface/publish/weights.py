@@ -1,4 +1,6 @@
-"""`mtface export`: writes a trained network as a weight file that other programs can load."""
+"""`mtface export`: writes a trained network as a weight file that other programs can load.
+`export.py` writes networks as programs.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,17 @@ import os
 from mtface.errors import UserError
 from mtface.evaluation.evaluator import Evaluator
 from mtface.files import local_path
-from mtface.models.weights import export_weights
+from mtface.models.weights import FORMATS, export_weights
 from mtface.training.selection import Selection
+
+WHOLE = 'safetensors'  # the format `mtface` by the name of the file
+PROGRAMS = ('onnx', 'stablehlo')  # files that `export.py` writes
+
+
+def format_of(path: str | os.PathLike) -> str:
+  """The format of a file that is called so: `onnx`, `stablehlo`, or else `torch`."""
+  ending = local_path(path).suffix.removeprefix('.')
+  return ending if ending in PROGRAMS else 'torch'
 
 
 def export_network(
@@ -29,13 +40,19 @@ def export_network(
     data_dir: folder of its prepared sets; only `average:K` reads them, to recompute statistics.
     checkpoint: last, best, STEP or average:K; an ensemble is not a single network.
     path: the .safetensors file to write.
-    format, classifier: see `weights.export_weights`.
+    format: see `weights.export_weights`; `safetensors` is `mtface`.
+    classifier: see there.
     stage: a stage of the run; '' is the last one.
 
   Raises:
     UserError: `checkpoint` is an ensemble, or `path` does not end in .safetensors; also whatever
       `export_weights` raises.
   """
+  if format not in (*FORMATS, WHOLE):
+    raise UserError(
+      f'--format={format}: unknown format; expected {", ".join((*PROGRAMS, WHOLE, *FORMATS))}'
+    )
+  format = 'mtface' if format == WHOLE else format
   selection = Selection.parse(checkpoint)
   if selection.kind == 'ensemble':
     raise UserError(

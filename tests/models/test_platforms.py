@@ -46,6 +46,19 @@ def test_convolutions_are_xlas_but_on_cpus(layer):
   assert 'stablehlo.convolution' not in text
 
 
+@pytest.mark.parametrize('layer', LAYERS)
+def test_without_choice_they_are_xlas_on_all_platforms(layer):
+  function, kernel = LAYERS[layer]
+  forward = lambda *args: function(*args)  # noqa: E731  (JAX keeps what it traced of a function)
+  with platforms.without_choice():
+    text = _program(jax.jit(forward), 'cpu', IMAGES, kernel)
+    pool = _program(jax.jit(lambda x: layers.max_pool_2x2(x)), 'cpu', IMAGES)
+  assert text.count('stablehlo.convolution(') == 1
+  assert 'stablehlo.dot_general' not in text and 'stablehlo.case' not in text
+  assert pool.count('stablehlo.reduce_window') == 1
+  assert platforms.has_choice()
+
+
 def test_pools_are_xlas_but_on_cpus():
   pool = jax.jit(jax.grad(lambda x: layers.max_pool_2x2(x).sum()))
   for platform in PLATFORMS:
