@@ -29,7 +29,8 @@ def export_network(
     data_dir: folder of its prepared sets; only `average:K` reads them, to recompute statistics.
     checkpoint: last, best, STEP or average:K; an ensemble is not a single network.
     path: the .safetensors file to write.
-    format, classifier: see `weights.export_weights`.
+    format: see `weights.export_weights`.
+    classifier: see there.
     stage: a stage of the run; '' is the last one.
 
   Raises:
