@@ -46,9 +46,8 @@ def trackio(
   import trackio
 
   del workdir
-  return trackio.init(
-    project=project, name=f'{name}-{run_id}', config=config, resume='allow', embed=False
-  )
+  trackio.init(project=project, name=f'{name}-{run_id}', config=config, resume='allow', embed=False)
+  return trackio  # its own functions: a run that is finished without them is finished again at exit
 
 
 def wandb(

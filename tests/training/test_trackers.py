@@ -138,9 +138,11 @@ def test_none_is_opened_unless_it_is_asked_for(opened, tmp_path):
 FAKE = """
 calls = []
 
+def log(metrics, step=None): calls.append(('log', metrics, step))
+def finish(): calls.append(('finish',))
+
 class Run:
-  def log(self, metrics, step=None): calls.append(('log', metrics, step))
-  def finish(self): calls.append(('finish',))
+  log, finish = staticmethod(log), staticmethod(finish)
 
 def init(project=None, **how):
   calls.append(('init', project, how))
