@@ -90,6 +90,7 @@ def run_node(text):
 PARSERS = {
   'python': ast.parse,
   'json': json.loads,
+  'jsonl': lambda text: [json.loads(line) for line in text.splitlines()],
   'yaml': yaml.safe_load,
   'toml': tomllib.loads,
   'csv': parse_delimited,
