@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-processes test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted lint bench bench-latency clean
+.PHONY: help setup demo test test-processes test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted test-trackers docs lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -110,6 +110,25 @@ test-cluster: setup  ## tests on a real Slurm, started here and stopped again (D
 test-planted: setup  ## plants bugs in a copy, one at a time, and names the tests that notice each (ROWS= some of them)
 	$(BIN)/python tests/planted/plant.py $(ROWS)
 
+.venv-trackers/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/pip install --quiet --upgrade pip
+	.venv-trackers/bin/pip install --quiet --editable '.[test,trackio,wandb]'
+	@touch $@
+
+test-trackers: .venv-trackers/.ready  ## logs to trackio and to wandb, both on this machine alone, in an environment of its own
+	.venv-trackers/bin/python -m pytest tests/training/test_trackers.py
+
+.venv-docs/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --upgrade pip
+	.venv-docs/bin/pip install --quiet --editable '.[test,docs]'
+	@touch $@
+
+docs: .venv-docs/.ready  ## builds the documentation into site/, and checks its links; python -m http.server --directory site shows it
+	.venv-docs/bin/zensical build --clean --strict
+	.venv-docs/bin/python -m pytest tests/test_site.py tests/test_documents.py
+
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -122,4 +141,4 @@ bench-latency: .venv-parity/.ready  ## milliseconds an image of each backbone, i
 	.venv-parity/bin/python benchmarks/latency.py
 
 clean:  ## removes the environments and the demo
-	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity .venv-export .node $(DEMO)
+	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity .venv-export .venv-docs .venv-trackers .node $(DEMO) site .cache

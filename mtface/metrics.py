@@ -89,7 +89,7 @@ def summarize(task: tasks.Task, totals: Counts) -> dict[str, Any]:
       balanced_accuracy_score is).
     macro_f1: mean F1 over the classes that labels or predictions have (scikit-learn's
       f1_score(average='macro')).
-    confusion: [C][C] counts, rows are labels; None for a task too large for one.
+    confusion: [C] lists of [C] counts, rows are labels; None for a task too large for one.
     mae: mean |year predicted - year labelled| of the most probable class, for tasks with values. It
       follows exactly from the confusion matrix, so no sum of rounded errors is kept.
 

@@ -108,6 +108,10 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
         'keep_last': 10,
       },
       'log_every': '50 steps',
+      'log_gradients': False,  # norms of the gradient too, by layer (mtface/training/gradients.py)
+      # where lines of the log are also sent: NAME[:PROJECT], with a name in `tables.TRACKERS`;
+      # '': nowhere
+      'tracker': '',
       'mesh': {
         'fsdp': 1,  # devices that share the large parameters; a divisor of the number of devices
         'shard_from': 1_000_000,  # elements of the smallest array that is shared so

@@ -106,6 +106,12 @@ def stage_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
   return workdir if name == MAIN else workdir / 'stages' / name
 
 
+def run_name(workdir: pathlib.Path, name: str) -> str:
+  """What a stage's run is called where there are others: by its workdir, and its own name."""
+  folder = workdir.resolve().name
+  return folder if name == MAIN else f'{folder}-{name}'
+
+
 def _merged(config: ConfigDict, name: str) -> ConfigDict:
   merged, changes = copy.deepcopy(config), config.stage[name]
   merged.stages, merged.stage = (), ConfigDict()

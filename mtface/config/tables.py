@@ -1,6 +1,6 @@
 """What a run can name, a table each: networks, losses, optimisers, schedules, augmentations,
-mixtures and builders of data sets. The entries of mtface stand here, with their options and
-defaults; modules of your own add theirs to the same tables (docs/extending.md).
+mixtures, trackers and builders of data sets. The entries of mtface stand here, with their options
+and defaults; modules of your own add theirs to the same tables (docs/extending.md).
 
 An entry of mtface names its function or class as text, so that a config can be read without JAX.
 """
@@ -274,6 +274,13 @@ MIXTURES = Table('mixture')
 MIXTURES.add('equal', 'mtface.data.mixing:equal')
 MIXTURES.add('proportional', 'mtface.data.mixing:proportional')
 MIXTURES.add('alternate', 'mtface.data.mixing:alternate')
+
+# config.tracker: open(*, project, run_id, name, config, workdir) -> a run with `log(values, step)`
+# and `finish()`; the same `run_id` means that the run goes on (mtface/training/trackers.py).
+# package: what has to be installed, by an extra of the same name.
+TRACKERS = Table('tracker', package='')
+TRACKERS.add('trackio', 'mtface.training.trackers:trackio', package='trackio')
+TRACKERS.add('wandb', 'mtface.training.trackers:wandb', package='wandb')
 
 # `mtface build NAME/CONFIG`: a `tfds_builders.base.FaceBuilder`. Those in tfds_builders/ are found
 # by their folders.

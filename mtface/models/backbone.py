@@ -119,7 +119,8 @@ def check_fields(
   Args:
     name: name of the network.
     image_shape: (H, W, C).
-    branch, age_hidden: layer widths; only one of them may have any.
+    branch: layer widths.
+    age_hidden: layer widths; only one of the two may have any.
     input: one of INPUTS.
     least: pixels that an image needs each way; most trunks halve it five times.
     **numbers: `width` and `depth` must be positive; `dropout` and `drop_path` in [0, 1).

@@ -134,7 +134,8 @@ def export_weights(
   """Writes a network to a safetensors file.
 
   Args:
-    params, stats: the arrays of one network.
+    params: the parameters of one network.
+    stats: its statistics.
     path: the file to write, in an existing folder.
     model: the network's `config.model`.
     format: `torch` or `timm` for a backbone, or `mtface` for every array of any network.

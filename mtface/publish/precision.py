@@ -43,7 +43,8 @@ def to_int8(path: pathlib.Path, to: pathlib.Path, images: np.ndarray) -> None:
   and its scores are what the answers are made of.
 
   Args:
-    path, to: read and written.
+    path: the file to read.
+    to: the file to write.
     images: training images, uint8 [N, H, W, C], of which the ranges of layers are learnt.
   """
   from onnxruntime import quantization

@@ -181,7 +181,7 @@ class Checkpoints:
     and `stats`; nothing else is read.
 
     Raises:
-      as `restore`; damage to the optimiser state does not matter.
+      UserError: as `restore`; damage to the optimiser state does not matter.
     """
     like = {'params': params, 'stats': stats}
 

@@ -41,6 +41,7 @@ from mtface.training.start import check_start
 from mtface.training.state import new_state
 from mtface.training.step import make_step
 from mtface.training.tally import new_tally
+from mtface.training.trackers import check_tracker
 
 
 def check_experiment(
@@ -155,6 +156,7 @@ def _check_training(run: Run) -> None:
       f'{schedule} follows; give steps, epochs or examples, or take '
       f'config.optimizer.schedule={" or ".join(others)}'
     )
+  check_tracker(config.tracker)
   optimizer = make_optimizer(config.optimizer, run.steps, config.freeze.params)
   if config.imports:
     _check_traces(run, optimizer)

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: metrics.jsonl and TensorBoard files in the workdir, and the
+"""Where a run's metrics go: metrics.jsonl and TensorBoard files in the workdir, a tracker, and the
 terminal.
 """
 
@@ -15,17 +15,19 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mtface import process
 from mtface.errors import UserError
 from mtface.files import whole
+from mtface.training.trackers import Tracker
 
 METRICS_FILE = 'metrics.jsonl'
 _FLUSH_SECONDS = 10.0  # until TensorBoard sees a point
 
 
 class MetricsLog:
-  """Appends metrics by step to metrics.jsonl and to TensorBoard files.
+  """Appends metrics by step to metrics.jsonl and to TensorBoard files, and sends them to a tracker.
 
   A resumed run drops the lines after its starting step, which a killed run may have written after
   its last checkpoint.
@@ -34,7 +36,7 @@ class MetricsLog:
     UserError: the workdir cannot be written, or its disk is full (from here and from all methods).
   """
 
-  def __init__(self, workdir: pathlib.Path, start: int):
+  def __init__(self, workdir: pathlib.Path, start: int, tracker: Tracker | None = None):
     # Not tensorboardX's SummaryWriter: it writes from its own thread, which dies on a full disk,
     # and then the run hangs.
     from tensorboardX.record_writer import RecordWriter
@@ -51,6 +53,9 @@ class MetricsLog:
       for event in _first_events(start + 1):
         self._board.write(event)
       self._flushed = 0.0
+    self._tracker = tracker
+    if tracker is not None:
+      tracker.catch_up(read_metrics(workdir))
 
   def write(self, step: int, values: dict[str, float]) -> None:
     """Writes one line, and one TensorBoard point per value."""
@@ -63,6 +68,8 @@ class MetricsLog:
       if now - self._flushed > _FLUSH_SECONDS:
         self._board.flush()
         self._flushed = now
+    if self._tracker is not None:
+      self._tracker.write(step, values)
 
   def __enter__(self) -> MetricsLog:
     return self
@@ -75,6 +82,8 @@ class MetricsLog:
       except UserError:
         if kind is None:  # otherwise report the first error
           raise
+    if self._tracker is not None:
+      self._tracker.close()
 
   @contextlib.contextmanager
   def _as_user_errors(self) -> Iterator[None]:
@@ -149,11 +158,14 @@ class Silent:
     pass
 
 
-def open_log(workdir: pathlib.Path, start: int) -> Any:
-  """The metrics log of a run that starts after step `start`; silent in all
-  processes but the first.
+def open_log(workdir: pathlib.Path, start: int, config: ConfigDict, name: str) -> Any:
+  """The metrics log of a stage that starts after step `start`, with the tracker of its config, in
+  which the run is called `name`; silent in all processes but the first.
   """
-  return MetricsLog(workdir, start) if process.is_first() else Silent()
+  if not process.is_first():
+    return Silent()
+  tracker = Tracker(config, workdir, name, start) if config.tracker else None
+  return MetricsLog(workdir, start, tracker)
 
 
 def open_progress(start: int, steps: int, batch_size: int, seconds: float = math.inf) -> Any:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mtface import metrics, process
-from mtface.config.stages import naming_stage, stage_folder
+from mtface.config.stages import naming_stage, run_name, stage_folder
 from mtface.data.loader import BatchSource, load_batches
 from mtface.data.sources import load_source
 from mtface.data.store import open_all
@@ -31,6 +31,7 @@ from mtface.parallel.sharding import everywhere, make_mesh, place, shared, state
 from mtface.training.checkpoints import Checkpoints, steps_of
 from mtface.training.checks import check_experiment
 from mtface.training.ending import STOP_ASKED, STOP_TIME, Ending
+from mtface.training.gradients import layers
 from mtface.training.health import Health
 from mtface.training.lock import Lock
 from mtface.training.logs import MetricsLog, TrainProgress, open_log, open_progress
@@ -126,10 +127,10 @@ def train_stage(
     )
     health = Health()
     with (
-      open_log(stage_folder(workdir, name), start) as log,
+      open_log(stage_folder(workdir, name), start, config, run_name(workdir, name)) as log,
       open_progress(start, run.steps, config.batch_size, ending.seconds_left) as bar,
     ):
-      empty = place(new_tally(run.tasks), everywhere(mesh))
+      empty = place(new_tally(run.tasks, layers(run)), everywhere(mesh))
       tally = after = empty
       unread: Tally | None = None
       for step, batch in enumerate(health.waiting(batches), start + 1):

@@ -18,6 +18,7 @@ from mtface.data.loader import Batch
 from mtface.models.network import Network
 from mtface.models.paths import Params, matches, path_name
 from mtface.tasks import Task
+from mtface.training.gradients import norms
 from mtface.training.objective import Objective
 from mtface.training.state import TrainState
 from mtface.training.tally import NEVER, Tally
@@ -78,6 +79,7 @@ def make_step(
       counts,
       jnp.minimum(tally.first_bad_step, jnp.where(jnp.isfinite(loss), NEVER, state.step + 1)),
       jnp.maximum(tally.stop, jnp.max(batch['stop'])),
+      {name: tally.gradients[name] + x for name, x in norms(grads, tally.gradients).items()},
     )
     return TrainState(state.step + 1, params, stats, opt_state), tally
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -36,10 +36,11 @@ class Tally(NamedTuple):
   stop: (
     jax.Array
   )  # int32 [], the largest that a process's batches say (ending.py): all see it in the same step
+  gradients: dict[str, jax.Array]  # float32 [], sums of the gradient's norms, by layer
 
 
-def new_tally(tasks: Mapping[str, Task]) -> Tally:
-  """An empty tally."""
+def new_tally(tasks: Mapping[str, Task], layers: Iterable[str] = ()) -> Tally:
+  """An empty tally; `layers` are those whose gradients are measured (`gradients.layers`)."""
   zero = jnp.zeros((), jnp.float32)
   counts = {name: metrics.zeros(task) for name, task in tasks.items()}
   return Tally(
@@ -49,6 +50,7 @@ def new_tally(tasks: Mapping[str, Task]) -> Tally:
     counts,
     jnp.asarray(NEVER),
     jnp.zeros((), jnp.int32),
+    dict.fromkeys(layers, zero),
   )
 
 
@@ -99,8 +101,8 @@ def _diverged(what: str) -> UserError:
 
 
 def summarize_tally(run: Run, tally: Tally) -> dict[str, float]:
-  """Over the tally's steps: the mean of the total loss, and each task's loss and accuracy over the
-  labelled (augmented) samples.
+  """Over the tally's steps: the mean of the total loss, each task's loss and accuracy over the
+  labelled (augmented) samples, and the means of the gradient's norms, if they are measured.
 
   The tasks' losses are means over the labelled samples whatever `config.loss.over` divides them by,
   so that they do not depend on the mixture and can be compared with those of `eval/`.
@@ -112,4 +114,7 @@ def summarize_tally(run: Run, tally: Tally) -> dict[str, float]:
     if summary['n']:
       values[f'train/{name}/loss'] = float(tally.task_losses[name]) / summary['n']
       values[f'train/{name}/accuracy'] = summary['accuracy']
-  return values
+  return values | {
+    f'gradients/{layer}': float(norm) / max(int(tally.steps), 1)
+    for layer, norm in tally.gradients.items()
+  }

@@ -40,6 +40,8 @@ from mtface.training.run import Run
 FREE = (
   'name',
   'log_every',
+  'log_gradients',
+  'tracker',
   'store',
   'evaluation.patience',
   'mesh.fsdp',

@@ -23,7 +23,7 @@ PACKAGE = 'onnxruntime-web'
 
 def example(language, word):
   """The one block of code of a language that has a word."""
-  page = (ROOT / 'docs' / 'deployment.md').read_text()
+  page = (ROOT / 'docs/deployment.md').read_text()
   blocks = re.findall(rf'```{language}\n(.*?)```', page, flags=re.DOTALL)
   (found,) = [block for block in blocks if word in block]
   return found

@@ -224,6 +224,8 @@ FREE = (
   'name',
   'duration',
   'log_every',
+  'log_gradients',
+  'tracker',
   'store',
   'evaluation.patience',
   'mesh.fsdp',

@@ -41,7 +41,9 @@ _STYLE: Any = {
 }
 
 
-def drawing(name: str, alt: str, draw: Callable[[Any], None], size=(4.4, 3.0)) -> str:
+def drawing(
+  name: str, alt: str, draw: Callable[[Any], None], size: tuple[float, float] = (4.4, 3.0)
+) -> str:
   """SVG of what `draw` puts on a pair of axes.
 
   Args:
