@@ -1,7 +1,8 @@
 """The demo page in headless Chromium: a photograph is dropped, and its answers are Python's.
 
 Needs Node.js, Chromium, and the folder of an npm installation of playwright-core in
-MTFACE_PLAYWRIGHT: `make test-page` sets these up.
+MTFACE_PLAYWRIGHT: `make test-page` sets these up. `MTFACE_SAME=RUN,FILE.onnx,PHOTO` adds a comparison
+of a run, the file that was exported of it, and its page.
 """
 
 import functools
@@ -147,6 +148,15 @@ def test_the_answers_are_pythons(folder, sites, photos):
     assert seen['status'].startswith('1 face found')
     assert compare(seen, folder / f'{page["network"]}.onnx', astronaut) == 1
     is_clean(seen, sites)
+
+
+@pytest.mark.skipif('MTFACE_SAME' not in os.environ, reason='MTFACE_SAME=RUN,FILE.onnx,PHOTO')
+def test_a_run_its_file_and_its_page_say_the_same(folder, sites):
+  run, file, photo = map(pathlib.Path, os.environ['MTFACE_SAME'].split(','))
+  demo_page.write_page(file, folder / 'own')
+  (seen,) = visit(folder, sites, [{'network': 'own', 'drop': photo.resolve()}])
+  assert compare(seen, file, photo) == compare(seen, run, photo) > 0
+  is_clean(seen, sites)
 
 
 def test_files_of_all_kinds(folder, sites, photos):
