@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mtface.errors import UserError
+from mtface.faces.crop import overlap
 from tests.cartoons import cartoon, cells, make_imdb_wiki
 from tests.prepared import build_set, by_id, read_summary
 from tfds_builders import imdb_wiki
@@ -268,7 +269,7 @@ def test_the_face_is_found_in_the_crop_and_stored_without_margin(gray48):
 def test_grey_images_and_images_without_a_face(gray48):
   records = by_id(gray48)
   grey, colour = records['00/grey'], records['00/sound']
-  np.testing.assert_allclose(grey['attributes']['box'], colour['attributes']['box'], atol=3)
+  assert overlap(grey['attributes']['box'], colour['attributes']['box']) > 0.8
   small = records['00/small_20']
   np.testing.assert_array_equal(small['attributes']['box'], [2, 0, 22, 20])
   assert np.isnan(small['landmarks']).all()
