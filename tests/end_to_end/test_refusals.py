@@ -188,7 +188,7 @@ def with_mistake(changes):
 @pytest.mark.parametrize('mistake', MISTAKES)
 def test_a_mistake_in_the_last_stage(mtface, data, tmp_path, monkeypatch, mistake):
   changes, words = MISTAKES[mistake]
-  monkeypatch.setattr(config_files, 'load_config', lambda name: with_mistake(changes))
+  monkeypatch.setattr(config_files, 'load_config', lambda *_: with_mistake(changes))
   words = f'stage both: {words.format(data=data)}'
   start = time.process_time()
   command = [f'--config={CONFIG}', f'--data_dir={data}']
