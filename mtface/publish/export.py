@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -22,6 +23,8 @@ from mtface.publish.program import Part, Program
 from mtface.publish.weights import PROGRAMS
 
 TIMED = (1, 32)  # images of a batch
+# What a format needs beside mtface: the extra `export`.
+LIBRARIES = {'onnx': ('onnx', 'onnxruntime'), 'stablehlo': ('flatbuffers',)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +220,9 @@ def _check(path: pathlib.Path, format: str, to_precision: str) -> None:
 
 def _ready(format: str, converter: str) -> str:
   """Whether all is there, before the first minute is spent; the Python of the converter."""
-  if format != 'onnx':
-    return ''
-  onnx_file.check_libraries()
-  return onnx_file.converter(converter)
+  missing = [name for name in LIBRARIES[format] if not importlib.util.find_spec(name)]
+  if missing:
+    raise UserError(
+      f"--format={format}: {' and '.join(missing)} not installed; pip install 'mtface[export]'"
+    )
+  return onnx_file.converter(converter) if format == 'onnx' else ''

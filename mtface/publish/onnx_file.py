@@ -51,15 +51,6 @@ def converter(given: str = '') -> str:
   )
 
 
-def check_libraries() -> None:
-  """Raises a `UserError` where onnx or onnxruntime are not installed here."""
-  missing = [name for name in ('onnx', 'onnxruntime') if not importlib.util.find_spec(name)]
-  if missing:
-    raise UserError(
-      f"--format=onnx: {' and '.join(missing)} not installed; pip install 'mtface[export]'"
-    )
-
-
 def convert(program: Program, outputs: dict[str, str], python: str, path: pathlib.Path) -> None:
   """Writes a program as ONNX, without metadata.
 

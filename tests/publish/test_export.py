@@ -331,11 +331,25 @@ def test_a_missing_environment_is_one_line(monkeypatch, tmp_path):
   with pytest.raises(UserError, match='run `make setup-export`, or `python3 -m venv') as found:
     onnx_file.converter()
   assert '\n' not in str(found.value)
-  with pytest.raises(UserError, match=r"onnx and onnxruntime not installed; .*mtface\[export\]'"):
-    onnx_file.check_libraries()
   (tmp_path / '.venv-export' / 'bin').mkdir(parents=True)
   (tmp_path / '.venv-export' / 'bin' / 'python').touch()
   assert onnx_file.converter() == str(tmp_path / '.venv-export' / 'bin' / 'python')
+
+
+@pytest.mark.parametrize(
+  ('format', 'missing'), [('onnx', 'onnx and onnxruntime'), ('stablehlo', 'flatbuffers')]
+)
+def test_missing_libraries_are_one_line(mtface, tiny_run, tmp_path, monkeypatch, format, missing):
+  libraries = ('onnx', 'onnxruntime', 'flatbuffers')
+  there = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util, 'find_spec', lambda name: None if name in libraries else there(name)
+  )
+  done = mtface('export', f'--workdir={tiny_run}', f'--to={tmp_path}/face.{format}')
+  assert done.code == 2
+  assert done.err == (
+    f"mtface: error: --format={format}: {missing} not installed; pip install 'mtface[export]'\n"
+  )
 
 
 def test_outputs_are_named_as_onnx_wants_it():

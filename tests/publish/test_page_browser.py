@@ -1,8 +1,8 @@
 """The demo page in headless Chromium: a photograph is dropped, and its answers are Python's.
 
 Needs Node.js, Chromium, and the folder of an npm installation of playwright-core in
-MTFACE_PLAYWRIGHT: `make test-page` sets these up. `MTFACE_SAME=RUN,FILE.onnx,PHOTO` adds a comparison
-of a run, the file that was exported of it, and its page.
+MTFACE_PLAYWRIGHT: `make test-page` sets these up. `MTFACE_SAME=RUN,FILE.onnx,PHOTO` adds a
+comparison of a run, the file that was exported of it, and its page.
 """
 
 import functools
