@@ -106,11 +106,17 @@ def export(args: Args, _: Sequence[str]) -> None:
     raise UserError('--float16 --int8: a file has one precision; pass one of them')
   precision = 'float16' if args.float16 else 'int8' if args.int8 else 'float32'
   if format in PROGRAMS:
-    form = {'to_precision': precision, 'converter': args.converter}
+    form = {
+      'to_precision': precision,
+      'calibrated': args.calibrated,
+      'converter': args.converter,
+    }
     print(export_program(*where, format=format, stage=args.stage, **form).report())
     return
   if precision != 'float32':
     raise UserError(f'--{precision}: is of --format=onnx, not of --format={format}')
+  if args.calibrated:
+    raise UserError(f'--calibrated: is of {" and ".join(PROGRAMS)}; weights have no temperature')
   export_network(*where, format=format, classifier=args.classifier, stage=args.stage)
   print(f'weights: {args.to}')
 
@@ -400,7 +406,10 @@ COMMANDS: dict[str, Command] = {
       *_PLACE,
     ),
   ),
-  'export': Command(export, (*_RUN, 'format', 'to', 'float16', 'int8', 'classifier', 'converter')),
+  'export': Command(
+    export,
+    (*_RUN, 'format', 'to', 'float16', 'int8', 'calibrated', 'classifier', 'converter'),
+  ),
   'demo-page': Command(demo_page, ('export', 'to')),
   'predict': Command(
     predict,

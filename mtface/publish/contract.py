@@ -102,6 +102,7 @@ def _run(chosen: Chosen) -> dict[str, Any]:
     'steps': head['steps'],
     'checksums': head['checksums'],
     'stage': own.stage,
+    'temperatures': chosen.temperatures,
     'data': _fingerprints(chosen),
     'versions': versions(),
   }

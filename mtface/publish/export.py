@@ -81,6 +81,7 @@ def export_program(
   format: str,
   stage: str = '',
   to_precision: str = 'float32',
+  calibrated: bool = False,
   converter: str = '',
 ) -> Exported:
   """Writes what a selection of checkpoints computes, from uint8 pixels to probabilities.
@@ -95,16 +96,18 @@ def export_program(
     format: one of `weights.PROGRAMS`.
     stage: a stage of the run; '' is the last one.
     to_precision: one of `precision.PRECISIONS`; others than float32 are for ONNX.
+    calibrated: apply the temperatures that `mtface calibrate` fitted to this selection.
     converter: see `onnx_file.converter`.
 
   Raises:
-    UserError: there is no such run, checkpoint, folder or format; the networks see faces in several
-      ways; a library is missing; or the file's answers are not those of the run.
+    UserError: there is no such run, checkpoint, temperature, folder or format; the networks see
+      faces in several ways; a library is missing; or the file's answers are not those of the run.
   """
   path = local_path(path)
   _check(path, format, to_precision)
   python = _ready(format, converter)
-  chosen = Chosen(checkpoint, Evaluator(workdir, data_dir, stage), data_dir)
+  evaluator = Evaluator(workdir, data_dir, stage)
+  chosen = Chosen(checkpoint, evaluator, data_dir, calibrated=calibrated)
   crop = contract.crop_of(chosen)
   outputs = contract.output_names(chosen.tasks)
   job = _Job(chosen, outputs, contract.about(chosen, outputs, crop), measured.make_check(chosen))
@@ -137,7 +140,7 @@ class _Job:
       Part(of.config, tuple(jax.tree.map(np.asarray, network) for network in networks))
       for of, networks in zip(self.chosen.evaluators, self.chosen.networks, strict=True)
     ]
-    return Program(tuple(parts), tuple(self.chosen.tasks))
+    return Program(tuple(parts), tuple(self.chosen.tasks), self.chosen.temperatures)
 
   def note(self, difference: float, form: dict[str, Any]) -> None:
     """Adds to the metadata what was found."""

@@ -12,10 +12,11 @@ import functools
 import json
 import operator
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mtface.config.imports import load_imports
@@ -28,6 +29,7 @@ from mtface.models.platforms import without_choice
 from mtface.models.weights import export_weights, import_weights
 
 _FILE = 'program.json'
+_LEAST = 1e-12  # as in mtface.evaluation.calibration, which needs more libraries
 
 # As `mtface.inference.readout`, in JAX.
 _READ: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -74,10 +76,12 @@ class Program:
   Attributes:
     parts: a run each; their images have the same shape.
     tasks: what is answered, in the order of the outputs.
+    temperatures: {task: what its probabilities are calibrated by}, see `mtface calibrate`.
   """
 
   parts: tuple[Part, ...]
   tasks: tuple[str, ...]
+  temperatures: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -92,6 +96,9 @@ class Program:
     with without_choice():
       scaled = scale_images(images)
       said = _mean([part.answers(scaled) for part in self.parts])
+      readout = self.parts[0].network.outputs.readout
+      for task, temperature in self.temperatures.items():
+        said[task] = _calibrated(said[task], temperature, readout(task))
     return tuple(said[task] for task in self.tasks)
 
   def save(self, folder: pathlib.Path) -> None:
@@ -102,7 +109,8 @@ class Program:
       for name, (params, stats) in zip(names, part.networks, strict=True):
         export_weights(params, stats, folder / name, part.config.model, format='mtface')
       parts.append({'config': part.config.to_dict(), 'networks': names})
-    (folder / _FILE).write_text(json.dumps({'tasks': self.tasks, 'parts': parts}))
+    about = {'tasks': self.tasks, 'temperatures': dict(self.temperatures), 'parts': parts}
+    (folder / _FILE).write_text(json.dumps(about))
 
   @classmethod
   def load(cls, folder: pathlib.Path) -> Program:
@@ -113,7 +121,7 @@ class Program:
     """
     content = json.loads((folder / _FILE).read_text())
     parts = tuple(_read_part(folder, of) for of in content['parts'])
-    return cls(parts, tuple(content['tasks']))
+    return cls(parts, tuple(content['tasks']), content['temperatures'])
 
 
 def _read_part(folder: pathlib.Path, content: Any) -> Part:
@@ -126,6 +134,14 @@ def _read_part(folder: pathlib.Path, content: Any) -> Part:
     for name in content['networks']
   ]
   return Part(config, tuple((of.params, of.stats) for of in found))
+
+
+def _calibrated(probabilities: jax.Array, temperature: float, readout: str) -> jax.Array:
+  """As `mtface.evaluation.calibration.with_temperature`: their scores, divided."""
+  scores = jnp.log(jnp.maximum(probabilities, _LEAST))
+  if readout == 'sigmoid':
+    scores = scores - jnp.log(jnp.maximum(1 - probabilities, _LEAST))
+  return _READ[readout](scores / temperature)
 
 
 def _mean(said: Sequence[dict[str, jax.Array]]) -> dict[str, jax.Array]:

@@ -7,12 +7,17 @@ import subprocess
 import sys
 import zipfile
 
+import jax
+import jax.export
 import numpy as np
 import pytest
 
 import mtface
+from mtface.config.saved import read_config
 from mtface.data.sources import Source
 from mtface.errors import UserError
+from mtface.evaluation.calibration import write_temperatures
+from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluator import Evaluator
 from mtface.faces.cropping import Crop
 from mtface.publish import contract, measured, onnx_file, precision
@@ -262,6 +267,21 @@ def test_stablehlo_is_read_without_mtface(tiny_run, tiny_data, tmp_path):
   subprocess.run([sys.executable, '-c', code, path, images, answers], check=True)
   found = dict(np.load(answers))
   agree(found, said_by_run(tiny_run, tiny_data, selection, noise(3)), atol=1e-5)
+
+
+def test_a_calibrated_file_says_what_the_calibrated_run_says(run_copy, tiny_data, tmp_path):
+  path = tmp_path / 'a.stablehlo'
+  head = Chosen('last', Evaluator(run_copy, tiny_data), tiny_data).head()
+  name = read_config(run_copy).name
+  write_temperatures(run_copy, name, [head | {'task': 'smile', 'temperature': 0.25}])
+  exported = export_program(run_copy, tiny_data, 'last', path, format='stablehlo', calibrated=True)
+  assert exported.about['run']['temperatures'] == {'smile': 0.25}
+  program = jax.export.deserialize(bytearray(zipfile.ZipFile(path).read('program.bin')))
+  found = {task: np.asarray(rows) for task, rows in program.call(noise(5)).items()}
+  wanted = said_by_run(run_copy, tiny_data, 'last', noise(5))
+  sharper = wanted['smile'] ** 4
+  wanted['smile'] = sharper / sharper.sum(axis=1, keepdims=True)
+  agree(found, wanted, atol=1e-5)
 
 
 def test_without_sets_it_is_checked_on_noise(tiny_run, tmp_path):

@@ -1,5 +1,7 @@
 """Programs against the scores of their networks, read out by NumPy."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -46,12 +48,28 @@ def test_an_ensemble_is_the_mean_of_probabilities():
   close(program, config, jax.jit(program.answers)(images_of(config)), (0, 1, 2))
 
 
+def test_probabilities_have_their_temperature():
+  config = config_of('bknet')
+  program = dataclasses.replace(
+    program_of(config, (0, 1)), temperatures={'emotion8': 1.7, 'action_units': 0.6}
+  )
+  said = dict(zip(program.tasks, jax.jit(program.answers)(images_of(config)), strict=True))
+  wanted = expected(config, (0, 1))
+  powers = wanted['emotion8'] ** (1 / 1.7)  # of a softmax, exp(log p / T)
+  np.testing.assert_allclose(
+    said['emotion8'], powers / powers.sum(axis=1, keepdims=True), atol=1e-5
+  )
+  odds = (wanted['action_units'] / (1 - wanted['action_units'])) ** (1 / 0.6)
+  np.testing.assert_allclose(said['action_units'], odds / (1 + odds), atol=1e-5)
+  np.testing.assert_allclose(said['age_years'], wanted['age_years'], atol=1e-5)
+
+
 def test_a_saved_program_is_the_same(tmp_path):
   config = config_of('mbknet')
-  program = program_of(config, (0, 1))
+  program = dataclasses.replace(program_of(config, (0, 1)), temperatures={'age_years': 2.0})
   program.save(tmp_path)
   found = Program.load(tmp_path)
-  assert found.tasks == program.tasks
+  assert (found.tasks, found.temperatures) == (program.tasks, program.temperatures)
   images = images_of(config)
   for ours, theirs in zip(
     jax.jit(program.answers)(images), jax.jit(found.answers)(images), strict=True
