@@ -38,6 +38,8 @@ demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sh
 	@echo 'Next:'
 	@echo '  look at the pictures named above, and: $(BIN)/tensorboard --logdir=$(DEMO)/run   (pip install tensorboard)'
 	@echo '  other selections: $(BIN)/mtface evaluate --workdir=$(DEMO)/run --data_dir=$(DEMO)/data --checkpoint=average:4,ensemble:4'
+	@echo '  the run as one page: $(BIN)/mtface report --html --workdir=$(DEMO)/run --data_dir=$(DEMO)/data'
+	@echo '  your own photographs, with a csv of what is known of them: docs/your_photographs.md'
 	@echo '  real faces: docs/datasets.md says how to get and build them; then --config=sang2017:A2'
 
 # A file's tests stay together: they share what was trained once. Those that start several processes of mtface wait for
