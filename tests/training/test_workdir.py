@@ -315,3 +315,16 @@ def test_a_config_that_lacks_a_field_is_damaged(tmp_path):
     match=r'config.json: is damaged \(.*the field batch_size is missing.*\); restore it, or',
   ):
     read_config(tmp_path)
+
+
+def test_a_config_with_a_group_in_place_of_a_field_is_damaged(tmp_path):
+  write_config(get_config(), tmp_path)
+  path = tmp_path / 'config.json'
+  text = json.loads(path.read_text())
+  text['config']['seed'] = {'first': 1}
+  path.write_text(json.dumps(text))
+  with pytest.raises(
+    UserError,
+    match=r'config.json: is damaged, or of another version of mtface: the field seed is missing',
+  ):
+    read_config(tmp_path)
