@@ -149,6 +149,14 @@ def test_epochs_differ_in_more_than_the_extra_draws():
   assert 0.25 < np.mean(equal[0] == equal[1]) < 0.42  # 1/3 by chance
 
 
+def test_another_seed_takes_the_sources_in_another_order():
+  one, other = (
+    make_mixture('equal', three_sources(), seed=seed, batch_size=16).epoch(0).source
+    for seed in (0, 1)
+  )
+  assert 0.25 < np.mean(one == other) < 0.42  # 1/3 by chance
+
+
 @pytest.mark.parametrize('kind', ['equal', 'proportional', 'alternate'])
 def test_sources_of_one_size_are_not_walked_in_step(kind):
   sources = [fake_source('a', 60, {'smile': 1.0}), fake_source('b', 60, {'gender': 1.0})]

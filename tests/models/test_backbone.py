@@ -6,7 +6,7 @@ import pytest
 
 from mtface.errors import UserError
 from mtface.models import backbone
-from tests.models.networks import shapes
+from tests.models.networks import images, random_network, shapes
 
 
 def test_imagenets_mean_becomes_zero_and_its_deviation_one():
@@ -22,6 +22,16 @@ def test_imagenets_mean_becomes_zero_and_its_deviation_one():
   np.testing.assert_array_equal(backbone.rescaled(jnp.asarray(pixels), 'half'), jnp.asarray(pixels))
   grey = jnp.full((1, 1, 1, 1), 2 * mean.mean() - 1)
   np.testing.assert_allclose(backbone.rescaled(grey, 'imagenet'), 0, atol=1e-5)
+
+
+def test_a_network_sees_images_as_its_input_says():
+  fields, shape = {'depth': 8, 'width': 0.2}, (8, 8, 3)
+  network, params, stats = random_network('resnet', ['smile'], shape, input='imagenet', **fields)
+  plain, *_ = random_network('resnet', ['smile'], shape, input='half', **fields)
+  x = np.asarray(images(2, *shape))
+  normalised = (x / 2 + 0.5 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+  expected = plain.features(params, stats, jnp.asarray(normalised, jnp.float32))
+  np.testing.assert_allclose(network.features(params, stats, x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_caffes_means_become_zero_in_the_order_blue_green_red():

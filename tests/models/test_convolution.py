@@ -33,3 +33,9 @@ def test_kernels_are_drawn_by_the_outputs_that_a_value_reaches():
     np.sqrt(2 / (9 * 64)), rel=0.05
   )  # He et al. 2015, eq. 14
   assert float(depthwise.std()) == pytest.approx(np.sqrt(2 / 9), rel=0.05)
+
+
+def test_channels_times_a_width_are_rounded_up():
+  # 6.4, 2.5, 8, and 0.32, which leaves one.
+  found = [convolution.scaled(*of) for of in ((32, 0.2), (10, 0.25), (32, 0.25), (32, 0.01))]
+  assert found == [7, 3, 8, 1]

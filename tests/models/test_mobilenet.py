@@ -2,8 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mtface.models import mobilenet
+from mtface.models.convolution import Make
+from tests.models import reference
 from tests.models.networks import count, images, random_network, shapes
 
 
@@ -68,3 +71,13 @@ def test_every_parameter_has_a_gradient_and_every_statistic_moves(tiny):
   assert all(
     np.any(np.asarray(a) != b) for a, b in zip(*map(jax.tree.leaves, (new, stats)), strict=True)
   )
+
+
+def test_what_a_block_gives_is_at_most_six():
+  block, x = mobilenet.Separable(4, 5, 1, Make(nnx.Rngs(0))), 9 * images(2, 5, 4, 4)
+  block.pointwise.norm.scale[...] *= 9
+  unit = np.sqrt(1 + 1e-5)  # all normalisations as they start
+  y = reference.relu6(reference.depthwise(np.asarray(x), block.depthwise.conv.kernel, 1) / unit)
+  y = reference.relu6(9 * y @ np.asarray(block.pointwise.conv.kernel[0, 0]) / unit)
+  assert (y == 6).any()
+  np.testing.assert_allclose(block(x, False), y, rtol=1e-4, atol=1e-5)

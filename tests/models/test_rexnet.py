@@ -1,9 +1,11 @@
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from mtface.models import rexnet
 from mtface.models.rexnet import block_shapes, stem_features
+from tests.models import reference
 from tests.models.networks import count, images, random_network, shapes
 
 
@@ -44,3 +46,20 @@ def test_training_runs_at_an_odd_size(monkeypatch):
     np.any(np.asarray(a) != b) for a, b in zip(*map(jax.tree.leaves, (new, stats)), strict=True)
   ]
   assert all(moved)
+
+
+def test_what_a_block_projects_is_at_most_six(monkeypatch):
+  monkeypatch.setattr(rexnet, 'BLOCKS', (1, 1))
+  monkeypatch.setattr(rexnet, 'STRIDES', (1, 1))
+  network, params, stats = random_network('rexnet', ['smile'], (32, 32, 1), width=0.1)
+  block = nnx.merge(network.graph, params, stats).trunk.blocks[0]
+  own, kept = params['trunk']['blocks'][0], stats['trunk']['blocks'][0]
+  # It expands and squeezes nothing: a depthwise convolution, ReLU6 as in the authors' code, and
+  # the projection.
+  x, norms = 99 * np.asarray(images(2, 4, 5, 32)), reference.Norms(False, unbiased=True)
+  y = reference.conv_norm(
+    x, own['depthwise'], kept['depthwise'], norms, reference.relu6, 1, reference.depthwise
+  )
+  assert (y == 6).any()
+  expected = reference.conv_norm(y, own['project'], kept['project'], norms, lambda x: x)
+  np.testing.assert_allclose(block(x, False, None), expected, rtol=1e-4, atol=1e-4)

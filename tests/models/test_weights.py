@@ -91,15 +91,27 @@ def test_timms_format_is_exact_there_and_back(name, tmp_path):
   assert same(safetensors.numpy.load_file(one), safetensors.numpy.load_file(two))
 
 
+def test_what_is_overlaid_leaves_the_tree_below_it_as_it_was():
+  tree = {'trunk': {'stem': 1, 'top': 2}, 'heads': {'smile': 3}}
+  found = weights.overlaid(tree, {'trunk': {'top': 4}})
+  assert found == {'trunk': {'stem': 1, 'top': 4}, 'heads': {'smile': 3}}
+  assert tree == {'trunk': {'stem': 1, 'top': 2}, 'heads': {'smile': 3}}
+
+
 def test_names_are_timms():
   # From the state_dict of timm 1.0.31's networks.
   names = {
     ('mobilenet', 'trunk/stages/3/5/pointwise/norm/var'): 'blocks.3.5.bn2.running_var',
     ('efficientnet', 'trunk/stages/0/0/project/norm/mean'): 'blocks.0.0.bn2.running_mean',
     ('efficientnet', 'trunk/stages/0/0/squeeze/reduce/bias'): 'blocks.0.0.se.conv_reduce.bias',
+    ('efficientnet', 'trunk/stages/4/2/expand/norm/bias'): 'blocks.4.2.bn1.bias',
+    ('efficientnet', 'trunk/stages/4/2/depthwise/norm/mean'): 'blocks.4.2.bn2.running_mean',
+    ('efficientnet', 'trunk/stages/4/2/project/norm/var'): 'blocks.4.2.bn3.running_var',
     ('efficientnet', 'trunk/stages/4/2/project/conv/kernel'): 'blocks.4.2.conv_pwl.weight',
     ('efficientnet', 'trunk/top/norm/scale'): 'bn2.weight',
+    ('rexnet', 'trunk/blocks/3/squeeze/reduce/kernel'): 'features.3.se.fc1.weight',
     ('rexnet', 'trunk/blocks/3/squeeze/norm/scale'): 'features.3.se.bn.weight',
+    ('rexnet', 'trunk/blocks/3/squeeze/expand/kernel'): 'features.3.se.fc2.weight',
     ('rexnet', 'trunk/top/conv/kernel'): 'features.16.conv.weight',
   }
   assert {key: NAMINGS[key[0]][0].name(key[1]) for key in names} == names
@@ -371,6 +383,21 @@ def test_what_cannot_be_written(tmp_path):
       params, stats, tmp_path / 'none' / 'a.safetensors', fields, format='mtface'
     )
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_leaves_the_file_of_before(exported, monkeypatch):
+  params, stats, path = exported
+  before = path.read_bytes()
+
+  def killed(_, path, *more):
+    path.write_bytes(before[: len(before) // 2])
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(safetensors.numpy, 'save_file', killed)
+  with pytest.raises(KeyboardInterrupt):
+    weights.export_weights(params, stats, path, model('efficientnet', **SMALL))
+  assert path.read_bytes() == before
+  assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_file_that_wants_other_images_is_refused(exported):

@@ -343,3 +343,16 @@ def test_what_an_older_run_was_begun_on_is_not_guessed(tmp_path):
   config.log_every = '1 steps'
   write_config(config, tmp_path)
   assert 'hardware' not in json.loads(path.read_text())
+
+
+def test_a_config_with_a_group_in_place_of_a_field_is_damaged(tmp_path):
+  write_config(get_config(), tmp_path)
+  path = tmp_path / 'config.json'
+  text = json.loads(path.read_text())
+  text['config']['seed'] = {'first': 1}
+  path.write_text(json.dumps(text))
+  with pytest.raises(
+    UserError,
+    match=r'config.json: is damaged, or of another version of mtface: the field seed is missing',
+  ):
+    read_config(tmp_path)
