@@ -152,7 +152,7 @@ def test_the_answers_are_pythons(folder, sites, photos):
 
 @pytest.mark.skipif('MTFACE_SAME' not in os.environ, reason='MTFACE_SAME=RUN,FILE.onnx,PHOTO')
 def test_a_run_its_file_and_its_page_say_the_same(folder, sites):
-  run, file, photo = map(pathlib.Path, os.environ['MTFACE_SAME'].split(','))
+  run, file, photo = (pathlib.Path(of).expanduser() for of in os.environ['MTFACE_SAME'].split(','))
   demo_page.write_page(file, folder / 'own')
   (seen,) = visit(folder, sites, [{'network': 'own', 'drop': photo.resolve()}])
   assert compare(seen, file, photo) == compare(seen, run, photo) > 0
