@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-processes test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted test-trackers docs lint bench bench-latency clean
+.PHONY: help setup demo test test-slow test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted test-trackers docs lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -42,13 +42,18 @@ demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sh
 	@echo '  your own photographs, with a csv of what is known of them: docs/your_photographs.md'
 	@echo '  real faces: docs/datasets.md says how to get and build them; then --config=sang2017:A2'
 
-# A file's tests stay together: they share what was trained once. Those that start several processes of mtface wait for
-# each other and have a target of their own.
+# A file's tests stay together: they share what was trained once. What takes half of the time, whole runs that are killed
+# or made over several processes and the papers' configs trained for some steps, has a target of its own; the runs of
+# several processes wait for each other.
+SLOW := tests/end_to_end/test_bad_input.py tests/end_to_end/test_crossval.py tests/end_to_end/test_resume.py tests/end_to_end/test_stages.py \
+	tests/configs/test_papers.py tests/configs/test_pons.py tests/configs/test_savchenko.py tests/configs/test_zhang.py \
+	tests/launch/test_local.py tests/parallel/test_doctor.py
 PROCESSES := tests/end_to_end/test_processes.py
-test: setup lint  ## lint, types and all tests but those of several processes
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(addprefix --ignore=,$(PROCESSES))
+test: setup lint  ## lint, types and tests (a quarter of an hour on two cores)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(addprefix --ignore=,$(SLOW) $(PROCESSES))
 
-test-processes: setup  ## tests of runs over several processes
+test-slow: setup  ## whole runs: killed and gone on, over several processes, and the papers' configs
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(SLOW)
 	$(BIN)/python -m pytest $(PROCESSES)
 
 # Python 3.11 has an older JAX than newer Pythons: what is computed is tested on both.
