@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import yaml
@@ -54,6 +55,16 @@ def test_figures_are_those_of_the_results(made):
     assert values.get('mae') == row.get('mae')
     assert f'| {row["set"]} | {row["task"]} | {row["accuracy"]:.2%} |' in made[2]
   assert set(made[1]['metrics']) == {'accuracy', 'f1', 'mae'}
+
+
+def test_folders_that_are_called_as_words_take_no_words_away(made, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  shutil.copytree(made[0], 'run')
+  text = write_card('run', 'data').read_text()
+  assert '--data_dir=DATA_DIR' in text and '## Training data' in text
+  front = yaml.safe_load(text.split('---\n', 2)[1])
+  assert 'dataset' in front['model-index'][0]['results'][0]
+  assert f'{tmp_path}' not in text
 
 
 def test_the_front_matter_invents_no_licence(made):

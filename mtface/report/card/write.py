@@ -8,6 +8,7 @@ import datetime
 import importlib.metadata
 import os
 import pathlib
+import re
 from typing import Any
 
 from mtface.data.names import SourceName
@@ -73,7 +74,13 @@ def card(run: Gathered) -> str:
   environment.filters['table'] = _markdown
   text = environment.get_template('card.md').render(_facts(run))
   # a card is passed on, and the paths of this machine mean nothing elsewhere
-  return text.replace(str(run.workdir), 'WORKDIR').replace(str(run.data_dir), 'DATA_DIR')
+  return _without_path(_without_path(text, run.workdir, 'WORKDIR'), run.data_dir, 'DATA_DIR')
+
+
+def _without_path(text: str, path: pathlib.Path, word: str) -> str:
+  """Where a path is the value of a flag, and anywhere if it is absolute: `data` is a word too."""
+  flags = re.sub(rf'={re.escape(str(path))}(?![\w./-])', f'={word}', text)
+  return flags.replace(str(path.absolute()), word)
 
 
 def _facts(run: Gathered) -> dict[str, Any]:
