@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.planted import plant
+
 PLANT = pathlib.Path(__file__).with_name('plant.py')
 
 
@@ -75,3 +77,12 @@ def test_a_test_that_is_red_anyway_shows_nothing(project):
   code, out = project(('a + b', 'a - b', ['tests/test_sums.py', 'tests/test_gone.py::test_gone']))
   assert code == 1
   assert out.startswith('red without any bug:')
+
+
+def test_the_tables_are_of_the_code_as_it_is():
+  root = PLANT.parents[2]
+  bugs = plant.read_bugs(PLANT.parent)
+  assert len(bugs) > 200
+  assert {row: why for row, bug in bugs.items() if (why := plant.out_of_date(root, bug))} == {}
+  files = {test.partition('::')[0] for bug in bugs.values() for test in bug.tests}
+  assert [name for name in files if not (root / name).is_file()] == []
