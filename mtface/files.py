@@ -59,7 +59,7 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
   """Writes a CSV file with a header row, atomically."""
-  with replaced(path) as partial, partial.open('w', newline='') as file:
+  with replaced(path) as partial, partial.open('w', newline='', encoding='utf-8') as file:
     writer = csv.writer(file)
     writer.writerow(columns)
     writer.writerows(rows)
@@ -72,7 +72,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
     UserError: it cannot be written, or the disk is full (also raised by the functions above).
   """
   with replaced(path) as partial:
-    partial.write_text(text)
+    partial.write_text(text, encoding='utf-8')
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -91,3 +94,17 @@ def test_flags(mtface, tmp_path, monkeypatch, tiny_run, flag):
 )
 def test_only_a_selection_at_the_end_is_one(text, expected):
   assert split_selection(text) == expected
+
+
+def test_files_are_utf_8_whatever_the_locale_says(tmp_path):
+  code = (
+    'import pathlib; from mtface.files import write_csv, write_text\n'
+    "write_csv(pathlib.Path('a.csv'), ['mood'], [['fröhlich']])\n"
+    "write_text(pathlib.Path('a.html'), 'fröhlich')\n"
+  )
+  (tmp_path / 'code.py').write_text(code, encoding='utf-8')
+  root = pathlib.Path(__file__).parents[1]
+  env = os.environ | {'LC_ALL': 'C', 'PYTHONCOERCECLOCALE': '0', 'PYTHONPATH': str(root)}
+  subprocess.run([sys.executable, '-X', 'utf8=0', 'code.py'], cwd=tmp_path, env=env, check=True)
+  assert (tmp_path / 'a.csv').read_text(encoding='utf-8') == 'mood\nfröhlich\n'
+  assert (tmp_path / 'a.html').read_text(encoding='utf-8') == 'fröhlich'

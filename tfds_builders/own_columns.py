@@ -20,6 +20,7 @@ ROLES = {
 }
 _MOST_CLASSES = 100  # of a task in its own words: with more the column is no label
 _TABLES = ('tasks', 'classes')
+_of_csvs: dict[str, tasks.Task] = {}  # of csvs that were read before in this process
 
 Numbered = Sequence[tuple[int, Mapping[str, str]]]  # (line, {column: cell})
 
@@ -115,6 +116,11 @@ def roles(words: Words, columns: Sequence[str], csv_path: pathlib.Path) -> dict[
   for role in ROLES:
     wanted = {name.casefold() for name in words.names(role)}
     there = [name for name in columns if name.casefold() in wanted]
+    if len(there) > 1:
+      raise errors.UserError(
+        f'{csv_path}: the columns {" and ".join(there)} both stand for {role}; say which it is in '
+        f'{words.path.name}, as in {role} = "{there[0]}"'
+      )
     if there:
       found[role] = there[0]
     elif role in words.content:
@@ -179,7 +185,7 @@ def _task(
   where = f'{csv_path}: the column {next(iter(columns.values()))!r}'
   own = (words.table('classes') or {}).get(name)
   several = set(columns) != {''}
-  if name in tasks.TASKS and own is None:
+  if own is None and name in tasks.TASKS and tasks.TASKS[name] != _of_csvs.get(name):
     task = tasks.TASKS[name]
   else:
     classes = [str(x) for x in own] if own else _classes(columns, numbered, csv_path)
@@ -208,9 +214,11 @@ def _own_task(
       f'the column age_years); leave it out by naming the others in {words.path.name} under [tasks]'
     )
   try:
-    return tasks.register(tasks.Task(name, tuple(classes), multi_label=several))
+    task = tasks.register(tasks.Task(name, tuple(classes), multi_label=several))
   except (errors.UserError, ValueError) as error:
     raise errors.UserError(f'{where}: {error}') from error
+  _of_csvs[name] = task
+  return task
 
 
 def _check_columns(task: tasks.Task, columns: Mapping[str, str], where: str) -> None:

@@ -125,7 +125,7 @@ def _row(
     line,
     _image(*of('path')),
     labels,
-    cells[roles['subject']] if 'subject' in roles else '',
+    _subject(*of('subject')) if 'subject' in roles else '',
     _split(*of('split')) if 'split' in roles else 'train',
   )
 
@@ -140,6 +140,14 @@ def _image(text: str, where: str) -> str:
       f'{where}: {lists.shown(text)} is outside of the folder of the csv; expected a path in it'
     )
   return written.as_posix()
+
+
+def _subject(text: str, where: str) -> str:
+  if own_cells.is_not_known(text):  # all of these would be one person
+    raise errors.UserError(
+      f'{where}: found {lists.shown(text)}; expected who it is, or nothing where it is not known'
+    )
+  return text
 
 
 def _split(text: str, where: str) -> str:

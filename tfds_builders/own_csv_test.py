@@ -264,3 +264,25 @@ def test_broken_corrections(tmp_path, line, expected):
   with pytest.raises(UserError, match=r'trip\.corrections\.csv') as error:
     own_csv.read(path)
   assert expected in str(error.value)
+
+
+def test_words_of_a_csv_that_was_read_before_are_not_those_of_another(tmp_path):
+  own_csv.read(write(tmp_path, 'path,stars\n1.jpg,1\n2.jpg,2\n3.jpg,3\n'))
+  path = write(tmp_path, 'path,stars\n1.jpg,1\n2.jpg,2\n')
+  with pytest.raises(UserError, match="'stars' is registered already, with other classes: 1, 2, 3"):
+    own_csv.read(path)
+
+
+def test_two_columns_of_one_role_need_a_word(tmp_path):
+  text = 'path,subject,person,mood\n1.jpg,7,ann,calm\n2.jpg,8,bob,cross\n'
+  path = write(tmp_path, text)
+  with pytest.raises(UserError, match=r'the columns subject and person both stand for subject; sa'):
+    own_csv.read(path)
+  write(tmp_path, text, trip__toml='subject = "person"\n[tasks]\nmood = "mood"\n')
+  assert [row.subject for row in own_csv.read(path).rows] == ['ann', 'bob']
+
+
+def test_people_who_are_not_known_are_not_one_person(tmp_path):
+  path = write(tmp_path, 'path,person,mood\n1.jpg,NaN,calm\n2.jpg,NaN,cross\n')
+  with pytest.raises(UserError, match=r"line 2, column 'person': found 'NaN'; expected who it is"):
+    own_csv.read(path)

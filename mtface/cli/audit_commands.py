@@ -92,7 +92,9 @@ def _of_run(args: Args) -> tuple[pathlib.Path, list[Answers]]:
 def _of_csv(args: Args) -> tuple[pathlib.Path, list[Answers]]:
   from mtface.evaluation.answers_csv import Columns, answers_of_csv
 
-  if given := [x for x in ('workdir', 'checkpoint', 'calibrated', 'task') if args[x].value]:
+  if given := [
+    x for x in ('workdir', 'checkpoint', 'stage', 'calibrated', 'task') if args[x].value
+  ]:
     raise UserError(f'--{given[0]}: is of a run; --csv is audited as it is')
   if not args.label:
     raise UserError('--label is missing: pass the column of --csv with the labels')

@@ -299,6 +299,8 @@ def report(args: Args, _: Sequence[str]) -> None:
   if args.html:
     _page(args)
     return
+  if given := [flag for flag in ('workdirs', 'to', 'thumbnails') if args[flag].value]:
+    raise UserError(f'--{given[0]}: is of the page; pass --html too')
   from mtface.report.curves import draw_curves
   from mtface.report.sheet import write_galleries
 
@@ -311,6 +313,8 @@ def report(args: Args, _: Sequence[str]) -> None:
 def _page(args: Args) -> None:
   from mtface.report.page.write import write_page
 
+  if args.on:
+    raise UserError('--on: is of galleries of mistakes; a page has all sets that were evaluated')
   path = write_page(
     args.workdirs or [workdir_flag(args)],
     data_dir(args),

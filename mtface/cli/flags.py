@@ -102,7 +102,10 @@ FLAGS: dict[str, Flag] = {
     'text', None, "the task whose head is exported as the backbone's classifier (default: none)"
   ),
   'to': Flag(
-    'text', None, 'export: FILE.onnx, FILE.stablehlo or FILE.safetensors; demo-page: the folder'
+    'text',
+    None,
+    'export: FILE.onnx, FILE.stablehlo or FILE.safetensors; demo-page: the folder; report --html '
+    'and card: the file (default report/index.html and report/model_card.md in the workdir)',
   ),
   'html': Flag(
     'switch',

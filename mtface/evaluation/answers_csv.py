@@ -128,8 +128,13 @@ def _classes(
     raise UserError(f'{table.path}: two columns of probabilities are of one class: {_some(named)}')
   if len(named) == 1 and not columns.positive:
     raise UserError(
-      f'--probabilities={columns.probabilities[0]}: one column is the probability of one of two '
-      f'classes; say of which: --positive={there[-1]}'
+      f'--probabilities={next(iter(columns.probabilities), f"{columns.label}/{named[0]}")}: one '
+      f'column is the probability of one of two classes; say of which: --positive={there[-1]}'
+    )
+  if len(named) == 1 and named[0] in classes and named[0] != columns.positive:
+    raise UserError(
+      f'--positive={columns.positive}: the only column of probabilities is of {named[0]}; pass '
+      f'--positive={named[0]}, or name the column as COLUMN={columns.positive}'
     )
   if columns.positive or len(named) == 1:
     if len(classes) != 2 or columns.positive not in classes:

@@ -135,8 +135,15 @@ def audit(
     together: by how many of the groupings at a time, at most.
 
   Raises:
-    UserError: Fairlearn is missing, or there are no groups.
+    UserError: Fairlearn is missing, there are no groups, or a number is too small.
   """
+  for name, value, least in (
+    ('resamples', replicates, 2),
+    ('seed', seed, 0),
+    ('together', together, 1),
+  ):
+    if value < least:
+      raise UserError(f'--{name}={value}: expected at least {least}')
   if not answers.groups:
     raise UserError(
       f'{answers.set_name}, {answers.task}: there is nothing to group by (gender, age and '
@@ -178,7 +185,7 @@ def _by_group(
     metrics={measure.name: measure.metric for measure in measures},
     y_true=answers.labels[rows],
     y_pred=answers.predicted[rows],
-    sensitive_features=of.codes[rows],
+    sensitive_features={'group': of.codes[rows]},  # an array of one face it takes for a number
     sample_params={measure.name: {'rows': rows} for measure in measures},
   )
   table = frame.by_group

@@ -4,13 +4,16 @@ beside the run's results.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mtface.data.names import SourceName
-from mtface.data.sources import Source
+from mtface.data.sources import Source, load_source
 from mtface.errors import UserError
 from mtface.evaluation.calibration import (
   TEMPERATURES,
@@ -110,18 +113,43 @@ def _held_out(
 
 def _shared(a: Source, b: Source) -> int:
   """How many images two sources have in common; an id is unique in its set alone."""
-  sets = {SourceName.parse(of.name).set_name.partition('/')[0] for of in (a, b)}
-  return len(np.intersect1d(a.image_ids, b.image_ids)) if len(sets) == 1 else 0
+  same = _raw_set(a.name) == _raw_set(b.name)
+  return len(np.intersect1d(a.image_ids, b.image_ids)) if same else 0
 
 
 def _check_not_trained_on(evaluator: Evaluator, fitted: Mapping[str, Faces]) -> None:
-  trained = {entry.name for entry in evaluator.config.sources.values()}
   for name, faces in fitted.items():
-    if faces.own.name in trained:
+    own = faces.own
+    for trained in trained_on(evaluator.config, own.name, own.image_ids, evaluator.data_dir):
       warn(
-        f'--fit={name}: the run was trained on {faces.own.name}; it is surer of these faces than '
-        'of others, and its temperature will be too low'
+        f'--fit={name}: the run was trained on {trained}, which has these faces or some of them; '
+        'it is surer of those than of others, and its temperature will be too low'
       )
+
+
+def trained_on(
+  config: ConfigDict, name: str, image_ids: np.ndarray, data_dir: str | os.PathLike
+) -> list[str]:
+  """The sources that a run was trained on that have some of the images of the source `name`; of
+  sources that are not in `data_dir`, the same one alone is known.
+  """
+  found = []
+  for entry in config.sources.values():
+    if entry.name == name:
+      found.append(entry.name)
+    elif _raw_set(entry.name) == _raw_set(name):
+      with contextlib.suppress(UserError):
+        if np.isin(image_ids, load_source(entry.name, data_dir).image_ids).any():
+          found.append(entry.name)
+  return found
+
+
+def _raw_set(name: str) -> str:
+  """What a source was built from, in whatever form: an image's id is the same in all of them. Of
+  image_csv every NAME is a set of its own.
+  """
+  name, _, config = SourceName.parse(name).set_name.partition('/')
+  return f'{name}/{re.split("_(?:gray|rgb)[0-9]", config)[0]}' if name == 'image_csv' else name
 
 
 def _labels(source: Source, task: str) -> np.ndarray:

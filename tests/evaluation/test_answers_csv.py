@@ -131,3 +131,17 @@ def test_a_column_of_ids_is_no_group(tmp_path):
     answers_of_csv(
       written(tmp_path / 'a.csv', 'y,z,id\n' + lines), Columns('y', 'z', groups=('id',))
     )
+
+
+def test_one_column_is_not_taken_for_the_other_class(tmp_path):
+  path = written(tmp_path / 'a.csv', OTHER)
+  with pytest.raises(
+    UserError, match=r'the only column of probabilities is of cat; pass --positive=cat'
+  ):
+    answers_of_csv(path, Columns('truth', 'guess', ('p_cat=cat',), positive='dog'))
+
+
+def test_one_column_that_was_found_needs_its_class_too(tmp_path):
+  path = written(tmp_path / 'a.csv', 'smile,smile/yes\nyes,0.9\nno,0.2\n')
+  with pytest.raises(UserError, match=r'--probabilities=smile/yes: one column .* --positive=yes'):
+    answers_of_csv(path, Columns('smile'))

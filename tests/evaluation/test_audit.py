@@ -251,3 +251,16 @@ def test_without_groups_and_without_fairlearn(monkeypatch):
   monkeypatch.setitem(sys.modules, 'fairlearn', None)
   with pytest.raises(UserError, match=r"pip install 'mtface\[audit\]'"):
     audit(made())
+
+
+@pytest.mark.parametrize('given', [{'replicates': 0}, {'seed': -1}, {'together': 0}])
+def test_numbers_that_are_too_small(given):
+  with pytest.raises(UserError, match=r'--\w+=(0|-1): expected at least [012]'):
+    audit(made(groups={'light': np.repeat(['day', 'night'], 300)}), **given)
+
+
+def test_a_single_face_of_a_known_group_is_shown():
+  light = np.full(600, '', object)
+  light[7] = 'day'
+  (row,) = audit(made(groups={'light': light.astype(str)}), replicates=20).rows
+  assert (row.group, row.n, row.too_small) == ('day', 1, True)

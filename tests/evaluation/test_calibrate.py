@@ -1,13 +1,14 @@
 """Temperatures of a run: fitted, kept, applied; on the command line."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from mtface.errors import UserError
-from mtface.evaluation.calibrate import calibrate
+from mtface.evaluation.calibrate import _shared, calibrate
 from mtface.evaluation.calibration import (
   fit_temperature,
   read_temperatures,
@@ -18,6 +19,7 @@ from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluate import evaluate
 from mtface.evaluation.evaluator import Evaluator
 from mtface.publish import predictor
+from tests.fakes import fake_source
 
 
 @pytest.fixture
@@ -127,3 +129,18 @@ def test_on_the_command_line(mtface, run_copy, tiny_data):
   result = mtface('evaluate', *flags, '--calibrated', '--checkpoint=last', '--on=people', '--sheet')
   assert result.code == 0, result.error
   assert '| last (calibrated) | people | gender |' in result.out
+
+
+def test_fitting_on_more_than_what_was_trained_on_is_warned_of_too(run_copy, tiny_data, capsys):
+  config = json.loads((run_copy / 'config.json').read_text())
+  text = json.dumps(config).replace('tiny/smile:train"', 'tiny/smile:train[fold!=0/4]"')
+  (run_copy / 'config.json').write_text(text)
+  calibrate(run_copy, tiny_data, fit=['tiny/smile:train'])
+  assert 'the run was trained on tiny/smile:train[fold!=0/4]' in capsys.readouterr().err
+
+
+def test_equal_paths_of_two_folders_are_not_one_image():
+  faces = fake_source('image_csv/trip_gray48:test', 4, {})
+  again = dataclasses.replace(faces, name='image_csv/trip_rgb64_crop3:test')
+  other = dataclasses.replace(faces, name='image_csv/party_gray48:test')
+  assert (_shared(faces, again), _shared(faces, other)) == (4, 0)

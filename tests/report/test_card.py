@@ -7,7 +7,7 @@ import shutil
 import pytest
 import yaml
 
-from mtface.report.card.write import write_card
+from mtface.report.card.write import _without_path, write_card
 from tests.report.made import made_config, made_run
 
 # Mitchell et al. 2019, figure 1, in its order.
@@ -126,3 +126,18 @@ def test_an_identity_is_named(tmp_path):
   write_config(config, tmp_path)
   text = ' '.join(write_card(tmp_path, tmp_path).read_text().split())
   assert 'trained to tell the people of a set apart (identity:158)' in text
+
+
+def test_neither_are_weights_of_this_machine(tmp_path):
+  from mtface.training.workdir import write_config
+
+  config = made_config()
+  config.name = 'mine:trip,from=/home/jane/runs/sang@best'
+  config.start.weights = '/home/jane/runs/sang@best'
+  write_config(config, tmp_path / 'run')
+  text = write_card(tmp_path / 'run', tmp_path).read_text()
+  assert '/home/jane' not in text and '**Starts from:** sang@best\n' in text
+
+
+def test_a_folder_whose_name_begins_alike_keeps_its_own(tmp_path):
+  assert _without_path('/a/data2 and /a/data/x.', tmp_path / '/a/data', 'D') == '/a/data2 and D/x.'

@@ -253,6 +253,15 @@ def test_damaged_predictions_are_one_line(tmp_path, damage, message):
   assert str(path) in str(error.value) and '--predictions' in str(error.value)
 
 
+def test_predictions_in_another_encoding_are_one_line(tmp_path):
+  path = tmp_path / 'looks.csv'
+  path.write_bytes('image_id,mood\nzoë.jpg,calm\n'.encode('cp1252'))
+  with pytest.raises(
+    UserError, match=r'looks.csv: cannot be read as a csv in UTF-8 .*--predictions'
+  ):
+    read_predictions(path, {})
+
+
 def test_a_page_that_would_be_too_large(made, monkeypatch):
   monkeypatch.setattr(write, 'MOST_BYTES', 1000)
   with pytest.raises(UserError, match=r'more than a page should .* leave out --thumbnails'):
@@ -336,6 +345,9 @@ def test_temperatures_before_and_after(made, tmp_path):
   write_temperatures(tmp_path, 'made', [head | fitted | {'fit': [{'set': 'looks'}]}])
   page = Page(write_page([tmp_path], tmp_path).read_text())
   assert 'with a temperature of 2.00 that was fitted here' in page.text['calibration']
+  write_temperatures(tmp_path, 'made', [head | fitted | {'stage': 'other'}])
+  page = Page(write_page([tmp_path], tmp_path).read_text())
+  assert 'that was fitted here' in page.text['calibration'], 'as before, in this stage'
 
 
 def test_faces_are_shown_where_they_are_asked_for(with_data, mtface):
@@ -371,3 +383,10 @@ def test_thinned_keeps_the_ends():
   assert thinned(range(5), 5) == [0, 1, 2, 3, 4]
   found = thinned(range(1000), 10)
   assert (len(found), found[0], found[-1]) == (10, 0, 999)
+
+
+def test_flags_of_a_page_need_one(made, mtface):
+  done = mtface('report', f'--workdir={made[0]}', '--thumbnails')
+  assert (done.code, done.error) == (2, '--thumbnails: is of the page; pass --html too')
+  done = mtface('report', '--html', f'--workdir={made[0]}', '--on=fer')
+  assert done.code == 2 and done.error.startswith('--on: is of galleries')

@@ -74,13 +74,16 @@ def card(run: Gathered) -> str:
   environment.filters['table'] = _markdown
   text = environment.get_template('card.md').render(_facts(run))
   # a card is passed on, and the paths of this machine mean nothing elsewhere
-  return _without_path(_without_path(text, run.workdir, 'WORKDIR'), run.data_dir, 'DATA_DIR')
+  text = _without_path(_without_path(text, run.workdir, 'WORKDIR'), run.data_dir, 'DATA_DIR')
+  start = run.config.start.weights
+  whole = os.path.isabs(os.path.expanduser(start))
+  return text.replace(start, pathlib.PurePath(start).name) if whole else text
 
 
 def _without_path(text: str, path: pathlib.Path, word: str) -> str:
   """Where a path is the value of a flag, and anywhere if it is absolute: `data` is a word too."""
   flags = re.sub(rf'={re.escape(str(path))}(?![\w./-])', f'={word}', text)
-  return flags.replace(str(path.absolute()), word)
+  return re.sub(rf'{re.escape(str(path.absolute()))}(?![\w-]|\.\w)', word, flags)
 
 
 def _facts(run: Gathered) -> dict[str, Any]:

@@ -46,8 +46,11 @@ def read_predictions(path: pathlib.Path, tasks: Mapping[str, Task]) -> Predicted
       f'{path}: has {path.stat().st_size >> 20:,} MB, more than a page can show; evaluate a part '
       'of the set, as in --on=SET/CONFIG:SPLIT[take=10000,seed=0]'
     )
-  with path.open(newline='', encoding='utf-8') as file:
-    lines = list(csv.reader(file))
+  try:
+    with path.open(newline='', encoding='utf-8') as file:
+      lines = list(csv.reader(file))
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise _damaged(path, f'cannot be read as a csv in UTF-8 ({error})') from error
   header, *rows = lines or [[]]
   if 'image_id' not in header:
     raise UserError(f'{path}: has no column image_id; write it with mtface evaluate --predictions')

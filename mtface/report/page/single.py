@@ -101,7 +101,7 @@ def _temperatures(run: Gathered) -> tuple[dict[str, tuple[float, list[str]]], li
   fits = {
     of['task']: [one['set'] for one in of['fit']]
     for of in read_rows(run.workdir / CALIBRATION_FILE, ('task', 'fit'), 'calibrate')
-    if of['checkpoint'] == run.checkpoint
+    if of['checkpoint'] == run.checkpoint and of.get('stage') == row.get('stage')
   }
   return {task: (temperature, fits[task]) for task, temperature in found.items()}, []
 

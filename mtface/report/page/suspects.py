@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mtface.errors import UserError
+from mtface.evaluation.calibrate import trained_on
 from mtface.evaluation.calibration import confidences
 from mtface.files import write_csv
 from mtface.report.page.gathered import Gathered
@@ -143,7 +144,7 @@ def section(run: Gathered) -> list[Part]:
   parts: list[Part] = []
   try:
     for name, task, predicted in run.labelled():
-      if why := _unfit(run, name, task):
+      if why := _unfit(run, name, task, predicted):
         parts.append(Text(f'{task.name} on {name} was not looked at: {why}.'))
         continue
       found = suspects(name, task, predicted)
@@ -161,10 +162,9 @@ def section(run: Gathered) -> list[Part]:
   return [Text(text), *parts]
 
 
-def _unfit(run: Gathered, name: str, task: Task) -> str:
-  trained = {source.name for source in run.config.sources.values()}
-  if run.sets[name] in trained:
-    return 'the network was trained on these very images'
+def _unfit(run: Gathered, name: str, task: Task, predicted: Predicted) -> str:
+  if trained_on(run.config, run.sets[name], predicted.image_ids, run.data_dir):
+    return 'the network was trained on these very images, or some of them'
   if run.outputs.readout(task.name) == 'margins':
     return 'its scores are margins, no probabilities'
   if task.values is not None:
