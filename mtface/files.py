@@ -106,9 +106,8 @@ def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
       yield partial
   except OSError as error:
     raise UserError(
-      f'{path}: cannot be written ({error.strerror or error}); free up disk space, or make the '
-      'workdir '
-      'writable'
+      f'{path}: cannot be written ({error.strerror or error}); free up disk space, or make its '
+      'folder writable'
     ) from error
 
 

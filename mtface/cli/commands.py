@@ -105,7 +105,11 @@ def export(args: Args, _: Sequence[str]) -> None:
   if args.float16 and args.int8:
     raise UserError('--float16 --int8: a file has one precision; pass one of them')
   precision = 'float16' if args.float16 else 'int8' if args.int8 else 'float32'
+  if args.converter and format != 'onnx':
+    raise UserError(f'--converter: is of --format=onnx, not of --format={format}')
   if format in PROGRAMS:
+    if args.classifier:
+      raise UserError(f'--classifier: is of weights; --format={format} answers all tasks')
     form = {
       'to_precision': precision,
       'calibrated': args.calibrated,

@@ -19,6 +19,8 @@ from mtface.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
 from mtface.parallel import jax_settings
 from mtface.progress import warn
 
+_RESUMED = {'train', 'crossval', 'sweep'}  # the commands that go on where they stopped
+
 
 def _take_config_flag(argv: Sequence[str]) -> tuple[list[str], str | None]:
   """Takes --config=NAME[:ARG] out of argv, so that its file can be found before ml_collections
@@ -110,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> Any:
     process.say(f'{error}; rerun the same command to resume')
     code = EXIT_PREEMPTED
   except KeyboardInterrupt:
-    print('mtface: interrupted; rerun the same command to resume training', file=sys.stderr)
+    command = (sys.argv[1:] if argv is None else argv)[:1]
+    resumes = '; rerun the same command to resume training' if {*command} & _RESUMED else ''
+    print(f'mtface: interrupted{resumes}', file=sys.stderr)
     code = 130
   except Exception as error:
     if refusal := jax_settings.refusal(error):

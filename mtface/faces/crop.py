@@ -39,7 +39,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
       warnings.simplefilter('ignore')
       warnings.simplefilter('error', Image.DecompressionBombWarning)
       with Image.open(path) as image:
-        return modes.to_rgb(_upright(image))
+        return modes.to_rgb(upright(image))
   except FileNotFoundError:
     raise errors.UserError(f'{path}: no such file; expected an image') from None
   except (errors.UserError, MemoryError):
@@ -50,7 +50,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     ) from None
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+  """Returns a picture turned as its EXIF data says."""
   turned = ImageOps.exif_transpose(image)
   turned.format = image.format  # rotated copies lose it
   return turned

@@ -85,9 +85,11 @@ class Crop:
         (`detect.find_main_face`): the most probable face is returned, which may be none.
     """
     found = video.faces_of(photo)
-    if not found and second_look and (face := detect.find_main_face(photo).face):
-      return [face]
-    return found
+    if found or not second_look:
+      return found
+    face = detect.find_main_face(photo).face
+    is_inside = face and face.box[0] < photo.shape[1] and face.box[1] < photo.shape[0]
+    return [face] if face and is_inside else []
 
   def apply(self, photo: np.ndarray, face: detect.Detection) -> np.ndarray:
     """Cuts a face out of a picture exactly as the builders do.

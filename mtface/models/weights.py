@@ -30,8 +30,8 @@ import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
-from mtface.errors import UserError
-from mtface.files import local_path, whole
+from mtface.errors import UserError, first_line
+from mtface.files import local_path, replaced
 from mtface.models.foreign_names import IGNORED, NAMINGS, Naming, from_torch, to_torch
 from mtface.models.network import abstract_network
 from mtface.models.paths import Params, Stats, by_path, head_of
@@ -144,7 +144,8 @@ def export_weights(
     notes: further metadata for the file, text only.
 
   Raises:
-    UserError: unknown format, network or head, or the folder does not exist.
+    UserError: unknown format, network or head, the folder does not exist, or the file cannot be
+      written.
   """
   path = local_path(path)
   arrays = {
@@ -161,8 +162,11 @@ def export_weights(
   if not path.parent.is_dir():
     raise UserError(f'--to={path}: the folder {path.parent} does not exist')
   about = {'format': format, 'model': json.dumps(model.to_dict()), **(notes or {})}
-  with whole(path) as partial:
-    safetensors.numpy.save_file(arrays, partial, about)
+  with replaced(path) as partial:
+    try:
+      safetensors.numpy.save_file(arrays, partial, about)
+    except safetensors.SafetensorError as error:  # the disk is full, or cannot be written
+      raise OSError(first_line(error)) from None
 
 
 def trained_input(path: str | os.PathLike) -> str | None:

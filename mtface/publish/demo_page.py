@@ -25,7 +25,7 @@ from mtface.inference.answers import INTERVAL_SHARE, Question
 from mtface.publish.onnx_model import OnnxModel
 
 PAGE = pathlib.Path(__file__).parent / 'page'
-_MARK = 'model.json'  # a folder that has one holds a page
+_MARK = 'model.json'  # a folder that has one of ours holds a page
 
 # The build without a graphics card: one file of JavaScript and one of WebAssembly, of which the
 # former is renamed, since not every host knows that .mjs is JavaScript.
@@ -73,10 +73,18 @@ def write_page(exported: str | os.PathLike[str], to: str | os.PathLike[str]) -> 
 def _check_folder(folder: pathlib.Path) -> None:
   if folder.exists() and not folder.is_dir():
     raise errors.UserError(f'--to={folder}: is a file; expected a folder for the page')
-  if folder.is_dir() and any(folder.iterdir()) and not (folder / _MARK).is_file():
+  if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder / _MARK):
     raise errors.UserError(
       f'--to={folder}: holds other files; pass a new or empty folder, or one with an earlier page'
     )
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+  """Whether it is of a page: other programs' networks have a model.json too (TensorFlow.js)."""
+  try:
+    return 'intervalShare' in json.loads(path.read_bytes())
+  except (OSError, ValueError, TypeError):
+    return False
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:

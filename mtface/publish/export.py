@@ -16,7 +16,7 @@ import numpy as np
 from mtface.errors import UserError
 from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluator import Evaluator
-from mtface.files import local_path, whole
+from mtface.files import local_path, replaced
 from mtface.publish import contract, measured, onnx_file, precision, stablehlo_file
 from mtface.publish.onnx_model import OnnxModel
 from mtface.publish.program import Part, Program
@@ -101,7 +101,8 @@ def export_program(
 
   Raises:
     UserError: there is no such run, checkpoint, temperature, folder or format; the networks see
-      faces in several ways; a library is missing; or the file's answers are not those of the run.
+      faces in several ways; a library is missing; the file's answers are not those of the run; or
+      it cannot be written.
   """
   path = local_path(path)
   _check(path, format, to_precision)
@@ -111,12 +112,13 @@ def export_program(
   crop = contract.crop_of(chosen)
   outputs = contract.output_names(chosen.tasks)
   job = _Job(chosen, outputs, contract.about(chosen, outputs, crop), measured.make_check(chosen))
-  with whole(path) as partial:
+  with replaced(path) as partial:
+    partial.touch()  # what cannot be written is told before the converter's minute
     if format == 'onnx':
       model: measured.Model = _write_onnx(job, partial, python, to_precision)
     else:
       model = _write_stablehlo(job, partial)
-    times = {n: measured.milliseconds(model, job.check.images[:n]) for n in TIMED}
+    times = {n: measured.milliseconds(model, job.check.batch(n)) for n in TIMED}
     size = partial.stat().st_size / 1e6
   runtime = 'onnxruntime' if format == 'onnx' else f'JAX on {jax.default_backend()}'
   return Exported(path, job.about, size, times, runtime)

@@ -7,11 +7,12 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mtface.errors import UserError
+from mtface.errors import UserError, first_line
 from mtface.faces import folders
 from mtface.files import local_path
 
 _ENDINGS = (*folders.IMAGES, *folders.VIDEOS)
+_LAST_CAMERA = 99  # OpenCV takes larger numbers for ways to open one
 
 
 class Input(NamedTuple):
@@ -39,7 +40,7 @@ def find_inputs(texts: Sequence[str]) -> list[Input]:
   of cameras.
 
   Raises:
-    UserError: a file, folder or match is missing.
+    UserError: a file, folder or match is missing, or cannot be looked up.
   """
   found = [one for text in texts for one in _meant(text)]
   if not found:
@@ -51,12 +52,22 @@ def find_inputs(texts: Sequence[str]) -> list[Input]:
 
 
 def _meant(text: str) -> list[Input]:
+  try:
+    return _found(text)
+  except OSError as error:  # a name that is too long, a folder that may not be read
+    reason = error.strerror or first_line(error)
+    raise UserError(f'--input={text}: cannot be looked up ({reason})') from None
+
+
+def _found(text: str) -> list[Input]:
+  if not text:  # "$photo" of a shell that has no such variable
+    raise UserError("--input='': is empty; expected a photograph, a folder, a pattern or a video")
   path = local_path(text)
   if path.is_dir():
     return _in_folder(path)
   if path.exists():
     return [_file(path)]
-  if text.isdecimal():
+  if text.isdecimal() and int(text) <= _LAST_CAMERA:
     return [Input('camera', text)]
   if glob.has_magic(text):
     return _matching(text, path)
@@ -72,7 +83,7 @@ def _file(path: pathlib.Path) -> Input:
 
 
 def _in_folder(folder: pathlib.Path) -> list[Input]:
-  found = list(_walk(folder))
+  found = list(_walk(folder, set()))
   if not found:
     raise UserError(
       f'--input={folder}: this folder has no photograph or video, nor have those in it'
@@ -80,10 +91,14 @@ def _in_folder(folder: pathlib.Path) -> list[Input]:
   return [_file(path) for path in found]
 
 
-def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def _walk(folder: pathlib.Path, seen: set[pathlib.Path]) -> Iterator[pathlib.Path]:
+  """Each folder once, also where links lead back to it."""
+  if (place := folder.resolve()) in seen:
+    return
+  seen.add(place)
   yield from folders.files(folder, _ENDINGS)
   for inside in folders.folders(folder):
-    yield from _walk(inside)
+    yield from _walk(inside, seen)
 
 
 def _matching(text: str, path: pathlib.Path) -> list[Input]:

@@ -62,6 +62,10 @@ class Check:
         found = max(found, float(off / max(1.0, np.abs(expected).max())))
     return found
 
+  def batch(self, count: int) -> np.ndarray:
+    """So many of the images; where there are fewer, they are repeated."""
+    return self.images[np.arange(count) % len(self.images)]
+
 
 def _batches(count: int) -> Iterator[tuple[int, int]]:
   start, turn = 0, 0

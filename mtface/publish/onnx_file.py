@@ -61,7 +61,8 @@ def convert(program: Program, outputs: dict[str, str], python: str, path: pathli
     path: the file to write.
 
   Raises:
-    UserError: the converter fails, as it does for a network with operators that it does not know.
+    UserError: the converter cannot be run, or fails, as it does for a network with operators that
+      it does not know.
   """
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
@@ -71,14 +72,20 @@ def convert(program: Program, outputs: dict[str, str], python: str, path: pathli
     (folder / 'path' / 'mtface').symlink_to(_PACKAGE)
     names = json.dumps({'input': INPUT, **outputs})
     search = os.pathsep.join(filter(None, (f'{folder}/path', os.environ.get('PYTHONPATH'))))
-    done = subprocess.run(
-      [python, '-m', 'mtface.publish.convert', f'{folder}/program', str(path), names],
-      env=os.environ | {'PYTHONPATH': search, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _FLAGS},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      check=False,
-    )
+    try:
+      done = subprocess.run(
+        [python, '-m', 'mtface.publish.convert', f'{folder}/program', str(path), names],
+        env=os.environ | {'PYTHONPATH': search, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _FLAGS},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+      )
+    except OSError as error:
+      raise UserError(
+        f'--converter={python}: cannot be run ({error.strerror}); expected a Python that has '
+        'jax2onnx'
+      ) from None
   if done.returncode:
     last = (done.stdout.strip().splitlines() or ['it says nothing'])[-1][-_LAST_LINES:]
     raise UserError(

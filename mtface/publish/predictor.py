@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mtface.data.crops import crop_of_run
-from mtface.errors import UserError
+from mtface.errors import UserError, first_line
 from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluator import Evaluator
 from mtface.faces import crop, modes
@@ -233,13 +233,16 @@ def load(
 
 
 def read_picture(image: Picture) -> np.ndarray:
-  """Returns a picture as RGB uint8 [H, W, 3].
+  """Returns a picture as RGB uint8 [H, W, 3], turned upright if its EXIF data says so.
 
   Raises:
     UserError: as `crop.read_image`, or an array has another type or shape.
   """
   if isinstance(image, Image.Image):
-    return modes.to_rgb(image)
+    try:
+      return modes.to_rgb(crop.upright(image))
+    except (ValueError, OSError) as error:
+      raise UserError(f'a Pillow image: cannot be read ({first_line(error)})') from None
   if not isinstance(image, np.ndarray):
     return crop.read_image(local_path(image))
   wide = image[..., None] if image.ndim == 2 else image

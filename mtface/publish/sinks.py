@@ -195,7 +195,8 @@ class Videos:
       return
     if self._writer is None:
       path = self._path_of(seen.of)
-      path.parent.mkdir(parents=True, exist_ok=True)
+      with contextlib.suppress(OSError):  # the writer tells
+        path.parent.mkdir(parents=True, exist_ok=True)
       rate = video.form_of(seen.of.path).rate if seen.of.kind == 'video' else video.USUAL_RATE
       self._writer = video.Writer(path, rate / self._every)
       self._scale = boxes.scale_for(seen.shape)  # one for the whole video
@@ -305,5 +306,9 @@ def opened(
 
 @contextlib.contextmanager
 def _text(path: pathlib.Path) -> Iterator[TextIO]:
-  with replaced(path) as partial, partial.open('w', newline='', encoding='utf-8') as file:
+  with (
+    replaced(path) as partial,
+    # Names that are not UTF-8 are kept: their bytes are escaped.
+    partial.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file,
+  ):
     yield file

@@ -19,7 +19,7 @@ PROGRAMS = ('onnx', 'stablehlo')  # files that `export.py` writes
 
 def format_of(path: str | os.PathLike) -> str:
   """The format of a file that is called so: `onnx`, `stablehlo`, or else `torch`."""
-  ending = local_path(path).suffix.removeprefix('.')
+  ending = local_path(path).suffix.lower().removeprefix('.')
   return ending if ending in PROGRAMS else 'torch'
 
 

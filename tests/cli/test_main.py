@@ -98,16 +98,17 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     cli.main(['params'])
 
 
-def test_an_interrupted_command_says_how_to_go_on(mtface, monkeypatch):
+@pytest.mark.parametrize(
+  ('command', 'how'),
+  [('train', '; rerun the same command to resume training'), ('predict', '')],
+)
+def test_an_interrupted_command_says_how_to_go_on(mtface, monkeypatch, command, how):
   def interrupted(*_):
     raise KeyboardInterrupt
 
-  monkeypatch.setitem(COMMANDS, 'params', Command(interrupted, ()))
-  result = mtface('params')
-  assert (result.code, result.err) == (
-    130,
-    'mtface: interrupted; rerun the same command to resume training\n',
-  )
+  monkeypatch.setitem(COMMANDS, command, Command(interrupted, ()))
+  result = mtface(command)
+  assert (result.code, result.err) == (130, f'mtface: interrupted{how}\n')
 
 
 def test_an_error_is_one_line_whatever_it_holds(mtface, monkeypatch):

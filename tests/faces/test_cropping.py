@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mtface.errors import UserError
+from mtface.faces import detect
 from mtface.faces.cropping import Crop
 from mtface.faces.detect import Detection
 from tests.cartoons import cartoon
@@ -81,6 +82,12 @@ def test_every_face_is_found_largest_first():
 
 def test_nothing_is_found_in_nothing():
   assert Crop(48, 1).find(np.full((120, 100, 3), 90, np.uint8), second_look=True) == []
+
+
+def test_what_a_second_look_finds_beside_the_picture_is_left_out(monkeypatch):
+  beside = Detection((100, 60, 130, 140), 0.9, EYES_AND_MOUTH)
+  monkeypatch.setattr(detect, 'cached_detector', lambda *_, **__: lambda image: [beside])
+  assert Crop(48, 1).find(np.zeros((200, 100, 3), np.uint8), second_look=True) == []
 
 
 @pytest.mark.parametrize(

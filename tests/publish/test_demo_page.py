@@ -132,6 +132,16 @@ def test_a_folder_with_other_files_is_left_alone(mtface, network, tmp_path):
   assert 'is a file' in mtface('demo-page', f'--export={network}', f'--to={network}').error
 
 
+def test_another_programs_model_is_left_alone(mtface, network, tmp_path):
+  folder = tmp_path / 'tfjs'
+  folder.mkdir()
+  for content in ('{"modelTopology": {}, "weightsManifest": []}', 'no JSON', '3'):
+    (folder / 'model.json').write_text(content)
+    error = mtface('demo-page', f'--export={network}', f'--to={folder}').error
+    assert 'holds other files; pass a new or empty folder' in error
+    assert (folder / 'model.json').read_text() == content
+
+
 def test_npm_is_missing(mtface, network, cache, tmp_path, monkeypatch):
   monkeypatch.setenv('PATH', str(tmp_path))
   error = mtface('demo-page', f'--export={network}', f'--to={tmp_path}/page').error

@@ -322,6 +322,23 @@ def test_a_converter_that_fails_leaves_nothing(mtface, tiny_run, tiny_data, tmp_
   assert [file.name for file in tmp_path.iterdir()] == ['python']
 
 
+def test_a_converter_that_is_no_program_is_told(tmp_path):
+  (tmp_path / 'python').write_text('')
+  program = program_of(config_of('bknet'))
+  with pytest.raises(UserError, match=r'cannot be run \(Permission denied\); expected'):
+    onnx_file.convert(program, {}, str(tmp_path / 'python'), tmp_path / 'a.onnx')
+
+
+def test_what_cannot_be_written_is_told(mtface, tiny_run, tiny_data, tmp_path):
+  run = (f'--workdir={tiny_run}', f'--data_dir={tiny_data}')
+  for ending, more in (('stablehlo', ()), ('safetensors', ('--format=mtface',))):
+    path = tmp_path / f'a.{ending}'
+    path.mkdir()
+    done = mtface('export', *run, f'--to={path}', *more)
+    assert f'a.{ending}: cannot be written (' in done.error
+    assert not list(path.iterdir()) and not list(tmp_path.glob('.*'))
+
+
 def test_bad_input_is_one_line(mtface, tiny_run, tiny_data, tmp_path):
   for argv, message in (
     (('--to=a.onnx', '--format=tflite'), '--format=tflite: unknown format; expected onnx, '),
@@ -331,6 +348,9 @@ def test_bad_input_is_one_line(mtface, tiny_run, tiny_data, tmp_path):
     (('--to=a.safetensors', '--float16'), '--float16: is of --format=onnx'),
     (('--to=a.onnx', '--float16', '--int8'), 'a file has one precision'),
     (('--to=a.onnx', '--converter=/no/python'), '--converter=/no/python: no such file'),
+    (('--to=A.ONNX', '--converter=/no/python'), 'writes a file whose name ends in .onnx'),
+    (('--to=a.stablehlo', '--converter=python'), '--converter: is of --format=onnx, not of'),
+    (('--to=a.onnx', '--classifier=smile'), '--classifier: is of weights; --format=onnx answers'),
     (('--to=a.stablehlo', '--checkpoint=7'), 'has no checkpoint of step 7; there are 4, 8, 12'),
     (('--to=a.stablehlo', '--checkpoint=ensemble:9'), 'holds 3 checkpoints, ensemble:9 needs 9'),
     (('--to=a.stablehlo', '--checkpoint=worst'), '--checkpoint=worst: expected last, best'),
@@ -394,6 +414,12 @@ def test_differences_are_found_wherever_they_are():
   assert measured.Check(images, '', expected).difference(Model()) == 0
   images[49] = 9
   assert measured.Check(images, '', expected).difference(Model()) == 0.25
+
+
+def test_a_batch_is_as_large_as_it_is_said_to_be():
+  images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
+  batch = measured.Check(images, '', {}).batch(7)
+  assert batch.ravel().tolist() == [0, 1, 2, 3, 4, 0, 1]
 
 
 def test_runs_that_see_faces_in_two_ways_are_refused(tiny_run, tiny_data, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 from mtface.faces.detect import Detection
 from mtface.inference import answers
 from mtface.publish.demo_page import task_settings
-from mtface.tasks import get_task
+from mtface.tasks import Task, get_task
 from tests.publish import node
 
 QUESTIONS = [
@@ -18,6 +18,7 @@ QUESTIONS = [
   answers.Question(get_task('age_years'), 'softmax', top=3),
   answers.Question(get_task('age_years'), 'softmax', top=117),
   answers.Question(get_task('age_years'), 'margins'),
+  answers.Question(Task('age_span', ('young', 'old'), values=(20.0, 60.0)), 'margins'),
 ]
 
 

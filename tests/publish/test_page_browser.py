@@ -194,3 +194,9 @@ def test_the_camera_by_keyboard(folder, sites):
   (seen,) = visit(folder, sites, [{'network': 'clipped', 'act': 'camera'}])
   assert len(seen['faces']) == 1
   is_clean(seen, sites)
+
+
+def test_where_browsers_allow_no_camera_the_page_says_so(folder, sites):
+  (seen,) = visit(folder, sites, [{'network': 'clipped', 'act': 'no camera'}])
+  said = 'The camera does not run: browsers allow it on https and localhost only'
+  assert seen['status'] == said

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import cv2
@@ -107,6 +108,22 @@ def test_of_equal_names_the_later_ones_are_numbered(predict, tmp_path):
   assert {path.name for path in (tmp_path / 'out').glob('*.jpg')} == {'x.jpg', 'x_1.jpg'}
 
 
+def test_a_link_back_to_its_folder_is_not_followed_again(predict, tmp_path):
+  save(tmp_path / 'in' / 'more' / 'x.png', NOBODY)
+  (tmp_path / 'in' / 'more' / 'back').symlink_to(tmp_path / 'in')
+  found = predict(tmp_path / 'in')
+  assert [line['input'] for line in lines(found.out)] == [str(tmp_path / 'in' / 'more' / 'x.png')]
+
+
+def test_names_that_are_not_utf_8_are_kept(predict, tmp_path):
+  photo = save(tmp_path / os.fsdecode(b'\xe9.png'), cartoon())
+  to = (tmp_path / 'a.jsonl', tmp_path / 'a.csv')
+  assert predict(f'--input={tmp_path}/*.png', f'--output={to[0]},{to[1]}').code == 0
+  assert lines(to[0].read_text())[0]['input'] == str(photo)
+  (row,) = csv.DictReader(to[1].open(newline=''))
+  assert row['input'] == f'{tmp_path}/\\udce9.png'
+
+
 def test_damaged_files_are_told_and_the_others_go_on(predict, photos, tmp_path):
   shutil.copytree(photos / 'more', tmp_path / 'in')
   whole = (tmp_path / 'in' / 'two.jpg').read_bytes()
@@ -159,6 +176,12 @@ def test_one_video_to_one_video(predict, clip, tmp_path):
   assert len(list(video.frames(tmp_path / 'boxes.avi'))) == 10
 
 
+def test_a_video_in_a_place_that_is_no_folder_is_told(predict, clip, tmp_path):
+  (tmp_path / 'file').touch()
+  error = predict(clip, f'--output={tmp_path}/file/boxes.avi').error
+  assert 'boxes.avi: cannot be written as a video' in error
+
+
 def test_a_camera_until_it_is_stopped(predict, clip, tmp_path, monkeypatch):
   """The camera is a file here, and Ctrl-C comes after seven frames."""
   real = cv2.VideoCapture
@@ -196,6 +219,9 @@ def test_there_is_no_camera(predict):
     (['nowhere.jpg'], '--input=nowhere.jpg: no such file'),
     (['--input=nowhere/*.jpg'], 'no photograph or video matches'),
     ([], '--input is missing'),
+    ([''], "--input='': is empty"),
+    ([300 * 'a' + '.jpg'], 'a.jpg: cannot be looked up (File name too long)'),
+    (['99999999999'], '--input=99999999999: no such file'),
     (['PHOTOS', '--output=x.png'], 'there are 3 photographs; pass a folder'),
     (['PHOTOS/one.png', '--output=x.mp4'], 'there are 0 videos; pass a folder'),
     (['PHOTOS', '--output=PHOTOS'], 'is an input; write to another place'),

@@ -105,6 +105,13 @@ def test_the_forms_of_a_picture(model, tmp_path):
     assert len(model.predict(picture)) == 1
 
 
+def test_a_pillow_image_is_turned_as_its_file_is(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  Image.fromarray(np.rot90(TWO).copy()).save(tmp_path / 'a.png', exif=exif)
+  np.testing.assert_array_equal(read_picture(Image.open(tmp_path / 'a.png')), TWO)
+
+
 def test_few_programs_for_any_number_of_faces(tiny_run):
   model = mtface.load(tiny_run)
   photo = cartoon()
@@ -141,6 +148,7 @@ def test_batches_are_given_back_before_all_photographs_are_read(model):
     (np.zeros((2, 10, 10, 3), np.uint8), r'\[2, 10, 10, 3\]'),
     (np.zeros((0, 10, 3), np.uint8), r'\[0, 10, 3\]'),
     ('nowhere.jpg', 'nowhere.jpg: no such file'),
+    (Image.new('RGBA', (9, 9)), 'cannot be read .the whole picture is transparent'),
   ],
 )
 def test_what_is_no_picture_is_told(model, picture, told):

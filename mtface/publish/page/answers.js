@@ -8,10 +8,11 @@ const PRECISION = 1e6; // of numbers in JSON
  * probability. */
 export function answerOf({ classes, multiLabel, readout, values, top }, numbers, share) {
   const named = Object.fromEntries(classes.map((name, i) => [name, short(numbers[i])]));
-  const label = multiLabel ? null : classes[mostProbable(numbers)];
+  const best = mostProbable(numbers);
+  const label = multiLabel ? null : classes[best];
   const answer = { label, [kindOf(readout)]: named };
   if (!values) return answer;
-  if (readout === 'margins') return { ...answer, value: Number(label), interval: null };
+  if (readout === 'margins') return { ...answer, value: values[best], interval: null };
   const value = short(expected(numbers, values, top));
   return { ...answer, value, interval: interval(numbers, values, share) };
 }

@@ -24,6 +24,7 @@ export function pixelsOf(source, width, height) {
 
 /** Starts a camera: a playing <video>, and what stops it. */
 export async function openCamera() {
+  if (!navigator.mediaDevices) throw new Error('browsers allow it on https and localhost only');
   const stream = await navigator.mediaDevices.getUserMedia({
     video: { width: { ideal: 640 }, height: { ideal: 480 } },
     audio: false,
