@@ -42,7 +42,7 @@ demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sh
 	@echo '  your own photographs, with a csv of what is known of them: docs/your_photographs.md'
 	@echo '  real faces: docs/datasets.md says how to get and build them; then --config=sang2017:A2'
 
-# A file's tests stay together: they share what was trained once. What takes half of the time, whole runs that are killed
+# A file's tests stay together: they share what was trained once. What takes longest, whole runs that are killed
 # or made over several processes and the papers' configs trained for some steps, has a target of its own; the runs of
 # several processes wait for each other.
 SLOW := tests/end_to_end/test_bad_input.py tests/end_to_end/test_crossval.py tests/end_to_end/test_resume.py tests/end_to_end/test_stages.py \
