@@ -2,6 +2,7 @@
 is saved: test_damage.py.
 """
 
+import re
 import subprocess
 
 import numpy as np
@@ -12,6 +13,8 @@ from tests.cartoons import make_fer2013
 from tests.command import TINY
 from tests.end_to_end.conftest import PAGE
 from tests.fakes import write_tiny
+
+MEMORY_LEFT = re.compile(r'[\d.]+ GB of memory available')  # moves with what else the machine does
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +104,8 @@ def test_a_full_disk_has_no_room_for_the_cache(mtface, disk):
   assert not list(disk.folder.rglob('arrays/train')), 'no half of one is left'
   disk.empty()
   roomy = mtface(*command)
-  assert (roomy.warnings, roomy.out) == ([], full.out)
+  assert not roomy.warnings
+  assert MEMORY_LEFT.sub('', roomy.out) == MEMORY_LEFT.sub('', full.out)
   assert list(disk.folder.rglob('arrays/train'))
 
 
