@@ -45,9 +45,11 @@ class Block(nnx.Module):
     self.convolutions, self.norms = nnx.List(convolutions), nnx.List(norms)
 
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-      x = norm(convolution.without_bias(x), train, relu=True, shift=convolution.bias[...])
-    return max_pool_2x2(x)
+    layers = list(zip(self.convolutions, self.norms, strict=True))
+    for convolution, norm in layers:
+      y, last = convolution.without_bias(x), norm is layers[-1][1]
+      x = norm(y, train, activation='relu', pool=last, shift=convolution.bias[...])
+    return x
 
 
 class BKNet(nnx.Module):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,12 +20,6 @@ from mtface.models.depthwise import depthwise_conv
 from mtface.models.layers import BatchNorm, conv3x3
 from mtface.models.platforms import by_platform, has_choice
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-  'relu': jax.nn.relu,
-  'relu6': lambda x: jnp.clip(x, 0, 6),  # Howard et al. 2017's code
-  'silu': jax.nn.silu,  # "swish", Ramachandran et al. 2017
-  'none': lambda x: x,
-}
 # Normal with variance 2 / fan-out (He et al. 2015, eq. 14), as the published networks are drawn.
 _INIT = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -112,7 +105,8 @@ def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:
 
 
 class ConvNorm(nnx.Module):
-  """A convolution without bias, batch normalisation, and an activation, a name in ACTIVATIONS."""
+  """A convolution without bias, batch normalisation, and an activation, a name in
+  `layers.ACTIVATIONS`."""
 
   def __init__(
     self,
@@ -130,7 +124,7 @@ class ConvNorm(nnx.Module):
     self.activation = activation
 
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    return ACTIVATIONS[self.activation](self.norm(self.conv(x), train))
+    return self.norm(self.conv(x), train, activation=self.activation)
 
 
 def image_mean(x: jax.Array) -> jax.Array:

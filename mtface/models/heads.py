@@ -53,7 +53,7 @@ class Branch(nnx.Module):
 
   def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
     for dense, norm in zip(self.hidden, self.norms, strict=True):
-      x = dropped(self.dropout, norm(dense(x), train, relu=True), train, rngs)
+      x = dropped(self.dropout, norm(dense(x), train, activation='relu'), train, rngs)
     return self.scores(x).astype(jnp.float32)
 
 

@@ -9,7 +9,7 @@ XLA's own operators (`platforms.py`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,20 @@ from jax import lax
 from mtface.models import winograd
 from mtface.models.platforms import by_platform, channel_sums, has_choice
 
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'relu': jax.nn.relu,
+  'relu6': lambda x: jnp.clip(x, 0, 6),  # Howard et al. 2017's code
+  'silu': jax.nn.silu,  # "swish", Ramachandran et al. 2017
+  'none': lambda x: x,
+}
+# Their derivatives. Steps are products rather than selections: XLA may write what it selects by to
+# memory, as an array of its own.
+_DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'relu': lambda x: _step(x),
+  'relu6': lambda x: _step(x) * _step(6 - x),
+  'silu': lambda x: jax.nn.sigmoid(x) * (1 + x * (1 - jax.nn.sigmoid(x))),
+  'none': jnp.ones_like,
+}
 MOMENTUM = 0.9  # of the running statistics of every batch normalisation
 
 
@@ -92,21 +106,30 @@ class BatchNorm(nnx.Module):
     self.frozen = False
 
   def __call__(
-    self, x: jax.Array, train: bool, *, relu: bool = False, shift: jax.Array | None = None
+    self,
+    x: jax.Array,
+    train: bool,
+    *,
+    activation: str = 'none',
+    pool: bool = False,
+    shift: jax.Array | None = None,
   ) -> jax.Array:
-    """Normalises x + shift, and applies ReLU if asked to: a pass less over memory for each than one
-    of its own.
+    """Normalises x + shift, then applies an activation (a name in ACTIVATIONS) and, with `pool`,
+    `max_pool_2x2`: all in one pass over memory, and only x is kept for the gradient.
 
     A shift [features] is the bias of the layer before. It moves the mean and nothing else, so that
     with the batch's statistics the result does not depend on it, and its gradient is zero.
     """
     x = x.astype(self.dtype or jnp.result_type(x, jnp.bfloat16))
+    if pool and (x.shape[1] % 2 or x.shape[2] % 2 or not has_choice()):
+      return max_pool_2x2(self(x, train, activation=activation, shift=shift))
     scale, bias = self.scale[...], self.bias[...]
     moved = 0.0 if shift is None else shift
+    how = self.epsilon, activation, pool
     if self.frozen or not train:
       normalise = _normalise if has_choice() else _scaled
-      return normalise(x, self.mean[...] - moved, self.var[...], scale, bias, self.epsilon, relu)
-    y, mean, var = batch_norm(x, scale, bias, self.epsilon, relu)
+      return normalise(x, self.mean[...] - moved, self.var[...], scale, bias, *how)
+    y, mean, var = batch_norm(x, scale, bias, *how)
     mean += moved
     if self.unbiased:
       n = x.size // x.shape[-1]
@@ -118,72 +141,87 @@ class BatchNorm(nnx.Module):
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
   """The maximum of each 2x2 square, [B, H, W, C] -> [B, H // 2, W // 2, C]; a last odd row or
-  column is left out.
-
-  On a CPU the gradient of a tie is shared among the equal pixels; elsewhere the first of them gets
-  it. After a ReLU it is the same.
+  column is left out. The first of equal pixels, row by row, gets the gradient.
   """
   return _max_pool(x) if has_choice() else _window_max(x)
 
 
 @jax.custom_vjp
 def _max_pool(x: jax.Array) -> jax.Array:
-  return lax.platform_dependent(
-    x, cpu=lambda x: functools.reduce(jnp.maximum, _corners(x)), default=_window_max
-  )
+  return functools.reduce(jnp.maximum, _corners(_squares(x)))
 
 
 def _window_max(x: jax.Array) -> jax.Array:
   return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
-def _corners(x: jax.Array) -> list[jax.Array]:
-  """The four pixels of each square, [B, H // 2, W // 2, C] each."""
-  squares = _squares(x)
-  return [squares[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
+def _max_pool_backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+  """As one loop without a scatter, which XLA's own gradient of a pool is."""
+  dx = jnp.where(_is_largest(_squares(x)), dy[:, :, None, :, None], 0)
+  height, width = (x.shape[axis] - x.shape[axis] % 2 for axis in (1, 2))
+  dx = dx.reshape(x.shape[0], height, width, x.shape[-1])
+  rest = ((0, 0), (0, x.shape[1] - height), (0, x.shape[2] - width), (0, 0))
+  return (jnp.pad(dx, rest) if max(max(pair) for pair in rest) else dx,)
+
+
+_max_pool.defvjp(lambda x: (_max_pool(x), x), _max_pool_backward)
 
 
 def _squares(x: jax.Array) -> jax.Array:
+  """[B, H // 2, 2, W // 2, 2, C]; no copy where H and W are even."""
   b, h, w, c = x.shape
   return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
 
 
-def _shared_gradient(x: jax.Array, y: jax.Array, dy: jax.Array) -> jax.Array:
-  """Each square's gradient, shared by the pixels that are its maximum; in one pass, where JAX's own
-  may write four images and add them.
+def _corners(squares: jax.Array) -> list[jax.Array]:
+  """The four pixels of each square [..., 2, w, 2, C], row by row: [..., w, C] each."""
+  return [squares[..., i, :, j, :] for i in (0, 1) for j in (0, 1)]
+
+
+def _first_largest(values: Sequence[jax.Array], chosen: Sequence[jax.Array | int]) -> jax.Array:
+  """Of `chosen`, what stands where the largest of four `values` does; the first of equal ones."""
+  a, b, c, d = values
+  w, x, y, z = chosen
+  upper, lower = jnp.where(a >= b, w, x), jnp.where(c >= d, y, z)
+  return jnp.where(jnp.maximum(a, b) >= jnp.maximum(c, d), upper, lower)
+
+
+def _is_largest(squares: jax.Array) -> jax.Array:
+  """bool [B, h, 2, w, 2, C]: whether a pixel is the (first) largest of its square.
+
+  Each pixel is compared with the three others, so that nothing but the pixels is read: an index of
+  the largest is an array that XLA writes to memory.
   """
-  share = dy / functools.reduce(jnp.add, [(corner == y).astype(dy.dtype) for corner in _corners(x)])
-  y, share = (a[:, :, None, :, None] for a in (y, share))
-  dx = jnp.where(_squares(x) == y, share, 0)
-  b, h, _, w, _, c = dx.shape
-  return jnp.pad(
-    dx.reshape(b, 2 * h, 2 * w, c),
-    ((0, 0), (0, x.shape[1] - 2 * h), (0, x.shape[2] - 2 * w), (0, 0)),
-  )
+  row, column = (lax.broadcasted_iota(jnp.int8, (1, 1, 2, 1, 2, 1), axis) for axis in (2, 4))
+  beside = _before(squares, jnp.flip(squares, 4), column == 0)
+  above = _before(squares, jnp.flip(squares, 2), row == 0)
+  across = _before(squares, jnp.flip(squares, (2, 4)), row == 0)
+  return beside & above & across
 
 
-def _max_pool_forward(x):
-  y = _max_pool(x)
-  return y, (x, y)
+def _before(x: jax.Array, other: jax.Array, first: jax.Array) -> jax.Array:
+  """Whether x is larger than the other pixel, or where it is `first` at least as large."""
+  return jnp.where(first, x >= other, x > other)
 
 
-def _max_pool_backward(saved, dy):
-  first = lambda x, y, dy: jax.vjp(_window_max, x)[1](dy)[0]  # noqa: E731
-  return (lax.platform_dependent(*saved, dy, cpu=_shared_gradient, default=first),)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def batch_norm(
+  x: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  epsilon: float,
+  activation: str = 'none',
+  pool: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Normalises x [..., C] by its own statistics, then applies the activation and, with `pool`, a
+  maximum pool of 2x2 to x [B, H, W, C] of even H and W; returns (y, mean [C], var [C]).
 
-
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, relu: bool):
-  """Normalises x [..., C] by its own statistics; returns (y, mean [C], var [C]). No gradient flows
-  through mean and var.
+  No gradient flows through mean and var. What the gradient needs is computed again from x.
   """
-  return _batch_norm_forward(x, scale, bias, epsilon, relu)[0]
+  return _batch_norm_forward(x, scale, bias, epsilon, activation, pool)[0]
 
 
-def _batch_norm_forward(x, scale, bias, epsilon, relu):
+def _batch_norm_forward(x, scale, bias, epsilon, activation, pool):
   def powers(x):
     x = x.astype(jnp.float32)
     return x, x * x
@@ -191,45 +229,69 @@ def _batch_norm_forward(x, scale, bias, epsilon, relu):
   n = x.size // x.shape[-1]
   mean, square = (total / n for total in channel_sums(powers, x))
   var = jnp.maximum(square - mean * mean, 0)  # rounding may make it negative
-  y = _normalise(x, mean, var, scale, bias, epsilon, relu)
-  return (y, mean, var), (x, mean, lax.rsqrt(var + epsilon), scale, bias)
+  how = mean, lax.rsqrt(var + epsilon) * scale, bias, activation
+  if pool:
+    pixels = _corners(_squares(x))
+    largest = _first_largest([_activated(pixel, *how) for pixel in pixels], pixels)
+  else:
+    largest = x
+  y = _activated(largest, *how).astype(x.dtype)
+  return (y, mean, var), (x, largest, mean, lax.rsqrt(var + epsilon), scale, bias)
 
 
-def _batch_norm_backward(epsilon, relu, saved, cotangents):
-  """The gradient as in section 3 of the paper, simplified: two sums, then one pass; only x is
-  saved.
+def _batch_norm_backward(epsilon, activation, pool, saved, cotangents):
+  """The gradient as in section 3 of the paper, simplified: two sums, then one pass. The sums are
+  over what the pool left.
   """
   del epsilon
-  x, mean, inverse_std, scale, bias = saved
+  (x, largest, mean, inverse_std, scale, bias), dy = saved, cotangents[0]
 
-  def standard_and_gradient(x, dy):
-    standard, dy = (x.astype(jnp.float32) - mean) * inverse_std, dy.astype(jnp.float32)
-    return standard, jnp.where(standard * scale + bias > 0, dy, 0) if relu else dy
+  def gradient(x, dy):
+    return dy.astype(jnp.float32) * _DERIVATIVES[activation](x)
 
   def terms(x, dy):
-    standard, dy = standard_and_gradient(x, dy)
+    standard = (x.astype(jnp.float32) - mean) * inverse_std
+    dy = gradient(standard * scale + bias, dy)
     return dy, dy * standard
 
-  n = x.size // x.shape[-1]
-  dbias, dscale = channel_sums(terms, x, cotangents[0])
-  standard, dy = standard_and_gradient(x, cotangents[0])
-  dx = (scale * inverse_std) * (dy - dbias / n - standard * (dscale / n))
-  return dx.astype(x.dtype), dscale, dbias
+  dbias, dscale = channel_sums(terms, largest, dy)
+  n, shape, factor = x.size // x.shape[-1], x.shape, inverse_std * scale
+  # Not written as in the sums: XLA would find them again, and keep what is the same in memory.
+  if pool:
+    x = _squares(x)
+    first = _is_largest(_activated(x, mean, factor, bias, activation))
+    dy = jnp.where(first, dy[:, :, None, :, None], 0)
+  centred = x.astype(jnp.float32) - mean
+  dx = factor * (gradient(centred * factor + bias, dy) - dbias / n)
+  dx -= centred * (factor * inverse_std * dscale / n)
+  return dx.astype(x.dtype).reshape(shape), dscale, dbias
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
-def _normalise(x, mean, var, scale, bias, epsilon, relu):
-  y = (x.astype(jnp.float32) - mean) * (lax.rsqrt(var + epsilon) * scale) + bias
-  return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
+def _step(x: jax.Array) -> jax.Array:
+  """1 where x > 0, else 0."""
+  return jnp.clip(jnp.sign(x), 0, 1)
 
 
-def _scaled(x, mean, var, scale, bias, epsilon, relu):
+def _activated(x, mean, factor, bias, activation):
+  return ACTIVATIONS[activation]((x.astype(jnp.float32) - mean) * factor + bias)
+
+
+def _normalise(x, mean, var, scale, bias, epsilon, activation, pool):
+  how = mean, lax.rsqrt(var + epsilon) * scale, bias, activation
+  pixels = _corners(_squares(x)) if pool else [x]
+  return functools.reduce(jnp.maximum, [_activated(pixel, *how) for pixel in pixels]).astype(
+    x.dtype
+  )
+
+
+def _scaled(x, mean, var, scale, bias, epsilon, activation, pool):
   """The same as one product and one sum, which other programs join with the convolution before."""
+  del pool  # there, one of its own
   factor = scale * (var + epsilon) ** -0.5
-  y = x * factor + (bias - mean * factor)
-  return jax.nn.relu(y) if relu else y
+  return ACTIVATIONS[activation](x * factor + (bias - mean * factor))
 
 
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:

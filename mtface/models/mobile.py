@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mtface.models.convolution import ACTIVATIONS, Conv, ConvNorm, Make, image_mean
-from mtface.models.layers import BatchNorm
+from mtface.models.convolution import Conv, ConvNorm, Make, image_mean
+from mtface.models.layers import ACTIVATIONS, BatchNorm
 
 
 class SqueezeExcite(nnx.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -63,8 +64,8 @@ def by_platform(cpu: Callable, other: Callable) -> Callable:
 def channel_sums(
   terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array
 ) -> tuple[jax.Array, ...]:
-  """Sums over all axes but the last, float32 [C] each, of what `terms` makes of arrays [B, H, W, C]
-  or [B, C], element by element.
+  """Sums over all axes but the last, float32 [C] each, of what `terms` makes of arrays [B, H, ...,
+  C], row by row of the images, or [B, C].
 
   On CPUs in one pass over the arrays, without writing the terms to memory: XLA's own sums read what
   was written, and those of some versions cost ten times as much.
@@ -73,7 +74,7 @@ def channel_sums(
   def plain(*arrays):
     return tuple(jnp.sum(term, tuple(range(term.ndim - 1))) for term in terms(*arrays))
 
-  if arrays[0].ndim != 4:
+  if arrays[0].ndim == 2:
     return plain(*arrays)
   return lax.platform_dependent(
     *arrays, cpu=functools.partial(_running_totals, terms), default=plain
@@ -86,17 +87,24 @@ def _running_totals(
   """The same by totals of one row of some images: each takes batch * H / images terms, in float32
   too few for their rounding to show.
   """
-  batch, h, w, c = arrays[0].shape
-  images = images_at_a_time(batch, w * c)
+  batch, h, *row = arrays[0].shape
+  images = images_at_a_time(batch, math.prod(row))
 
   def add_row(step, totals):
     first = step // h * images if images < batch else 0  # a sharded axis is not to be sliced
-    rows = [lax.dynamic_slice(a, (first, step % h, 0, 0), (images, 1, w, c))[:, 0] for a in arrays]
+    at = first, step % h
+    rows = [
+      lax.dynamic_slice(a, (*at, *[0] * (a.ndim - 2)), (images, 1, *a.shape[2:]))[:, 0]
+      for a in arrays
+    ]
     return [total + term for total, term in zip(totals, terms(*rows), strict=True)]
 
   shapes = jax.eval_shape(terms, *(a[:images, 0] for a in arrays))
   zeros = [jnp.zeros(shape.shape, jnp.float32) for shape in shapes]
-  return tuple(jnp.sum(t, (0, 1)) for t in lax.fori_loop(0, batch // images * h, add_row, zeros))
+  return tuple(
+    jnp.sum(t, tuple(range(t.ndim - 1)))
+    for t in lax.fori_loop(0, batch // images * h, add_row, zeros)
+  )
 
 
 def images_at_a_time(batch: int, row: int) -> int:

@@ -62,7 +62,7 @@ class NormConv(nnx.Module):
 
   def activated(self, x: jax.Array, train: bool) -> jax.Array:
     """What the convolution sees."""
-    return self.norm(x, train, relu=True)
+    return self.norm(x, train, activation='relu')
 
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     return self.conv(self.activated(x, train))
@@ -117,7 +117,7 @@ class Trunk(nnx.Module):
     for stage in self.stages:
       for block in stage:
         x = block(x, train)
-    return self.norm(x, train, relu=True) if self.preactivated else x
+    return self.norm(x, train, activation='relu') if self.preactivated else x
 
 
 class ResNet(Backbone):

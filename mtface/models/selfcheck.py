@@ -142,7 +142,7 @@ def batch_norm() -> float:
 
   def run(x, scale, bias, dy):
     (y, *statistics), pull = jax.vjp(
-      lambda x, scale, bias: layers.batch_norm(x, scale, bias, 1e-5, True), x, scale, bias
+      lambda x, scale, bias: layers.batch_norm(x, scale, bias, 1e-5, 'relu'), x, scale, bias
     )
     return y, *statistics, *pull((dy, *map(jnp.zeros_like, statistics)))
 
@@ -165,7 +165,7 @@ def training_step() -> float:
 
   def loss(weights):
     kernel, scale, bias, dense = weights
-    y, _, _ = layers.batch_norm(layers.conv3x3(jnp.asarray(x), kernel), scale, bias, 1e-5, True)
+    y, _, _ = layers.batch_norm(layers.conv3x3(jnp.asarray(x), kernel), scale, bias, 1e-5, 'relu')
     scores = jax.nn.log_softmax(layers.max_pool_2x2(y).reshape(len(x), -1) @ dense)
     return -jnp.mean(scores[jnp.arange(len(x)), labels])
 

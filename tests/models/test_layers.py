@@ -136,10 +136,20 @@ def test_conv_layer_in_bfloat16_keeps_float32_parameters():
   _close(layer(x).astype(jnp.float32), _correlate(x, np.asarray(layer.kernel[...])), 2e-2)
 
 
-@pytest.mark.parametrize('shape', [(4, 6, 5, 8), (16, 8)])
-@pytest.mark.parametrize('relu', [False, True])
-def test_batch_norm_and_its_gradients_are_flaxs(shape, relu):
-  x, weights = 3 * _normal(0, *shape) + 2, _normal(1, *shape)
+def _flax_activation(name, y):
+  of_flax = {'relu': nnx.relu, 'silu': nnx.silu, 'none': lambda y: y}
+  return jnp.minimum(nnx.relu(y), 6) if name == 'relu6' else of_flax[name](y)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'pool'),
+  [((4, 6, 5, 8), False), ((16, 8), False), ((4, 6, 4, 8), True), ((3, 5, 7, 8), True)],
+)
+@pytest.mark.parametrize('activation', layers.ACTIVATIONS)
+def test_batch_norm_and_its_gradients_are_flaxs(shape, pool, activation):
+  x = 3 * _normal(0, *shape) + 2
+  out = (shape[0], shape[1] // 2, shape[2] // 2, shape[3]) if pool else shape
+  weights = _normal(1, *out)
   scale, bias = _normal(2, shape[-1]), _normal(3, shape[-1])
 
   def run(kind):
@@ -150,8 +160,11 @@ def test_batch_norm_and_its_gradients_are_flaxs(shape, relu):
         else nnx.BatchNorm(8, momentum=0.9, rngs=nnx.Rngs(0))
       )
       layer.scale[...], layer.bias[...] = scale, bias
-      y = layer(x, True, relu=relu) if kind == 'ours' else layer(x, use_running_average=False)
-      y = y if kind == 'ours' or not relu else jax.nn.relu(y)
+      if kind == 'ours':
+        y = layer(x, True, activation=activation, pool=pool)
+      else:
+        y = _flax_activation(activation, layer(x, use_running_average=False))
+        y = nnx.max_pool(y, (2, 2), (2, 2)) if pool else y
       return jnp.sum(y * weights), (y, layer.mean[...], layer.var[...])
 
     return jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(x, scale, bias)
@@ -191,9 +204,29 @@ def test_max_pool_and_its_gradient_are_reduce_windows(size):
   np.testing.assert_array_equal(our_pull(dy)[0], pull(dy)[0])
 
 
-def test_ties_of_a_max_pool_share_the_gradient():
-  grad = jax.grad(lambda x: layers.max_pool_2x2(x).sum())(jnp.zeros((1, 2, 2, 1)))
-  np.testing.assert_array_equal(grad.ravel(), [0.25] * 4)
+def test_the_first_of_equal_pixels_gets_the_gradient_of_a_pool():
+  x = jnp.array([[[1, 1], [0, 1]], [[0, 2], [2, 2]]], jnp.float32)[..., None]
+  pool = lambda x: nnx.max_pool(x, (2, 2), (2, 2)).sum()  # noqa: E731
+  np.testing.assert_array_equal(
+    jax.grad(lambda x: layers.max_pool_2x2(x).sum())(x), jax.grad(pool)(x)
+  )
+
+  def of_norm(x, pooled):
+    y = layers.BatchNorm(1, rngs=nnx.Rngs(0))(x, True, activation='relu', pool=pooled)
+    return (y if pooled else nnx.max_pool(y, (2, 2), (2, 2))).sum()
+
+  ours, xlas = (jax.grad(of_norm)(x, pooled) for pooled in (True, False))
+  np.testing.assert_allclose(ours, xlas, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_in_evaluation_pools_what_it_activates():
+  layer, x = layers.BatchNorm(3, rngs=nnx.Rngs(0)), _normal(0, 2, 4, 6, 3)
+  layer.mean[...], layer.var[...] = jnp.array([1.0, 0.0, -1.0]), jnp.array([4.0, 1.0, 9.0])
+  layer.scale[...] = jnp.array([1.0, -2.0, 0.5])
+  normal = (x - [1, 0, -1]) / np.sqrt(np.array([4, 1, 9]) + 1e-5) * [1, -2, 0.5]
+  expected = np.maximum(normal, 0).reshape(2, 2, 2, 3, 2, 3).max((2, 4))
+  found = layer(x, False, activation='relu', pool=True)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_unbiased_variance_is_numpys():
@@ -215,7 +248,7 @@ _SHARDED = """
 
   def loss(kernel, scale, x):
     y = depthwise.depthwise_conv(layers.conv3x3(x, kernel), kernel[:, :, :1], 2)
-    y, *statistics = layers.batch_norm(y, scale, jnp.zeros(32), 1e-5, True)
+    y, *statistics = layers.batch_norm(y, scale, jnp.zeros(32), 1e-5, 'relu')
     return jnp.mean(layers.max_pool_2x2(y) ** 3), statistics
 
   x = np.random.default_rng(0).normal(size=(16, 12, 12, 32)).astype(np.float32)
