@@ -13,7 +13,7 @@ from flax import nnx
 
 from mtface.errors import UserError
 from mtface.models.convolution import Make, image_mean
-from mtface.models.heads import LINEAR_INIT, Branch, Head
+from mtface.models.heads import LINEAR_INIT, Branch, Head, all_scores
 from mtface.tasks import Task
 
 INPUTS = ('half', 'imagenet', 'caffe', 'vggface')  # see `rescaled`
@@ -79,7 +79,7 @@ class Backbone(nnx.Module):
     are updated.
     """
     x = self.features(images, train, rngs)
-    return {task: head(x, train, rngs) for task, head in self.heads.items()}
+    return all_scores(self.heads, x, train, rngs)
 
 
 def rescaled(images: jax.Array, to: str) -> jax.Array:

@@ -13,7 +13,7 @@ from flax import nnx
 
 from mtface.errors import UserError
 from mtface.models.convolution import Make, scaled
-from mtface.models.heads import INITS, Branch, check_init
+from mtface.models.heads import INITS, Branch, all_scores, check_init
 from mtface.models.layers import BatchNorm, Conv3x3, max_pool_2x2
 from mtface.tasks import Task
 
@@ -127,4 +127,4 @@ class BKNet(nnx.Module):
     are updated.
     """
     x = self.features(images, train)
-    return {task: branch(x, train, rngs) for task, branch in self.branches.items()}
+    return all_scores(self.branches, x, train, rngs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from flax import nnx
 
 from mtface.errors import UserError
 from mtface.models.convolution import Make
-from mtface.models.layers import BatchNorm
+from mtface.models.layers import BatchNorm, normalised
 
 INITS: dict[str, Callable] = {
   'gaussian': nnx.initializers.normal(0.01),  # N(0, 0.01^2): Parkhi 2015, Sang 2017, Rohani 2023
@@ -52,9 +52,13 @@ class Branch(nnx.Module):
     self.scores = nnx.Linear(in_features, classes, **made)
 
   def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-    for dense, norm in zip(self.hidden, self.norms, strict=True):
-      x = dropped(self.dropout, norm(dense(x), train, activation='relu'), train, rngs)
-    return self.scores(x).astype(jnp.float32)
+    return _of_branches([self], x, train, rngs)[0]
+
+  @property
+  def _kind(self) -> tuple[Any, ...]:
+    """What is equal in branches that can be computed together."""
+    norms = [(norm.frozen, norm.unbiased) for norm in self.norms]
+    return self.dropout.rate, norms, [dense.kernel.shape for dense in self.hidden]
 
 
 class Head(nnx.Module):
@@ -87,6 +91,48 @@ class Head(nnx.Module):
     for layer in self.hidden:
       x = jax.nn.relu(layer(x))
     return self.scores(dropped(self.dropout, x, train, rngs)).astype(jnp.float32)
+
+
+def all_scores(
+  heads: Mapping[str, Any], x: jax.Array, train: bool, rngs: nnx.Rngs | None
+) -> dict[str, jax.Array]:
+  """{task: scores float32 [B, C]} of all heads on the same features [B, D]. Branches that differ in
+  their numbers alone are computed together: a product a layer, whatever the number of tasks.
+  """
+  branches = [head for head in heads.values() if isinstance(head, Branch)]
+  if len(branches) < len(heads) or any(b._kind != branches[0]._kind for b in branches):
+    return {task: head(x, train, rngs) for task, head in heads.items()}
+  return dict(zip(heads, _of_branches(branches, x, train, rngs), strict=True))
+
+
+def _of_branches(
+  branches: Sequence[Branch], x: jax.Array, train: bool, rngs: nnx.Rngs | None
+) -> list[jax.Array]:
+  first = branches[0]
+  for layer in range(len(first.hidden)):
+    y = _dense([branch.hidden[layer] for branch in branches], x, shared=layer == 0)
+    y = normalised([branch.norms[layer] for branch in branches], y, train, activation='relu')
+    x = dropped(first.dropout, y, train, rngs)
+  parts = jnp.split(x, len(branches), -1) if first.hidden else [x] * len(branches)
+  return [
+    branch.scores(part).astype(jnp.float32) for branch, part in zip(branches, parts, strict=True)
+  ]
+
+
+def _dense(layers: Sequence[nnx.Linear], x: jax.Array, *, shared: bool) -> jax.Array:
+  """T layers of one shape as one product: of x [B, D] that they share, or of a part each of x [B, T
+  * D] -> [B, T * W].
+  """
+  if len(layers) == 1:
+    return layers[0](x)
+  dtype = layers[0].dtype or jnp.result_type(x, jnp.float32)
+  kernels = [layer.kernel[...].astype(dtype) for layer in layers]
+  biases: list[Any] = [layer.bias for layer in layers]
+  bias = jnp.concatenate([bias[...] for bias in biases]).astype(dtype)
+  if shared:
+    return x.astype(dtype) @ jnp.concatenate(kernels, 1) + bias
+  parts = x.astype(dtype).reshape(len(x), len(layers), -1)
+  return jnp.einsum('btd,tdw->btw', parts, jnp.stack(kernels)).reshape(len(x), -1) + bias
 
 
 def dropped(dropout: nnx.Dropout, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:

@@ -9,6 +9,7 @@ XLA's own operators (`platforms.py`).
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -33,6 +34,8 @@ _DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
   'silu': lambda x: jax.nn.sigmoid(x) * (1 + x * (1 - jax.nn.sigmoid(x))),
   'none': jnp.ones_like,
 }
+# What a pool may be taken before.
+_MONOTONE = ('relu', 'relu6', 'none')
 MOMENTUM = 0.9  # of the running statistics of every batch normalisation
 
 
@@ -120,23 +123,48 @@ class BatchNorm(nnx.Module):
     A shift [features] is the bias of the layer before. It moves the mean and nothing else, so that
     with the batch's statistics the result does not depend on it, and its gradient is zero.
     """
-    x = x.astype(self.dtype or jnp.result_type(x, jnp.bfloat16))
-    if pool and (x.shape[1] % 2 or x.shape[2] % 2 or not has_choice()):
-      return max_pool_2x2(self(x, train, activation=activation, shift=shift))
-    scale, bias = self.scale[...], self.bias[...]
-    moved = 0.0 if shift is None else shift
-    how = self.epsilon, activation, pool
-    if self.frozen or not train:
-      normalise = _normalise if has_choice() else _scaled
-      return normalise(x, self.mean[...] - moved, self.var[...], scale, bias, *how)
-    y, mean, var = batch_norm(x, scale, bias, *how)
-    mean += moved
-    if self.unbiased:
-      n = x.size // x.shape[-1]
-      var *= n / max(n - 1, 1)
-    for running, batch in ((self.mean, mean), (self.var, var)):
-      running[...] = self.momentum * running[...] + (1 - self.momentum) * lax.stop_gradient(batch)
-    return y
+    return normalised([self], x, train, activation=activation, pool=pool, shift=shift)
+
+
+def normalised(
+  norms: Sequence[BatchNorm],
+  x: jax.Array,
+  train: bool,
+  *,
+  activation: str = 'none',
+  pool: bool = False,
+  shift: jax.Array | None = None,
+) -> jax.Array:
+  """What batch normalisations make of x [..., C], of whose channels each has its share, in order:
+  as one. They are alike but for their numbers.
+  """
+  norm = norms[0]
+  x = x.astype(norm.dtype or jnp.result_type(x, jnp.bfloat16))
+  even = x.ndim == 4 and x.shape[1] % 2 == x.shape[2] % 2 == 0
+  if pool and not (even and activation in _MONOTONE and has_choice()):
+    return max_pool_2x2(normalised(norms, x, train, activation=activation, shift=shift))
+  scale, bias = _joined([n.scale for n in norms]), _joined([n.bias for n in norms])
+  moved, how = 0.0 if shift is None else shift, (norm.epsilon, activation, pool)
+  if norm.frozen or not train:
+    mean, var = _joined([n.mean for n in norms]), _joined([n.var for n in norms])
+    normalise = _normalise if has_choice() else _scaled
+    return normalise(x, mean - moved, var, scale, bias, *how)
+  y, mean, var = batch_norm(x, scale, bias, *how)
+  mean += moved
+  if norm.unbiased:
+    n = x.size // x.shape[-1]
+    var *= n / max(n - 1, 1)
+  ends = list(itertools.accumulate(n.scale.shape[0] for n in norms))[:-1]
+  for kept, batch in (([n.mean for n in norms], mean), ([n.var for n in norms], var)):
+    parts = jnp.split(lax.stop_gradient(batch), ends) if ends else [lax.stop_gradient(batch)]
+    for running, part in zip(kept, parts, strict=True):
+      running[...] = norm.momentum * running[...] + (1 - norm.momentum) * part
+  return y
+
+
+def _joined(variables: Sequence[nnx.Variable]) -> jax.Array:
+  values = [variable[...] for variable in variables]
+  return jnp.concatenate(values) if len(values) > 1 else values[0]
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
@@ -178,30 +206,20 @@ def _corners(squares: jax.Array) -> list[jax.Array]:
   return [squares[..., i, :, j, :] for i in (0, 1) for j in (0, 1)]
 
 
-def _first_largest(values: Sequence[jax.Array], chosen: Sequence[jax.Array | int]) -> jax.Array:
-  """Of `chosen`, what stands where the largest of four `values` does; the first of equal ones."""
-  a, b, c, d = values
-  w, x, y, z = chosen
-  upper, lower = jnp.where(a >= b, w, x), jnp.where(c >= d, y, z)
-  return jnp.where(jnp.maximum(a, b) >= jnp.maximum(c, d), upper, lower)
-
-
-def _is_largest(squares: jax.Array) -> jax.Array:
-  """bool [B, h, 2, w, 2, C]: whether a pixel is the (first) largest of its square.
+def _is_largest(squares: jax.Array, factor: jax.Array | float = 1.0) -> jax.Array:
+  """bool [B, h, 2, w, 2, C]: whether a pixel times factor [C] is the (first) largest of its square.
 
   Each pixel is compared with the three others, so that nothing but the pixels is read: an index of
   the largest is an array that XLA writes to memory.
   """
-  row, column = (lax.broadcasted_iota(jnp.int8, (1, 1, 2, 1, 2, 1), axis) for axis in (2, 4))
-  beside = _before(squares, jnp.flip(squares, 4), column == 0)
-  above = _before(squares, jnp.flip(squares, 2), row == 0)
-  across = _before(squares, jnp.flip(squares, (2, 4)), row == 0)
-  return beside & above & across
 
+  def wins(axes: tuple[int, ...]) -> jax.Array:
+    other = jnp.flip(squares, axes)
+    first = lax.broadcasted_iota(jnp.int8, (1, 1, 2, 1, 2, 1), axes[0]) == 0
+    larger = jnp.where(factor < 0, squares < other, squares > other)
+    return larger | first & (squares == other)
 
-def _before(x: jax.Array, other: jax.Array, first: jax.Array) -> jax.Array:
-  """Whether x is larger than the other pixel, or where it is `first` at least as large."""
-  return jnp.where(first, x >= other, x > other)
+  return wins((4,)) & wins((2,)) & wins((2, 4))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
@@ -214,7 +232,8 @@ def batch_norm(
   pool: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Normalises x [..., C] by its own statistics, then applies the activation and, with `pool`, a
-  maximum pool of 2x2 to x [B, H, W, C] of even H and W; returns (y, mean [C], var [C]).
+  maximum pool of 2x2 to x [B, H, W, C] of even H and W; returns (y, mean [C], var [C]). A pooled
+  activation is monotone.
 
   No gradient flows through mean and var. What the gradient needs is computed again from x.
   """
@@ -230,11 +249,7 @@ def _batch_norm_forward(x, scale, bias, epsilon, activation, pool):
   mean, square = (total / n for total in channel_sums(powers, x))
   var = jnp.maximum(square - mean * mean, 0)  # rounding may make it negative
   how = mean, lax.rsqrt(var + epsilon) * scale, bias, activation
-  if pool:
-    pixels = _corners(_squares(x))
-    largest = _first_largest([_activated(pixel, *how) for pixel in pixels], pixels)
-  else:
-    largest = x
+  largest = _pooled(x, how[1]) if pool else x
   y = _activated(largest, *how).astype(x.dtype)
   return (y, mean, var), (x, largest, mean, lax.rsqrt(var + epsilon), scale, bias)
 
@@ -259,8 +274,7 @@ def _batch_norm_backward(epsilon, activation, pool, saved, cotangents):
   # Not written as in the sums: XLA would find them again, and keep what is the same in memory.
   if pool:
     x = _squares(x)
-    first = _is_largest(_activated(x, mean, factor, bias, activation))
-    dy = jnp.where(first, dy[:, :, None, :, None], 0)
+    dy = jnp.where(_is_largest(x, factor), dy[:, :, None, :, None], 0)
   centred = x.astype(jnp.float32) - mean
   dx = factor * (gradient(centred * factor + bias, dy) - dbias / n)
   dx -= centred * (factor * inverse_std * dscale / n)
@@ -281,10 +295,14 @@ def _activated(x, mean, factor, bias, activation):
 
 def _normalise(x, mean, var, scale, bias, epsilon, activation, pool):
   how = mean, lax.rsqrt(var + epsilon) * scale, bias, activation
-  pixels = _corners(_squares(x)) if pool else [x]
-  return functools.reduce(jnp.maximum, [_activated(pixel, *how) for pixel in pixels]).astype(
-    x.dtype
-  )
+  return _activated(_pooled(x, how[1]) if pool else x, *how).astype(x.dtype)
+
+
+def _pooled(x: jax.Array, factor: jax.Array) -> jax.Array:
+  """Of each 2x2 square of x [B, H, W, C] the pixel that is largest times factor [C]."""
+  pixels = _corners(_squares(x))
+  least, largest = (functools.reduce(of, pixels) for of in (jnp.minimum, jnp.maximum))
+  return jnp.where(factor < 0, least, largest)
 
 
 def _scaled(x, mean, var, scale, bias, epsilon, activation, pool):

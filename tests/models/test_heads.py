@@ -8,7 +8,7 @@ from flax import nnx
 
 from mtface.config.schema import model
 from mtface.models.convolution import Make
-from mtface.models.heads import Branch, Head
+from mtface.models.heads import Branch, Head, all_scores
 from mtface.models.network import abstract_network
 from mtface.tasks import get_task
 from tests.models.networks import images, random_network, shapes
@@ -109,3 +109,42 @@ def test_a_branch_on_a_backbone_keeps_statistics_as_pytorch_does():
 
 def _frozen(name, tasks, shape, **fields):
   return abstract_network(model(name, **fields), [get_task(t) for t in tasks], shape, ['trunk'])
+
+
+def _branches(number, *, frozen=False):
+  made = []
+  for seed in range(number):
+    make = Make(nnx.Rngs(seed))
+    branch = Branch(6, 2 + seed, make, widths=(5, 4), dropout=0.0, unbiased=False)
+    for i, norm in enumerate(branch.norms):
+      rng = np.random.default_rng((seed, i))
+      for of in (norm.scale, norm.bias, norm.mean):
+        of[...] = rng.normal(size=of[...].shape)
+      norm.frozen = frozen and seed > 0
+    for dense in branch.hidden:
+      dense.bias[...] = np.random.default_rng(seed).normal(size=dense.bias[...].shape)
+    made.append(branch)
+  return {f'task{i}': branch for i, branch in enumerate(made)}
+
+
+@pytest.mark.parametrize(('train', 'frozen'), [(True, False), (False, False), (True, True)])
+def test_branches_together_give_what_each_gives(train, frozen):
+  together, alone = _branches(3, frozen=frozen), _branches(3, frozen=frozen)
+  x = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
+  found = all_scores(together, x, train, None if not train else nnx.Rngs(dropout=0))
+  for task, branch in alone.items():
+    expected = branch(x, train, None if not train else nnx.Rngs(dropout=0))
+    np.testing.assert_allclose(found[task], expected, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(together[task].norms, branch.norms, strict=True):
+      np.testing.assert_allclose(ours.mean[...], theirs.mean[...], rtol=1e-5, atol=1e-6)
+      np.testing.assert_allclose(ours.var[...], theirs.var[...], rtol=1e-5, atol=1e-6)
+
+
+def test_branches_together_are_one_product_a_layer():
+  def scores(x):
+    return all_scores(_branches(3), x, False, None)
+
+  program = str(jax.make_jaxpr(scores)(np.zeros((8, 6), np.float32)))
+  assert (
+    program.count('dot_general') == 1 + 1 + 3
+  )  # of the hidden layers, and of each task's scores
