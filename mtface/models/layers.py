@@ -152,7 +152,7 @@ def normalised(
   y, mean, var = batch_norm(x, scale, bias, *how)
   mean += moved
   if norm.unbiased:
-    n = x.size // x.shape[-1]
+    n = float(x.size // x.shape[-1])  # an integer may be too large for int32
     var *= n / max(n - 1, 1)
   ends = list(itertools.accumulate(n.scale.shape[0] for n in norms))[:-1]
   for kept, batch in (([n.mean for n in norms], mean), ([n.var for n in norms], var)):
@@ -245,7 +245,7 @@ def _batch_norm_forward(x, scale, bias, epsilon, activation, pool):
     x = x.astype(jnp.float32)
     return x, x * x
 
-  n = x.size // x.shape[-1]
+  n = float(x.size // x.shape[-1])  # an integer may be too large for int32
   mean, square = (total / n for total in channel_sums(powers, x))
   var = jnp.maximum(square - mean * mean, 0)  # rounding may make it negative
   how = mean, lax.rsqrt(var + epsilon) * scale, bias, activation
@@ -270,7 +270,7 @@ def _batch_norm_backward(epsilon, activation, pool, saved, cotangents):
     return dy, dy * standard
 
   dbias, dscale = channel_sums(terms, largest, dy)
-  n, shape, factor = x.size // x.shape[-1], x.shape, inverse_std * scale
+  n, shape, factor = float(x.size // x.shape[-1]), x.shape, inverse_std * scale
   # Not written as in the sums: XLA would find them again, and keep what is the same in memory.
   if pool:
     x = _squares(x)

@@ -19,8 +19,8 @@ from jax import lax
 from numpy.polynomial import polynomial
 
 # Elements of an activation that are transformed at a time: small enough that all transforms of them
-# stay in a CPU's cache.
-_CHUNK_ELEMENTS = 1 << 20
+# stay in a core's own cache.
+_CHUNK_ELEMENTS = 1 << 18
 # With fewer channels the transforms cost more than the products save (and tests of tiny models
 # would wait for their compilation).
 _MIN_CHANNELS = 32
