@@ -1,0 +1,56 @@
+"""Which devices a collective joins, from the attributes of its line in an HLO text.
+
+XLA writes `replica_groups` in three ways: as lists, `{{0,1},{2,3}}`; as a reshaped count,
+`[2,4]<=[4,2]T(1,0)`; and by axes of a mesh, `mesh['data'=4,'fsdp'=2] {'data'}`, whose axes may be
+split, `'data':(1)2` (the 2 that follow 1).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+_LISTS = re.compile(r'replica_groups=\{\{([\d,]+)\}')
+_COUNT = re.compile(r'replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?')
+_MESH = re.compile(r'replica_groups=mesh\[([^\]]*)\](?:, ?device_ids=\(([^)]*)\))? ?\{([^}]*)\}')
+_AXIS = re.compile(r"'?(\w+)'?=(\d+)")
+_REFERENCE = re.compile(r"'?(\w+)'?(?::\((\d+)\)(\d+))?")
+_PAIR = re.compile(r'source_target_pairs=\{\{(\d+),(\d+)\}')
+
+
+def first_group(attributes: str, devices: int) -> tuple[int, ...]:
+  """The devices of the first group (all groups of a program are alike): numbers in the order of the
+  mesh. All of them where the line names none.
+  """
+  if found := _LISTS.search(attributes):
+    return _numbers(found[1])
+  if found := _PAIR.search(attributes):
+    return int(found[1]), int(found[2])
+  if found := _COUNT.search(attributes):
+    shape = _numbers(found[3])
+    count = np.arange(math.prod(shape)).reshape(shape)
+    count = count.transpose(_numbers(found[4])) if found[4] else count
+    return tuple(count.reshape(int(found[1]), int(found[2]))[0].tolist())
+  if found := _MESH.search(attributes):
+    return _of_mesh(found[1], found[2] or '', found[3])
+  return tuple(range(devices))
+
+
+def _of_mesh(axes: str, order: str, joined: str) -> tuple[int, ...]:
+  sizes = {name: int(size) for name, size in _AXIS.findall(axes)}
+  total = math.prod(sizes.values())
+  devices = np.array(_numbers(order)) if order else np.arange(total)
+  named = {name: (int(pre or 1), int(size or sizes[name])) for name, pre, size in _REFERENCE.findall(joined)}
+  shape, kept = [], []
+  for name, whole in sizes.items():
+    pre, size = named.get(name, (whole, 1))
+    shape += [pre, size, whole // pre // size]
+    kept += [False, name in named, False]
+  group = devices.reshape(shape)[tuple(slice(None) if keep else 0 for keep in kept)]
+  return tuple(group.ravel().tolist())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+  return tuple(int(n) for n in text.split(',') if n.strip())
