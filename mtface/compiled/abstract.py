@@ -85,9 +85,7 @@ def _evaluation(config: ConfigDict, network: Network, params: Params, stats: Sta
 
   def on(mesh: Mesh) -> Any:
     where = state_shardings((params, stats), mesh, config.mesh.shard_from)
-    return jax.jit(
-      scores, in_shardings=(*where, shared(mesh)), out_shardings=everywhere(mesh)
-    )
+    return jax.jit(scores, in_shardings=(*where, shared(mesh)), out_shardings=everywhere(mesh))
 
   def arguments(size: int) -> Sequence[Any]:
     return params, stats, jax.ShapeDtypeStruct((size, *config.image_shape), np.uint8)

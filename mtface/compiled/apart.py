@@ -23,7 +23,7 @@ from mtface.files import file_name, local_path
 PROGRAMS = ('train', 'evaluate')
 _LAST_LINES = 300  # characters of what a compiler says as it fails
 _CACHE = {'JAX_ENABLE_COMPILATION_CACHE': 'false'}  # what is read back from it is no whole program
-_ENVIRONMENTS: dict[str, Mapping[str, str]] = {
+_ENVIRONMENTS: dict[str, dict[str, str]] = {
   'cuda': {'JAX_PLATFORMS': 'cpu'},
   'tpu': {
     'JAX_PLATFORMS': 'cpu',
@@ -70,6 +70,8 @@ def compile_config(
     raise UserError(f'--program={program}: expected {" or ".join(PROGRAMS)}')
   if images < 0:
     raise UserError(f'--batch_size={images}: expected images a device, at least 1')
+  if not targets:
+    raise UserError('--target=: names no devices; leave it out for those of this machine')
   parsed = [parse_target(name) for name in targets]
   folder = local_path(texts) if texts else None
   records = []

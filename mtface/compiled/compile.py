@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from mtface.compiled.abstract import EVALUATE, Abstract, abstract_program, weighted
 from mtface.compiled.program import Program, read_program
 from mtface.compiled.roofline import Scaling, other_grids, roofline, scaling
-from mtface.compiled.targets import Target, card_of, parse_target, target_config
+from mtface.compiled.targets import Target, Torus, card_of, parse_target, target_config
 from mtface.config.checks import check_stages
 from mtface.config.imports import load_imports, register_classes
 from mtface.config.saved import versions, with_defaults
@@ -104,22 +104,25 @@ def _devices(target: Target) -> tuple[Target, list[Any]]:
     grid = target.grid or ((1, len(devices)) if card.platform == 'cuda' else (len(devices),))
     return dataclasses.replace(target, card=card, grid=grid), devices
   try:
-    if target.card.platform == 'cuda':
-      topology = topologies.get_topology_desc(
-        platform='cuda',
-        topology_name=target.card.name,
-        topology='x'.join(map(str, (1, *target.grid))),
-        target_config=target_config(target.card),
-      )
-    else:
-      topology = topologies.get_topology_desc(platform='tpu', topology_name=target.name)
-  except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
+    topology = topologies.get_topology_desc(platform=target.card.platform, **_topology(target))
+  except (RuntimeError, NotImplementedError) as error:  # JaxRuntimeError is a RuntimeError
     raise UserError(
-      f'--target={target.name}: the compiler refuses it ({first_line(error)}); versions of jax and '
-      f'its plugin for {target.card.platform} must match, and grids of TPUs be of 2x2'
+      f'--target={target.name}: the compiler refuses it ({first_line(error)}); the plugin for '
+      f'{target.card.platform} must be of the version that jax asks for'
     ) from error
-  # Some TPUs have two cores a chip, which a step sees as one device.
-  return target, [x for x in topology.devices if not getattr(x, 'core_on_chip', 0)]
+  return target, list(topology.devices)
+
+
+def _topology(target: Target) -> dict[str, Any]:
+  """Devices in the words of their compiler."""
+  links = target.card.links
+  if not isinstance(links, Torus):
+    shape = 'x'.join(map(str, (1, *target.grid)))
+    config = target_config(target.card)
+    return {'topology_name': target.card.name, 'topology': shape, 'target_config': config}
+  chip = {'chip_config_name': links.chip} if links.chip else {}
+  alone = {'chips_per_host_bounds': [1, 1, 1]} if target.devices == 1 else {}
+  return {'topology_name': target.name, **chip, **alone}
 
 
 def _images(config: ConfigDict, program: str, devices: int) -> int:

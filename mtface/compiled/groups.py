@@ -42,8 +42,12 @@ def _of_mesh(axes: str, order: str, joined: str) -> tuple[int, ...]:
   sizes = {name: int(size) for name, size in _AXIS.findall(axes)}
   total = math.prod(sizes.values())
   devices = np.array(_numbers(order)) if order else np.arange(total)
-  named = {name: (int(pre or 1), int(size or sizes[name])) for name, pre, size in _REFERENCE.findall(joined)}
-  shape, kept = [], []
+  named = {
+    name: (int(pre or 1), int(size or sizes[name]))
+    for name, pre, size in _REFERENCE.findall(joined)
+  }
+  shape: list[int] = []
+  kept: list[bool] = []
   for name, whole in sizes.items():
     pre, size = named.get(name, (whole, 1))
     shape += [pre, size, whole // pre // size]

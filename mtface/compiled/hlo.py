@@ -23,6 +23,7 @@ _CALLED = re.compile(
   r'(?:calls|to_apply|body|condition|branch_computations|true_computation|false_computation)='
   r'(\{[^}]*\}|%[\w.\-]+)'
 )
+_BODY = re.compile(r'\bbody=%([\w.\-]+)')
 _TRIPS = re.compile(r'known_trip_count\\?"?:\{\\?"?n\\?"?:\\?"?(\d+)')
 _ALIAS = re.compile(r'\{([\d, ]*)\}: \(\d+, \{[\d, ]*\}')
 
@@ -83,7 +84,7 @@ class Instruction:
   @functools.cached_property
   def loop_body(self) -> str:
     """Of a loop: the computation that it runs."""
-    return re.findall(r'\bbody=%([\w.\-]+)', self.rest)[0]
+    return _BODY.findall(self.rest)[0]
 
   @functools.cached_property
   def trips(self) -> int | None:
@@ -140,7 +141,7 @@ class Module:
     self._files: dict[str, str] = {}
     self._places: dict[str, tuple[str, str]] = {}
     self._frames: dict[str, str] = {}
-    name, body = '', []
+    name, body = '', list[Instruction]()
     for line in lines:
       if head := _HEAD.match(line):
         name, body = head[2], []
@@ -206,7 +207,7 @@ def parse_shape(text: str) -> Shape:
   return _array(found[1], found[2], found[3] or '')
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _array(type: str, dims: str, layout: str) -> Array:
   size = tuple(int(n.lstrip('<=')) for n in dims.split(',') if n)
   order, _, rest = layout.partition(':')

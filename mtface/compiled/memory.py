@@ -16,7 +16,9 @@ def alive_at_peak(body: Computation, traffic: Traffic) -> dict[str, int]:
   that takes it. XLA's own count (`memory_analysis`) also has what loops hold, and gaps.
   """
   held, lines = _arrays_of(body), list(body)
-  last = {place: n for n, line in enumerate(lines) for name in line.operands for place in held[name]}
+  last = {
+    place: n for n, line in enumerate(lines) for name in line.operands for place in held[name]
+  }
   kept, alive = set(held[body.root.name]), dict[_Place, int]()
   best: tuple[int, dict[_Place, int]] = 0, {}
   for n, line in enumerate(lines):
@@ -41,7 +43,8 @@ def _arrays_of(body: Computation) -> dict[str, list[_Place]]:
       found[line.name] = [('', 0)] * len(arrays(line.shape))
     elif line.opcode == 'get-tuple-element':
       whole = body[line.operands[0]].shape
-      before = sum(len(arrays(part)) for part in whole[: line.index]) if isinstance(whole, tuple) else 0
+      assert isinstance(whole, tuple)
+      before = sum(len(arrays(part)) for part in whole[: line.index])
       found[line.name] = inherited[before : before + len(arrays(line.shape))]
     elif makes(line) and line.opcode != 'while':
       found[line.name] = [(line.name, n) for n in range(len(arrays(_made(line, body))))]

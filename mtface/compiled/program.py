@@ -208,8 +208,8 @@ def _is_heavy(line: Instruction) -> bool:
 
 def _text(shape: Shape) -> str:
   """A shape's largest arrays."""
-  found = sorted(arrays(shape), key=lambda array: -array.bytes)
-  return ', '.join(map(str, found[:3])) + (', ...' if len(found) > 3 else '')
+  found = sorted((x for x in arrays(shape) if x.bytes), key=lambda array: -array.bytes)
+  return ', '.join(map(str, found[:2])) + (', ...' if len(found) > 2 else '')
 
 
 def _sums(rows: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:

@@ -172,8 +172,8 @@ def _assumptions(records: Sequence[Record]) -> list[str]:
   platforms = dict.fromkeys(CARDS[name].platform for name in cards if CARDS[name].bandwidth)
   if platforms:
     lines += [
-      'efficiency: of the roofline, which is memory or FLOPs on paper; overlapped: collectives that '
-      'no product waits for run beside two thirds of a training step'
+      'efficiency: of the roofline, which is memory or FLOPs on paper; overlapped: collectives '
+      'that no product waits for run beside two thirds of a training step'
     ]
   lines += [f'collectives: {ASSUMPTIONS[platform]}' for platform in platforms]
   notes = dict.fromkeys(note for record in records for note in record['notes'])

@@ -23,8 +23,8 @@ from mtface.compiled.program import Collective
 from mtface.compiled.targets import Card, Nodes, Target, Torus
 
 ASSUMPTIONS = {
-  'cuda': 'rings over NVLink within a node and over the network beyond, each card over its own port '
-  "with its part of the arrays; latency as NCCL's trees",
+  'cuda': 'rings over NVLink within a node and over the network beyond, each card over its own '
+  "port with its part of the arrays; latency as NCCL's trees",
   'tpu': 'rings over all axes of the slice, lines on axes that do not close; 1 us a hop',
 }
 _BASE, _CARD, _DOUBLING, _HOP = 6.6e-6, 0.6e-6, 5e-6, 1e-6  # s, see above
@@ -35,7 +35,7 @@ _ONCE = {'collective-permute', 'collective-broadcast'}
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-  """Seconds of a step on one device, without its collectives; 0 where nothing is known of the card."""
+  """Seconds of a step on one device without its collectives; 0 if nothing is known of the card."""
 
   memory: float
   compute: float
@@ -124,6 +124,7 @@ def other_grids(target: Target, fsdp: int) -> list[tuple[int, ...]]:
   """
   if target.devices // fsdp < 2 or target.card.links is None:
     return []
+  grids: list[tuple[int, ...]]
   if isinstance(target.card.links, Nodes):
     grids = [(nodes, 8) for nodes in (1, 2, 8, 32, 128)]
   elif target.card.links.axes == 2:
@@ -132,9 +133,7 @@ def other_grids(target: Target, fsdp: int) -> list[tuple[int, ...]]:
     grids = [(2, 2, 1), *((side, side, side) for side in (4, 8, 16))]
   most = target.card.links.most if isinstance(target.card.links, Torus) else math.inf
   return [
-    grid
-    for grid in grids
-    if math.prod(grid) % fsdp == 0 and 2 * fsdp <= math.prod(grid) <= most
+    grid for grid in grids if math.prod(grid) % fsdp == 0 and 2 * fsdp <= math.prod(grid) <= most
   ]
 
 

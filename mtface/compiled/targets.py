@@ -20,7 +20,7 @@ _NODE = 8  # cards of a node of GPUs: HGX boards, on which all see all others
 
 @dataclasses.dataclass(frozen=True)
 class Nodes:
-  """GPUs that NVLink joins within a node, and a network beyond: bytes/s of a card in one direction."""
+  """GPUs that NVLink joins in a node, and a network beyond: bytes/s of a card in one direction."""
 
   inside: float
   between: float
@@ -29,13 +29,15 @@ class Nodes:
 @dataclasses.dataclass(frozen=True)
 class Torus:
   """TPUs in a grid: bytes/s of a link in one direction; `axes` of the grid; the largest number of
-  chips, and the sides from which on an axis is a ring: the others are lines.
+  chips; the sides from which on an axis is a ring, the others are lines; and libtpu's name of the
+  chip's configuration, '' for its default.
   """
 
   link: float
   axes: int
   most: int
   ring: int
+  chip: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +158,7 @@ CARDS = {
       32,
       1200,
       275,
-      Torus(50 * GB, 3, 4096, 4),
+      Torus(50 * GB, 3, 4096, 4, 'megacore'),  # two cores a chip, which are one device
       'TPU v4; links: Jouppi et al. 2023, 50 GB/s each way',
       name='v4',
       kinds=('TPU v4',),
@@ -226,6 +228,10 @@ def _checked(where: str, card: Card, grid: tuple[int, ...]) -> tuple[int, ...]:
       )
     if math.prod(grid) > card.links.most:
       raise UserError(f'{where}: a slice of {card.name} has at most {card.links.most:,} chips')
+    if math.prod(grid) > 1 and (grid[0] % 2 or grid[1] % 2):
+      raise UserError(
+        f'{where}: hosts have 2x2 chips; expected even numbers for the first two sides, or one chip'
+      )
     return grid
   if card.platform == 'cpu':
     if len(grid) > 1:

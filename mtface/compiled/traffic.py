@@ -50,15 +50,14 @@ class Traffic:
     """
     for line in body:
       if line.opcode == 'while':
-        yield from self.kernels(self._module.computations[line.loop_body], times * (line.trips or 1))
+        inner = self._module.computations[line.loop_body]
+        yield from self.kernels(inner, times * (line.trips or 1))
       elif line.opcode == 'conditional':
         branches = [self._module.computations[name] for name in line.called]
         yield from self.kernels(max(branches, key=self._total), times)
       elif line.opcode in _CONTROL:
         yield from self.kernels(self._module.computations[line.called[0]], times)
-      elif makes(line) and not line.opcode.endswith('-start'):
-        yield line, body, times
-      elif line.opcode.endswith('-done') and started(line, body).opcode not in _CONTROL:
+      elif _is_kernel(line, body):
         yield line, body, times
 
   def _total(self, body: Computation) -> int:
@@ -79,10 +78,11 @@ class Traffic:
 
   def _read(self, start: Instruction, line: Instruction, body: Computation, place: int) -> int:
     """Of one of its operands."""
-    whole, kind = self.stored(body[start.operands[place]].shape), start.opcode.removesuffix('-start')
+    whole = self.stored(body[start.operands[place]].shape)
+    kind = start.opcode.removesuffix('-start')
     if kind == 'fusion' and whole:
       inner = self._module.computations[start.called[0]]
-      return min(whole, _taken(inner, inner.parameters[place]))
+      return math.floor(min(whole, _taken(inner, inner.parameters[place])))
     if kind in _SLICES and place == 0:
       return min(whole, size(line.shape))
     return 0 if kind == _UPDATE and place == 0 else whole
@@ -93,9 +93,17 @@ class Traffic:
     inner = self._module.computations[start.called[0]]
     root = inner.root
     parts = [inner[name] for name in root.operands] if root.opcode == 'tuple' else [root]
-    shapes = line.shape if root.opcode == 'tuple' and isinstance(line.shape, tuple) else [line.shape]
+    shapes = line.shape if isinstance(line.shape, tuple) else (line.shape,)
+    if len(parts) != len(shapes):  # one operation with several results, as a reduction of pairs
+      return self.stored(line.shape)
     pairs = zip(parts, shapes, strict=True)
     return math.floor(sum(min(self.stored(shape), _changed(inner, part)) for part, shape in pairs))
+
+
+def _is_kernel(line: Instruction, body: Computation) -> bool:
+  if line.opcode.endswith('-done'):
+    return started(line, body).opcode not in _CONTROL
+  return makes(line) and not line.opcode.endswith('-start')
 
 
 def makes(line: Instruction) -> bool:
