@@ -30,6 +30,7 @@ _ENVIRONMENTS: dict[str, dict[str, str]] = {
     'TPU_SKIP_MDS_QUERY': '1',  # no look for the TPU of a cloud's machine
     'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
     'TPU_WORKER_HOSTNAMES': 'localhost',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': 'true',  # none of them holds a TPU
   },
   'cpu': {'JAX_PLATFORMS': 'cpu'},
 }

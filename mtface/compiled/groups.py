@@ -2,7 +2,8 @@
 
 XLA writes `replica_groups` in three ways: as lists, `{{0,1},{2,3}}`; as a reshaped count,
 `[2,4]<=[4,2]T(1,0)`; and by axes of a mesh, `mesh['data'=4,'fsdp'=2] {'data'}`, whose axes may be
-split, `'data':(1)2` (the 2 that follow 1).
+split, `'data':(1)2` (the 2 that follow 1), and whose devices may come in another order,
+`device_ids=([2,4]T(1,0))`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import numpy as np
 
 _LISTS = re.compile(r'replica_groups=\{\{([\d,]+)\}')
 _COUNT = re.compile(r'replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?')
-_MESH = re.compile(r'replica_groups=mesh\[([^\]]*)\](?:, ?device_ids=\(([^)]*)\))? ?\{([^}]*)\}')
+_MESH = re.compile(
+  r'replica_groups=mesh\[([^\]]*)\](?:, ?device_ids=\(([\d,\[\]]+(?:T\([\d,]+\))?)\))? ?\{([^}]*)\}'
+)
+_TURNED = re.compile(r'\[([\d,]+)\](?:T\(([\d,]+)\))?')
 _AXIS = re.compile(r"'?(\w+)'?=(\d+)")
 _REFERENCE = re.compile(r"'?(\w+)'?(?::\((\d+)\)(\d+))?")
 _PAIR = re.compile(r'source_target_pairs=\{\{(\d+),(\d+)\}')
@@ -29,9 +33,7 @@ def first_group(attributes: str, devices: int) -> tuple[int, ...]:
   if found := _PAIR.search(attributes):
     return int(found[1]), int(found[2])
   if found := _COUNT.search(attributes):
-    shape = _numbers(found[3])
-    count = np.arange(math.prod(shape)).reshape(shape)
-    count = count.transpose(_numbers(found[4])) if found[4] else count
+    count = _counted(found[3], found[4])
     return tuple(count.reshape(int(found[1]), int(found[2]))[0].tolist())
   if found := _MESH.search(attributes):
     return _of_mesh(found[1], found[2] or '', found[3])
@@ -40,8 +42,8 @@ def first_group(attributes: str, devices: int) -> tuple[int, ...]:
 
 def _of_mesh(axes: str, order: str, joined: str) -> tuple[int, ...]:
   sizes = {name: int(size) for name, size in _AXIS.findall(axes)}
-  total = math.prod(sizes.values())
-  devices = np.array(_numbers(order)) if order else np.arange(total)
+  turned = _TURNED.fullmatch(order or f'[{math.prod(sizes.values())}]')
+  devices = _counted(turned[1], turned[2]) if turned else np.array(_numbers(order))
   named = {
     name: (int(pre or 1), int(size or sizes[name]))
     for name, pre, size in _REFERENCE.findall(joined)
@@ -54,6 +56,13 @@ def _of_mesh(axes: str, order: str, joined: str) -> tuple[int, ...]:
     kept += [False, name in named, False]
   group = devices.reshape(shape)[tuple(slice(None) if keep else 0 for keep in kept)]
   return tuple(group.ravel().tolist())
+
+
+def _counted(shape: str, order: str | None) -> np.ndarray:
+  """0, 1, 2, ... in a shape, with its axes in another order."""
+  sides = _numbers(shape)
+  count = np.arange(math.prod(sides)).reshape(sides)
+  return count.transpose(_numbers(order)) if order else count
 
 
 def _numbers(text: str) -> tuple[int, ...]:
