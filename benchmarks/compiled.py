@@ -1,12 +1,14 @@
 """The training steps of three networks compiled for GPU nodes and TPU slices that need not be here:
 what `mtface compile` says of each, as one table.
 
-    python -m benchmarks.compiled --json=after.json [--before=before.json] [--markdown=after.md]
+    python -m benchmarks.compiled --json=after.json [--before=before.json] [--into=docs/scaling.md]
         [--networks=bknet,vgg] [--targets=h100:8,v5e:4x4] [--text=FOLDER]
 
 A row takes minutes, and is written to the file as soon as it is there: a run that was stopped goes
 on where it was. With --before, another file of the same, each figure that changed is shown as
-before -> after. Needs the extras `cuda` and `tpu`; measures nothing, so any machine will do.
+before -> after. The table goes to the terminal, or with --into between the two comments of a
+document that are there for it. Needs the extras `cuda` and `tpu`; measures nothing, so any machine
+will do.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from ml_collections import ConfigDict
 
 from mtface.compiled.apart import compile_config
 from mtface.config.files import load_config
+from mtface.errors import UserError
 from mtface.files import write_json, write_text
 
 Row = dict[str, Any]
@@ -43,6 +46,7 @@ NETWORKS = {
   ),
   'vgg': Network('VGG-16, 224x224, mesh.fsdp=8', 'zhang2016:gender,without=1+2+3', 32, fsdp=8),
 }
+BEGIN, END = '<!-- benchmarks.compiled -->', '<!-- end of benchmarks.compiled -->'
 TARGETS = ('h100:8', 'v5e:4x4', 'h100:128x8', 'v5e:16x16')
 
 
@@ -150,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument('--json', required=True)
   parser.add_argument('--before', default='')
-  parser.add_argument('--markdown', default='')
+  parser.add_argument('--into', default='')
   parser.add_argument('--text', default='', help='folder for the programs')
   parser.add_argument('--networks', default=','.join(NETWORKS))
   parser.add_argument('--targets', default=','.join(TARGETS))
@@ -162,9 +166,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows[name, target] = measure(name, target, args.text)
         write_json(pathlib.Path(args.json), list(rows.values()))
   text = markdown(rows, read(args.before))
-  if args.markdown:
-    write_text(pathlib.Path(args.markdown), text)
-  sys.stdout.write(text)
+  if not args.into:
+    sys.stdout.write(text)
+    return
+  page = pathlib.Path(args.into)
+  first, _, rest = page.read_text().partition(BEGIN)
+  _, _, last = rest.partition(END)
+  if not last:
+    raise UserError(f'{page}: has no {BEGIN} and {END}, between which the table goes')
+  write_text(page, f'{first}{BEGIN}\n\n{text}\n{END}{last}')
 
 
 if __name__ == '__main__':
