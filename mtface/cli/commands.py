@@ -206,6 +206,8 @@ def compile_program(args: Args, _: Sequence[str]) -> None:
     texts=args.text,
   )
   print(report_of(records))
+  if args.text:
+    print(f'programs: {args.text}')
   if args.json:
     write_json(local_path(args.json), records)
     print(f'figures: {args.json}')

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mtface.compiled.targets import EVALUATE
 from mtface.config.schema import outputs_of, tasks_of
 from mtface.data.inputs import scale_images
 from mtface.models.network import Network, abstract_network
@@ -27,7 +28,6 @@ from mtface.training.state import new_state
 from mtface.training.step import make_step
 from mtface.training.tally import new_tally
 
-TRAIN, EVALUATE = PROGRAMS = ('train', 'evaluate')
 _STEPS = 1000  # of the run, in which schedules end: a number of the program, whatever it is
 
 

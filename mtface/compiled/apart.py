@@ -16,11 +16,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtface.compiled.targets import HERE, Target, parse_target
+from mtface.compiled.targets import HERE, PROGRAMS, TRAIN, Target, parse_target
 from mtface.errors import UserError
 from mtface.files import file_name, local_path
 
-PROGRAMS = ('train', 'evaluate')
 _LAST_LINES = 300  # characters of what a compiler says as it fails
 _CACHE = {'JAX_ENABLE_COMPILATION_CACHE': 'false'}  # what is read back from it is no whole program
 _ENVIRONMENTS: dict[str, dict[str, str]] = {
@@ -45,7 +44,7 @@ def compile_config(
   config: ConfigDict,
   targets: Sequence[str] = (HERE,),
   *,
-  program: str = PROGRAMS[0],
+  program: str = TRAIN,
   images: int = 0,
   stage: str = '',
   texts: str | os.PathLike[str] = '',

@@ -18,10 +18,10 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mtface.compiled.abstract import EVALUATE, Abstract, abstract_program, weighted
+from mtface.compiled.abstract import Abstract, abstract_program, weighted
 from mtface.compiled.program import Program, read_program
 from mtface.compiled.roofline import Scaling, other_grids, roofline, scaling
-from mtface.compiled.targets import Target, Torus, card_of, parse_target, target_config
+from mtface.compiled.targets import EVALUATE, Target, Torus, card_of, parse_target, target_config
 from mtface.config.checks import check_stages
 from mtface.config.imports import load_imports, register_classes
 from mtface.config.saved import versions, with_defaults

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtface.compiled.roofline import ASSUMPTIONS
-from mtface.compiled.targets import CARDS
+from mtface.compiled.targets import CARDS, EVALUATE, TRAIN
 
 Record = dict[str, Any]
 _MOST = 6  # of the largest buffers and kernels
 _NOTHING = '-'
-_PROGRAMS = {'train': 'training step', 'evaluate': "evaluation, a batch's scores"}
+_PROGRAMS = {TRAIN: 'training step', EVALUATE: "evaluation, a batch's scores"}
 
 
 def report(records: Sequence[Record]) -> str:

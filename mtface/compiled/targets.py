@@ -14,6 +14,7 @@ from mtface.errors import UserError
 
 GIB, GB, TB, TERA = 2**30, 10**9, 10**12, 10**12
 HERE = 'here'
+TRAIN, EVALUATE = PROGRAMS = ('train', 'evaluate')  # what is compiled for them
 _FORM = re.compile(r'(\w+):(\d+(?:x\d+)*)')
 _NODE = 8  # cards of a node of GPUs: HGX boards, on which all see all others
 
