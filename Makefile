@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-slow test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted test-trackers docs lint bench bench-latency clean
+.PHONY: help setup demo test test-slow test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted test-trackers test-compiled-tpu test-compiled-gpu docs lint bench bench-latency clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -126,6 +126,19 @@ test-planted: setup  ## plants bugs in a copy, one at a time, and names the test
 test-trackers: .venv-trackers/.ready  ## logs to trackio and to wandb, both on this machine alone, in an environment of its own
 	.venv-trackers/bin/python -m pytest tests/training/test_trackers.py
 
+# libtpu compiles for TPUs on any machine; CUDA's plugin for GPUs, with all of CUDA.
+.venv-tpu/.ready .venv-gpu/.ready: .venv-%/.ready: pyproject.toml $(PINS)
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --upgrade pip
+	.venv-$*/bin/pip install --quiet $(addprefix --constraint ,$(PINS)) --editable '.[test,$(subst gpu,cuda,$*)]'
+	@touch $@
+
+test-compiled-tpu: .venv-tpu/.ready  ## the training step compiled for a TPU slice: traffic, scatters, all-reduces (libtpu, 134 MB)
+	.venv-tpu/bin/python -m pytest tests/compiled/test_bounds.py
+
+test-compiled-gpu: .venv-gpu/.ready  ## the same for eight H100s (CUDA, 5.5 GB; no GPU is needed)
+	.venv-gpu/bin/python -m pytest tests/compiled/test_bounds.py
+
 .venv-docs/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/pip install --quiet --upgrade pip
@@ -148,4 +161,4 @@ bench-latency: .venv-parity/.ready  ## milliseconds an image of each backbone, i
 	.venv-parity/bin/python benchmarks/latency.py
 
 clean:  ## removes the environments and the demo
-	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity .venv-export .venv-docs .venv-trackers .node $(DEMO) site .cache
+	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity .venv-export .venv-docs .venv-trackers .venv-tpu .venv-gpu .node $(DEMO) site .cache

@@ -1,6 +1,6 @@
 """One network for many face tasks. Each package imports only those before it: config, faces, data,
-models, parallel, inference, training, evaluation, features, publish, report, cli. The modules
-beside them are shared by all; build, train, evaluate and `load` are there for use from Python.
+models, parallel, inference, training, compiled, evaluation, features, publish, report, cli. The
+modules beside them are shared by all; build, train, evaluate and `load` are for use from Python.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ ORDER = (
   'parallel',
   'inference',
   'training',
+  'compiled',
   'evaluation',
   'features',
   'publish',

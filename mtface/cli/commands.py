@@ -191,6 +191,28 @@ def describe(args: Args, _: Sequence[str]) -> None:
   print(describe_config(config_of(args), data_dir(args)))
 
 
+def compile_program(args: Args, _: Sequence[str]) -> None:
+  """Compiles a config for devices here or elsewhere (--target=h100:8): memory, traffic, scaling."""
+  from mtface.compiled.apart import compile_config
+  from mtface.compiled.report import report as report_of
+  from mtface.files import write_json
+
+  records = compile_config(
+    config_of(args),
+    args.target,
+    program=args.program,
+    images=args.batch_size,
+    stage=args.stage,
+    texts=args.text,
+  )
+  print(report_of(records))
+  if args.text:
+    print(f'programs: {args.text}')
+  if args.json:
+    write_json(local_path(args.json), records)
+    print(f'figures: {args.json}')
+
+
 def crossval(args: Args, _: Sequence[str]) -> None:
   """Cross-validates a config: mean and spread over folds, next to the paper's. Rerun to resume."""
   from mtface.evaluation.crossval import CROSSVAL_FILE, crossval_table, gather, missing_folds
@@ -398,6 +420,10 @@ COMMANDS: dict[str, Command] = {
   ),
   'describe': Command(describe, ('config', 'data_dir')),
   'params': Command(params, ('config', 'data_dir')),
+  'compile': Command(
+    compile_program,
+    ('config', 'target', 'batch_size', 'stage', 'program', 'json', 'text', 'data_dir'),
+  ),
   'train': Command(train, ('config', 'workdir', 'data_dir', *_PLACE)),
   'evaluate': Command(
     evaluate,

@@ -249,6 +249,18 @@ FLAGS: dict[str, Flag] = {
     False,
     'look again with lower thresholds at photographs in which no face is found; it may be none',
   ),
+  'target': Flag(
+    'list',
+    ['here'],
+    'comma-separated devices to compile for: h100:8, h100:128x8 (128 nodes of 8), h200, a100, '
+    'v5e:4x4, v4, v5p, v6e, cpu:8, or here (default: the devices of this machine)',
+  ),
+  'batch_size': Flag(
+    'number', 0, "images a device (default: the config's batch, shared by the devices)"
+  ),
+  'program': Flag('text', 'train', 'train, the training step (default), or evaluate'),
+  'json': Flag('text', '', 'also write the figures to this file, as JSON'),
+  'text': Flag('text', '', 'also write the compiled programs to this folder, as text (HLO)'),
   'over': Flag(
     'text',
     None,

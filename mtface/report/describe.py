@@ -83,7 +83,7 @@ def _describe(run: Run) -> str:
     f'images: {line}' for line in dict.fromkeys(str(source.images) for source in run.sources)
   ]
   lines += [f'memory: {_device_bytes(config, run.params) / 1e6:,.1f} MB per device']
-  lines[-1] += ' for parameters and optimiser state'
+  lines[-1] += ' for parameters and optimiser state; what a step takes: mtface compile'
   return '\n'.join(lines)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import jax
 import optax
+from ml_collections import ConfigDict
 
 from mtface.models.paths import Params, by_path, matches
 from mtface.training.run import Run
@@ -14,14 +15,18 @@ ALL = 'all'  # all parameters together, beside the layers
 
 
 def layers(run: Run) -> tuple[str, ...]:
+  """`layers_of` a run."""
+  return layers_of(run.config, run.params)
+
+
+def layers_of(config: ConfigDict, params: Params) -> tuple[str, ...]:
   """The layers that `config.log_gradients` measures: `ALL`, and every group of parameters that
   stand side by side, as the kernel and the bias of `trunk/stem`, unless it is frozen; none if it is
-  off.
+  off. The parameters may be shapes.
   """
-  config = run.config
   if not config.log_gradients:
     return ()
-  trained = [name for name in by_path(run.params) if not matches(config.freeze.params, name)]
+  trained = [name for name in by_path(params) if not matches(config.freeze.params, name)]
   return (ALL, *dict.fromkeys(_layer(name) for name in trained))
 
 
