@@ -19,8 +19,8 @@ from jax import lax
 from numpy.polynomial import polynomial
 
 # Elements of an activation that are transformed at a time: small enough that all transforms of them
-# stay in a core's own cache.
-_CHUNK_ELEMENTS = 1 << 18
+# stay in a CPU's cache. The gradient by the kernel keeps more of them at a time, and takes fewer.
+_CHUNK_ELEMENTS, _GRADIENT_ELEMENTS = 1 << 20, 1 << 18
 # With fewer channels the transforms cost more than the products save (and tests of tiny models
 # would wait for their compilation).
 _MIN_CHANNELS = 32
@@ -61,7 +61,10 @@ def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     return (
       _patches_gradient(x, dy) if c < 8 else jax.vjp(lambda k: xla_conv3x3(x, k), kernel)[1](dy)[0]
     )
-  chunks = _chunks(x, d), _chunks(dy, c)
+  limit = max(
+    _GRADIENT_ELEMENTS, (tile + 2) ** 2 * c * d // 2
+  )  # what is added up is read each time
+  chunks = _chunks(x, d, limit), _chunks(dy, c, limit)
   if len(chunks[0]) == 1:
     total = _tiles_gradient(x, dy, tile)
   else:
@@ -99,12 +102,13 @@ def _kernel_transform(tile: int) -> np.ndarray:
   return np.kron(g, g)
 
 
-def _chunks(x: jax.Array, other_channels: int) -> jax.Array:
-  """x as [chunks, images, H, W, C]. On several devices it is one chunk: a loop over a sharded batch
-  would move it between them.
+def _chunks(x: jax.Array, other_channels: int, elements: int = _CHUNK_ELEMENTS) -> jax.Array:
+  """x as [chunks, images, H, W, C], each chunk of at most `elements` (one image may be more).
+
+  On several devices it is one chunk: a loop over a sharded batch would move it between them.
   """
   batch, h, w, c = x.shape
-  limit = max(_CHUNK_ELEMENTS // (h * w * max(c, other_channels)), 1)
+  limit = max(elements // (h * w * max(c, other_channels)), 1)
   images = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= limit)
   if (
     jax.device_count() > 1 or 4 * images < limit
