@@ -18,7 +18,7 @@ import re
 
 import jax
 
-from benchmarks.throughput import stand_ins
+from benchmarks.ours import stand_ins
 from mtface.config.files import load_config
 from mtface.data.loader import BatchSource, load_batches
 from mtface.data.mixing import make_mixture
