@@ -441,7 +441,11 @@ def _take_turns(case: Case, options: Options, rows: dict[str, Any]) -> None:
     try:
       for contestant in case.contestants:
         say(f'  {contestant.name}: starts')
-        runner = _started(contestant, folder, options)
+        try:
+          runner = _started(contestant, folder, options)
+        except Failed as error:
+          _failed(contestant.name, error, rows, first=not rows)
+          continue
         runners.append(runner)
         rows[runner.name] = runner.facts | {'unavailable': runner.unavailable}
       able = _agreeing([x for x in runners if not x.unavailable], folder, rows)
@@ -462,14 +466,26 @@ def _started(
   return Whole(contestant, python, folder)
 
 
+def _failed(name: str, error: Failed, rows: dict[str, Any], first: bool) -> None:
+  """A peer that breaks has no figures, and its row says why; ours must not break."""
+  if first:
+    raise error
+  say(f'  {error}')
+  rows[name] = rows.get(name, {}) | {'unavailable': f'failed: {str(error).splitlines()[-1]}'}
+
+
 def _agreeing(
   runners: Sequence[Child | Whole], folder: pathlib.Path, rows: dict[str, Any]
 ) -> list[Child | Whole]:
   """Those that compute what the first one does, warmed up."""
   able, expected = [], {}
   for runner in runners:
-    runner.warm_up()
-    found = runner.check(folder)
+    try:
+      runner.warm_up()
+      found = runner.check(folder)
+    except Failed as error:
+      _failed(runner.name, error, rows, first=runner is runners[0])
+      continue
     expected = expected or found
     distance = distances(expected, found)
     if runner is not runners[0]:

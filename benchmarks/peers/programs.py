@@ -196,8 +196,13 @@ def onnx(of: Mapping[str, Any]) -> Work:
   images, names = scaled(tensors(of)[0]).contiguous(), list(of['tasks'])
 
   class Listed(torch.nn.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.network = module
+
     def forward(self, x: Any) -> Any:
-      return [module(x)[name] for name in names]
+      scores = self.network(x)
+      return [scores[name] for name in names]
 
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / 'network.onnx'

@@ -32,11 +32,12 @@ TESTED = 'emotion7'
 
 def training_set(path: str) -> Records:
   arrays = np.load(path)
-  names = [key.removesuffix('/images') for key in arrays if key.endswith('/images')]
+  sets = [key.removesuffix('/images') for key in arrays if key.endswith('/images')]
+  names = [name for name in sets if name != 'test']
   return Records(
     [
       Faces(name, task, arrays[f'{name}/images'], arrays[f'{name}/labels'])
-      for name, task in zip(names, THREE, strict=False)
+      for name, task in zip(names, THREE, strict=True)
     ]
   )
 
