@@ -8,6 +8,7 @@ steps, to write what must be equal, to end.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import importlib.metadata
@@ -52,9 +53,14 @@ def peak_mb() -> float:
 
 def versions() -> dict[str, str]:
   """Of Python and of the packages that are loaded."""
+  return {name: x for name, x in installed().items() if name == 'python' or name in sys.modules}
+
+
+def installed() -> dict[str, str]:
+  """Of Python and of the packages that there are."""
   found = {'python': platform.python_version()}
   for name in PACKAGES:
-    if name in sys.modules:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[name] = importlib.metadata.version(name)
   return found
 

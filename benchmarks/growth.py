@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.harness import Case, Command, Program, main
+from benchmarks.harness import Case, Command, main, ours
 from benchmarks.networks import bknet, spec
 from benchmarks.pixels import TASKS
 from benchmarks.runs import evaluate_words, trained
@@ -25,8 +25,7 @@ BATCH = 64
 
 def steps(name: str, sizes: Iterable[tuple[int, dict[str, Any]]], target: str = STEP) -> Case:
   contestants = [
-    Program(str(size), target, {**of, 'weights': f'{{case}}/{size}.safetensors'})
-    for size, of in sizes
+    ours(str(size), target, {**of, 'weights': f'{{case}}/{size}.safetensors'}) for size, of in sizes
   ]
   return Case(name, contestants, show='growth')
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -139,9 +140,34 @@ class Runner(Protocol):
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-  """This process's, with the project on Python's path."""
+  """This process's, with the project on Python's path; what is empty in `more` is unset."""
   path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
-  return {**os.environ, 'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1', **more}
+  whole = {**os.environ, 'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1', **more}
+  return {name: value for name, value in whole.items() if more.get(name) != ''}
+
+
+def as_commands() -> dict[str, str]:
+  """What commands of mtface that compute set for themselves before they begin: how the C library
+  takes memory.
+  """
+  try:
+    from mtface.cli import start
+  except ImportError:
+    return {}
+  if start.reason_not_to(['train'], os.environ):
+    return {}
+  return {start.TUNABLES: start.added(os.environ.get(start.TUNABLES, ''))}
+
+
+def ours(name: str, target: str, options: Mapping[str, Any]) -> Program:
+  """A contestant that is a part of mtface: it runs as its commands do."""
+  return Program(name, target, options, env=as_commands())
+
+
+def begin_as_command() -> None:
+  """Starts this process anew as commands of mtface begin, where it is not so yet."""
+  if missing := as_commands():
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 
 
 def filled(value: Any, names: Mapping[str, str]) -> Any:
@@ -248,6 +274,16 @@ class Child:
     self._process.stdout.close()
 
 
+@functools.cache
+def installed(python: str) -> dict[str, str]:
+  """The versions of the packages of a Python."""
+  code = 'import json; from benchmarks.child import installed; print(json.dumps(installed()))'
+  found = subprocess.run(
+    [python, '-c', code], cwd=ROOT, env=environment({}), check=True, capture_output=True
+  )
+  return json.loads(found.stdout)
+
+
 class Whole:
   """The processes of a `Command`, one a turn."""
 
@@ -256,6 +292,7 @@ class Whole:
   def __init__(self, command: Command, python: str, folder: pathlib.Path):
     self.name, self.facts, self.steps = command.name, {}, 1
     self._command, self._python, self._folder = command, python, folder
+    self.facts['versions'] = installed(python)
     if command.count:
       self.facts['facts'] = {'images': command.count}
 

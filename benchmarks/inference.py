@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.harness import Case, Program, main
+from benchmarks.harness import Case, Program, main, ours
 from benchmarks.networks import bknet, efficientnet, title
 
 OURS, PEERS = 'benchmarks.ours:inference', 'benchmarks.peers.programs'
@@ -20,7 +20,7 @@ OURS, PEERS = 'benchmarks.ours:inference', 'benchmarks.peers.programs'
 
 def contestants(of: dict[str, Any]) -> list[Program]:
   return [
-    Program('mtface', OURS, of),
+    ours('mtface', OURS, of),
     Program('PyTorch, eager, channels_last', f'{PEERS}:inference', of, peer=True),
     Program('PyTorch, torch.compile', f'{PEERS}:inference', {**of, 'compiled': True}, peer=True),
     Program('onnxruntime', f'{PEERS}:onnx', of, peer=True),

@@ -11,7 +11,7 @@ record at a time.
 
 from __future__ import annotations
 
-from benchmarks.harness import Case, Program, main
+from benchmarks.harness import Case, Program, main, ours
 from benchmarks.networks import bknet
 
 PEERS = 'benchmarks.peers.loaders'
@@ -20,8 +20,8 @@ PEERS = 'benchmarks.peers.loaders'
 def contestants(batch: int, tiny: bool) -> list[Program]:
   of = {'batch': batch, 'tiny': tiny}
   return [
-    Program('mtface', 'benchmarks.ours:loading', of),
-    Program('the train step', 'benchmarks.ours:training_alone', bknet(batch, tiny)),
+    ours('mtface', 'benchmarks.ours:loading', of),
+    ours('the train step', 'benchmarks.ours:training_alone', bknet(batch, tiny)),
     Program('DataLoader', f'{PEERS}:torch', {**of, 'workers': 0}, peer=True),
     Program('DataLoader, 2 workers', f'{PEERS}:torch', {**of, 'workers': 2}, peer=True),
     Program('grain, by record', f'{PEERS}:grain', of),

@@ -11,7 +11,7 @@ its join.
 
 from __future__ import annotations
 
-from benchmarks.harness import Case, Program, main
+from benchmarks.harness import Case, Program, main, ours
 from benchmarks.networks import bknet
 
 ONE, ALONE = 'one task', '{case}/one.safetensors'
@@ -22,9 +22,9 @@ def contestants(kind: str, tiny: bool) -> list[Program]:
   one = {**three, 'tasks': ['emotion7'], 'weights': ALONE}
   many = {**three, 'weights': '{case}/each.safetensors'}
   return [
-    Program(ONE, target, one),
-    Program('three tasks, one network', target, three),
-    Program('three tasks, three networks', f'benchmarks.ours:{kind}_in_turn', many),
+    ours(ONE, target, one),
+    ours('three tasks, one network', target, three),
+    ours('three tasks, three networks', f'benchmarks.ours:{kind}_in_turn', many),
   ]
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import jax
 
-from benchmarks.harness import Options, Own, main
+from benchmarks.harness import Options, Own, begin_as_command, main
 from benchmarks.networks import bknet
 from benchmarks.ours import Loop, sources
 from mtface.training.checkpoints import Checkpoints
@@ -104,4 +104,5 @@ def cases(tiny: bool) -> list[Own]:
 
 
 if __name__ == '__main__':
+  begin_as_command()
   main('save_stall', __doc__, cases)

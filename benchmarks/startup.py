@@ -28,8 +28,8 @@ def help_contestants() -> list[Command]:
 
 
 def caches(folder: str) -> dict[str, str]:
-  """Where programs of this machine, mtface among them, keep what they can make again."""
-  return {'XDG_CACHE_HOME': folder, 'JAX_COMPILATION_CACHE_DIR': f'{folder}/jax'}
+  """A cache folder of its own for mtface's compiled programs, and none for JAX's own cache."""
+  return {'XDG_CACHE_HOME': folder, 'JAX_COMPILATION_CACHE_DIR': ''}
 
 
 def first_step(tiny: bool) -> list[Command]:

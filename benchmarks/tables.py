@@ -35,6 +35,7 @@ TITLES = {
   'loss': 'loss: distance',
   'gradients': 'gradients: distance',
   'scores': 'scores: distance',
+  'accuracy': 'accuracy: distance',
 }
 _COMPARED = (
   'parameters',
@@ -103,11 +104,13 @@ def heading(result: Row) -> str:
   dates = sorted({row['date'][:10] for row in cases})
   commits = sorted({row['commit'] for row in cases})
   load = [row[key][0] for row in cases for key in ('load_before', 'load_after')]
-  software = {}
-  for row in cases:
-    for contestant in row['contestants'].values():
-      software |= contestant.get('versions', {})
-  versions = ', '.join(f'{name} {version}' for name, version in sorted(software.items()))
+  software: dict[str, set[str]] = {}
+  for contestant in (x for row in cases for x in row['contestants'].values()):
+    for name, version in contestant.get('versions', {}).items():
+      software.setdefault(name, set()).add(version)
+  versions = ', '.join(
+    f'{name} {" and ".join(sorted(software[name]))}' for name in sorted(software)
+  )
   when = ' to '.join(dates[:1] + dates[1:][-1:])
   lines = [
     f'`{result["command"]}`. {of["processor"]}, {of["cores"]} cores, {of["memory_gb"]} GB, '
@@ -205,7 +208,7 @@ def _growth(cases: Mapping[str, Row]) -> str:
     steep = f'{slope(sizes, seconds):.2f}' if len(sizes) > 1 else ''
     of = ', '.join(f'{size:g}: {digits(y)}' for size, y in zip(sizes, seconds, strict=True))
     lines.append(f'| {name} | {steep} | {of} |')
-  return '\n'.join(lines)
+  return '\n'.join([*lines, '', f'![Seconds over sizes, with slopes](images/{FIGURE.name})'])
 
 
 def draw(result: Row, path: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.harness import Case, Program, main
+from benchmarks.harness import Case, Program, main, ours
 from benchmarks.networks import bknet, efficientnet, title
 
 OURS, PEERS = 'benchmarks.ours:training', 'benchmarks.peers.programs:training'
@@ -22,7 +22,7 @@ OURS, PEERS = 'benchmarks.ours:training', 'benchmarks.peers.programs:training'
 
 def contestants(of: dict[str, Any]) -> list[Program]:
   return [
-    Program('mtface', OURS, of),
+    ours('mtface', OURS, of),
     Program('PyTorch, eager, channels_last', PEERS, of, peer=True),
     Program('PyTorch, torch.compile', PEERS, {**of, 'compiled': True}, peer=True),
     Program("Flax, XLA's own operators", OURS, {**of, 'plain': True}),

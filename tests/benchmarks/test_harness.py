@@ -164,8 +164,10 @@ def test_a_command_is_timed_as_a_whole(tmp_path):
   code = "import pathlib, sys; pathlib.Path(sys.argv[1], 'x').write_text(sys.argv[2])"
   read = lambda fresh: {'length': float(len((fresh / 'x').read_text()))}  # noqa: E731
   command = Command('c', ['-c', code, '{fresh}', '{case}'], read=read)
-  turn = Whole(command, sys.executable, tmp_path).turn()
+  whole = Whole(command, sys.executable, tmp_path)
+  turn = whole.turn()
   assert turn['length'] == len(str(tmp_path))
+  assert whole.facts['versions']['numpy'] == np.__version__
   assert turn['wall'] > 0 and turn['cpu'] > 0 and 1 < turn['peak_mb'] < 1000
   assert not list(tmp_path.glob('turn-*'))
 
@@ -174,6 +176,13 @@ def test_a_command_that_fails_shows_what_it_said(tmp_path):
   command = Command('c', ['-c', 'raise SystemExit("no such run")'])
   with pytest.raises(Failed, match=r'code 1\nno such run'):
     Whole(command, sys.executable, tmp_path).turn()
+
+
+def test_what_is_empty_is_unset(monkeypatch):
+  monkeypatch.setenv('SET', 'x')
+  monkeypatch.setenv('KEPT', '')
+  found = harness.environment({'SET': '', 'NEW': 'y'})
+  assert 'SET' not in found and found['KEPT'] == '' and found['NEW'] == 'y'
 
 
 # --- Cases --------------------------------------------------------------------------------------
