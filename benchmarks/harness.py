@@ -14,6 +14,7 @@ case that is there already is not measured again, so an interrupted run goes on.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import datetime
 import functools
@@ -44,6 +45,8 @@ RESULTS = ROOT / 'benchmarks' / 'results'
 TOLERANCE = {'loss': 1e-4, 'gradients': 1e-3, 'scores': 1e-3, 'accuracy': 5e-3}
 UNFINISHED = 75  # exit code of a subject whose time was over (sysexits.h: try again later)
 _LOG_LINES = 15
+_SET_CHILD_SUBREAPER = 36  # prctl's PR_SET_CHILD_SUBREAPER
+_ORPHANS_SECONDS = 10  # that are waited for them
 
 
 # --- What is measured ---------------------------------------------------------------------------
@@ -274,6 +277,29 @@ class Child:
     self._process.stdout.close()
 
 
+def take_orphans() -> None:
+  """Makes this process the parent of what its children leave behind, as workers whose own parent
+  did not wait for them: their time can be asked for then. Only Linux can say so.
+  """
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def _of_orphans(group: int) -> float:
+  """Processor seconds of what a process left behind in its group, which ends soon after it."""
+  seconds, until = 0.0, time.monotonic() + _ORPHANS_SECONDS
+  while time.monotonic() < until:
+    try:
+      found, _, used = os.wait4(-group, os.WNOHANG)
+    except ChildProcessError:  # none is left
+      break
+    if found:
+      seconds += used.ru_utime + used.ru_stime
+    else:
+      time.sleep(0.01)
+  return seconds
+
+
 @functools.cache
 def installed(python: str) -> dict[str, str]:
   """The versions of the packages of a Python."""
@@ -313,16 +339,17 @@ class Whole:
         stderr=subprocess.STDOUT,
         cwd=ROOT,
         env=environment(filled(self._command.env, names)),
+        start_new_session=True,
       )
       _, status, used = os.wait4(process.pid, 0)
       process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - start
+    cpu = used.ru_utime + used.ru_stime + _of_orphans(process.pid)
     if process.returncode:
       last = log.read_text().splitlines()[-_LOG_LINES:]
       raise Failed(f'{self.name}: ended with code {process.returncode}\n' + '\n'.join(last))
     figures = self._command.read(fresh)
     shutil.rmtree(fresh)
-    cpu = used.ru_utime + used.ru_stime
     return {'wall': wall, 'cpu': cpu, 'peak_mb': used.ru_maxrss * 1024 / 1e6, **figures}
 
   def check(self, folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -564,6 +591,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def main(subject: str, doc: str | None, cases: Callable[[bool], Sequence[Case | Own]]) -> None:
   """The command of a subject; `cases` gets whether they shall be tiny."""
   args = parser(doc).parse_args()
+  take_orphans()
   options = Options(args.python, args.peers, args.rounds, args.seconds, args.turn)
   path, start = args.to / f'{subject}.json', time.monotonic()
   result = _begun(path, subject, args)

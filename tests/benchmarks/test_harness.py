@@ -172,6 +172,14 @@ def test_a_command_is_timed_as_a_whole(tmp_path):
   assert not list(tmp_path.glob('turn-*'))
 
 
+def test_time_of_workers_that_nobody_waited_for_counts(tmp_path):
+  busy = 'import time\nwhile time.process_time() < 0.5: pass'
+  code = f'import subprocess, sys; subprocess.Popen([sys.executable, "-c", {busy!r}])'
+  harness.take_orphans()
+  turn = Whole(Command('c', ['-c', code]), sys.executable, tmp_path).turn()
+  assert turn['cpu'] > 0.5
+
+
 def test_a_command_that_fails_shows_what_it_said(tmp_path):
   command = Command('c', ['-c', 'raise SystemExit("no such run")'])
   with pytest.raises(Failed, match=r'code 1\nno such run'):
