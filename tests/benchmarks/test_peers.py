@@ -58,6 +58,14 @@ def test_the_join_is_rohanis(tmp_path):
   assert agrees(distances(ours.inference(of).check(), programs.inference(of).check()))
 
 
+def test_onnxruntime_has_the_scores_of_eight_emotions(tmp_path):
+  pytest.importorskip('onnxruntime')
+  of = bknet(2, tiny=True, tasks=['emotion8'], weights=str(tmp_path / 'w.safetensors'))
+  expected = ours.inference(of).check()
+  assert list(expected) == ['scores/emotion8']  # not those of seven, which the network has too
+  assert agrees(distances(expected, programs.onnx(of).check()))
+
+
 def test_the_script_reads_the_sets_and_draws_each_task_equally_often(tmp_path):
   from benchmarks.peers.script import training_set
 
