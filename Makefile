@@ -14,7 +14,7 @@ DEMO := demo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints-py$(VERSION).txt)
 
-.PHONY: help setup demo test test-slow test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted test-trackers test-compiled-tpu test-compiled-gpu docs lint bench bench-latency clean
+.PHONY: help setup demo test test-slow test-py test-beam setup-export test-export test-parity test-papers test-page test-cluster test-planted test-trackers test-compiled-tpu test-compiled-gpu docs lint bench clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -82,7 +82,7 @@ TORCH_INDEX ?=
 	@touch $@
 
 test-parity: .venv-parity/.ready  ## compares the backbones with timm's and with plain PyTorch, in an environment of its own
-	.venv-parity/bin/python -m pytest tests/parity
+	.venv-parity/bin/python -m pytest tests/parity tests/benchmarks/test_peers.py
 
 # Two training steps of every row of Zhang 2016 and Pons 2018, at their own depth; killed steps.
 test-papers: setup  ## trains every row of two papers' tables for two steps (half an hour on two cores)
@@ -154,11 +154,10 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy mtface launch
 
-bench: setup  ## images/s of the loader and of the train step
-	$(BIN)/python benchmarks/throughput.py
-
-bench-latency: .venv-parity/.ready  ## milliseconds an image of each backbone, in JAX and in onnxruntime
-	.venv-parity/bin/python benchmarks/latency.py
+# BENCH= further flags, as --tiny or --only=train_step,inference (docs/benchmarks.md).
+MINUTES ?= 120
+bench: .venv-parity/.ready  ## all benchmarks beside PyTorch, onnxruntime and grain, in MINUTES=; the same command goes on
+	.venv-parity/bin/python -m benchmarks.run --minutes=$(MINUTES) $(BENCH)
 
 clean:  ## removes the environments and the demo
 	rm -rf $(VENV) .venv-py* .venv-beam .venv-parity .venv-export .venv-docs .venv-trackers .venv-tpu .venv-gpu .node $(DEMO) site .cache

@@ -1,19 +1,15 @@
 """How long training waits for a checkpoint that is written while it goes on, as a share of a step.
 
-    python -m benchmarks.save_stall [--config=sang2017:A2,gender=utkface] [--batch_size=64]
-    [--rounds=8] [--folder=...]
+    python -m benchmarks.save_stall [--rounds=8] [--to=FOLDER]
 
-Runs steps as the training loop does, one dispatched while another one runs. In every round one step
-is followed by the save that the loop makes there (a look for infinities, the checksum, the copy
-from the device; the writing goes on in threads), and so many are not that the writing has ended
-before the next save. Prints the seconds of a step without and with a save, of the parts of the save
-that hold the loop up, of the steps beside which the writing goes on, and of the writing. Sources
-are random pixels; the state is the real one.
+Rounds of steps of BKNet with three tasks (batches of 64; random pixels, the state is the real one):
+some without a save, one with a save, and steps beside the writing until the checkpoint has its
+final name. "looking for infinities" and "save returns" are what training waits for; each figure is
+a mean of its round, and ratios are to the step without a save.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import pathlib
 import statistics
@@ -23,60 +19,30 @@ from collections.abc import Iterator
 
 import jax
 
-from benchmarks.throughput import stand_ins
-from mtface.config.files import load_config
-from mtface.data.loader import BatchSource, load_batches
-from mtface.data.mixing import make_mixture
-from mtface.models.network import make_network
-from mtface.parallel.feed import to_devices
-from mtface.parallel.sharding import everywhere, make_mesh, place
-from mtface.tasks import get_task
+from benchmarks.harness import Options, Own, begin_as_command, main
+from benchmarks.networks import bknet
+from benchmarks.ours import Loop, sources
 from mtface.training.checkpoints import Checkpoints
-from mtface.training.loop import jit_state_step
-from mtface.training.optim import make_optimizer
-from mtface.training.state import new_state
-from mtface.training.step import make_step
-from mtface.training.tally import check_finite, new_tally
+from mtface.training.tally import check_finite
 
-Times = dict[str, list[float]]
+STEPS = 6  # without a save, in each round
+KINDS = (
+  'step without a save',
+  'step with a save',
+  'looking for infinities',
+  'save returns',
+  'step beside the writing',
+  'writing',
+)
+Times = dict[str, list[dict[str, float]]]
 
 
 @contextlib.contextmanager
 def timed(times: Times, name: str) -> Iterator[None]:
-  start = time.perf_counter()
+  wall, cpu = time.perf_counter(), time.process_time()
   yield
-  times.setdefault(name, []).append(time.perf_counter() - start)
-
-
-class Loop:
-  """The training loop without its log: a state, a step, batches."""
-
-  def __init__(self, config, mesh):
-    tasks, sources = {name: get_task(name) for name in config.tasks}, stand_ins(config)
-    network, params, stats = make_network(
-      config.model, list(tasks.values()), config.image_shape, config.seed
-    )
-    optimizer = make_optimizer(config.optimizer, 1000)
-    mixture = make_mixture(config.mixture, sources, seed=0, batch_size=config.batch_size)
-    self._batches = to_devices(
-      load_batches(BatchSource(sources, mixture, config.batch_size), 0, 10**9), mesh
-    )
-    self._step = jit_state_step(
-      make_step(network, optimizer, tasks, config, {}), mesh, everywhere(mesh)
-    )
-    self.state = place(new_state(params, stats, optimizer), everywhere(mesh))
-    self._tally = place(new_tally(tasks), everywhere(mesh))
-    self.steps = 0
-
-  def step(self) -> None:
-    """Dispatches a step, and waits for the one before it."""
-    before = self._tally
-    self.state, self._tally = self._step(self.state, before, next(self._batches))
-    before.steps.block_until_ready()
-    self.steps += 1
-
-  def wait(self) -> None:
-    jax.block_until_ready(self._tally)
+  spent = {'wall': time.perf_counter() - wall, 'cpu': time.process_time() - cpu}
+  times.setdefault(name, []).append(spent)
 
 
 def save(loop: Loop, checkpoints: Checkpoints, times: Times) -> None:
@@ -87,80 +53,56 @@ def save(loop: Loop, checkpoints: Checkpoints, times: Times) -> None:
     checkpoints.save(loop.steps, loop.state)
 
 
-def round_of_steps(loop: Loop, checkpoints: Checkpoints, times: Times, steps: int) -> None:
-  """Steps without a save, a step with one, steps beside its writing, and the
-  rest of the writing.
-  """
-  for kind, saves in [*[('step without', False)] * steps, ('step with a save', True)]:
+def round_of_steps(loop: Loop, checkpoints: Checkpoints) -> Times:
+  """Steps without a save, a step with one, and steps beside its writing until it is written."""
+  times: Times = {}
+  for kind, saves in [*[(KINDS[0], False)] * STEPS, (KINDS[1], True)]:
     with timed(times, kind):
       loop.step()
       loop.wait()
       if saves:
         save(loop, checkpoints, times)
-  saved = time.time()
+  saved, cpu = time.time(), time.process_time()
   folder = checkpoints.folder / f'{loop.steps:09d}'
   while not folder.exists():
     with timed(times, 'step beside the writing'):
       loop.step()
       loop.wait()
-  times.setdefault('writing', []).append(
-    folder.stat().st_ctime - saved
-  )  # when it got its final name
+  # A folder has its times from when it got its final name.
+  written = {'wall': folder.stat().st_ctime - saved, 'cpu': time.process_time() - cpu}
   checkpoints.wait()
+  return {**times, 'writing': [written]}
 
 
-def row(name: str, values: list[float], step: float) -> str:
-  ordered = sorted(values)
-  spread = f'{1000 * ordered[0]:,.0f} - {1000 * ordered[-1]:,.0f}'
-  middle = statistics.median(values)
-  return f'| {name} | {len(values)} | {1000 * middle:,.0f} | {spread} | {middle / step:.0%} |'
-
-
-def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument('--config', default='sang2017:A2,gender=utkface')
-  parser.add_argument('--batch_size', type=int, default=64)
-  parser.add_argument('--rounds', type=int, default=8)
-  parser.add_argument('--steps', type=int, default=6, help='steps without a save, in each round')
-  parser.add_argument(
-    '--folder', default='', help='where checkpoints are written; default: a temporary one'
-  )
-  args = parser.parse_args()
-  config, mesh = load_config(args.config), make_mesh()
-  config.batch_size = args.batch_size
-  loop, times = Loop(config, mesh), Times()
+def turns(options: Options, tiny: bool) -> dict[str, list[dict[str, float]]]:
+  """{kind: the mean of each round}."""
+  loop, rounds = Loop(bknet(64, tiny), sources(tiny)), []
   for _ in range(3):  # the first one compiles
     loop.step()
   loop.wait()
-  with tempfile.TemporaryDirectory() as temporary:
-    folder = pathlib.Path(args.folder or temporary)
-    with Checkpoints(folder, keep_last=2) as checkpoints:
-      save(loop, checkpoints, {})  # the first save makes what the others find made
-      checkpoints.wait()
-      for _ in range(args.rounds):
-        round_of_steps(loop, checkpoints, times, args.steps)
-      last = checkpoints.folder / f'{checkpoints.steps[-1]:09d}'
-      size = sum(path.stat().st_size for path in last.rglob('*') if path.is_file())
-  arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(loop.state))
-  step = statistics.median(times['step without'])
-  print(
-    f'{args.config}, batch {args.batch_size}, {jax.devices()[0].device_kind} x {mesh.size}, jax '
-    f'{jax.__version__}'
-  )
-  print(f'state {arrays:,} bytes, checkpoint {size:,} bytes\n')
-  print('| | times | median ms | spread ms | of a step |\n|---|---|---|---|---|')
-  for name in (
-    'step without',
-    'step with a save',
-    'looking for infinities',
-    'save returns',
-    'step beside the writing',
-    'writing',
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    Checkpoints(pathlib.Path(folder), keep_last=2) as checkpoints,
   ):
-    print(row(name, times.get(name, [0.0]), step))
+    save(loop, checkpoints, {})  # the first save makes what the others find made
+    checkpoints.wait()
+    start = time.monotonic()
+    while len(rounds) < options.rounds or time.monotonic() - start < options.seconds:
+      rounds.append(round_of_steps(loop, checkpoints))
+  return {kind: [_mean(of.get(kind, [])) for of in rounds] for kind in KINDS}
+
+
+def _mean(times: list[dict[str, float]]) -> dict[str, float]:
+  """0 where nothing happened: no step ran beside a writing that was over at once."""
+  return {key: statistics.fmean([x[key] for x in times] or [0.0]) for key in ('wall', 'cpu')}
+
+
+def cases(tiny: bool) -> list[Own]:
+  device = jax.devices()[0].device_kind
+  name = f'BKNet, batch {bknet(64, tiny)["batch"]}, {device}'
+  return [Own(name, lambda options: turns(options, tiny))]
 
 
 if __name__ == '__main__':
-  main()
+  begin_as_command()
+  main('save_stall', __doc__, cases)

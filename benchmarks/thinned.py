@@ -12,21 +12,36 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
 
 from mtface.data.build import find_builder
+from mtface.faces.crop import encode_jpeg
 from mtface.progress import progress
 from mtface.tasks import get_task
-from tfds_builders.records import RecordForm, encode_jpeg
+from tfds_builders.records import RecordForm
 from tfds_builders.summary import Face
 
 SHARD = 200_000  # records
 
 
-def write(name: str, splits: dict[str, int], data_dir: pathlib.Path) -> pathlib.Path:
-  """Writes `data_dir`/`name`/VERSION; returns the folder."""
+def write(
+  name: str,
+  splits: dict[str, int],
+  data_dir: pathlib.Path,
+  pixels: Mapping[str, np.ndarray] | None = None,
+) -> pathlib.Path:
+  """Writes `data_dir`/`name`/VERSION; returns the folder.
+
+  Args:
+    name: SET/CONFIG.
+    splits: split -> number of records.
+    data_dir: of prepared sets.
+    pixels: split -> uint8 [N, H, W, C], for sets that store pixels as they are; None: one picture
+      for all records.
+  """
   from array_record.python.array_record_module import ArrayRecordWriter
 
   builder_class, config = find_builder(name)
@@ -36,7 +51,7 @@ def write(name: str, splits: dict[str, int], data_dir: pathlib.Path) -> pathlib.
   infos = []
   for split, count in splits.items():
     shards = [min(SHARD, count - first) for first in range(0, count, SHARD)]
-    records = _records(builder, split, count)
+    records = _records(builder, split, count, (pixels or {}).get(split))
     for i, of_shard in enumerate(shards):
       path = folder / f'{builder.name}-{split}.array_record-{i:05d}-of-{len(shards):05d}'
       writer = ArrayRecordWriter(str(path), 'group_size:1')
@@ -56,7 +71,7 @@ def write(name: str, splits: dict[str, int], data_dir: pathlib.Path) -> pathlib.
   return folder
 
 
-def _records(builder, split, count):
+def _records(builder, split, count, pixels=None):
   """Serialised records: one is made by TFDS, and its id, subject and labels are changed."""
   from tensorflow_datasets.proto import tf_example_pb2
 
@@ -74,9 +89,7 @@ def _records(builder, split, count):
     tuple(attributes),
   )
   face = Face('id', image, labels=labels, subject='nobody', attributes=attributes)
-  example = tf_example_pb2.Example.FromString(
-    features.serialize_example(features.encode_example(form.record(face)))
-  )
+  example = tf_example_pb2.Example.FromString(features.serialize_example(form.record(face)))
   fields = example.features.feature
   stored, encoded = fields['image'].bytes_list.value[0], builder.builder_config.encoded
   for i in progress(range(count), f'{builder.name} {split}', total=count):
@@ -87,6 +100,8 @@ def _records(builder, split, count):
     )  # behind the end of the JPEG: copies would stay together
     if builder.HAS_SUBJECT:
       fields['subject'].bytes_list.value[0] = f'{split} {i % 9131:05d}'.encode()
+    if pixels is not None:
+      fields['image'].bytes_list.value[0] = pixels[i].tobytes()
     for task in tasks:
       if not task.multi_label:
         fields[f'labels/{task.kind}'].int64_list.value[0] = i % task.num_classes

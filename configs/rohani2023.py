@@ -183,7 +183,7 @@ TABLES = {
     notes=(
       'time x fps is 128 in each row: the time is that of one batch of 128 images, on a machine '
       'that is not named',
-      'ours: `python benchmarks/latency.py --paper=rohani2023`, kept in benchmarks/README.md',
+      'ours: `python -m benchmarks.prediction --cases=Rohani`, kept in docs/benchmarks.md',
     ),
   ),
 }

@@ -578,7 +578,7 @@ def _people_rows():
   return rows
 
 
-LATENCY = 'ours: `make bench-latency`, kept in benchmarks/README.md'
+LATENCY = 'ours: `python -m benchmarks.prediction --cases=Savchenko`, kept in docs/benchmarks.md'
 AGES_21_60 = (
   'the ages from 21 to 60 are in the text of section 3.3; which 3,287 faces they were '
   'is not published'

@@ -290,7 +290,7 @@ def test_rohani_table_3_is_of_one_batch_of_128():
   text = paper_table(table, [])
   assert '| C | paper | 3,953,130 | 10.19 | 12.56 |' in text
   assert text.splitlines()[-1].startswith(
-    '- ours: `python benchmarks/latency.py --paper=rohani2023`'
+    '- ours: `python -m benchmarks.prediction --cases=Rohani`'
   )
 
 
