@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mtface import process
-from mtface.cli import audit_commands, feature_commands
+from mtface.cli import audit_commands, feature_commands, start
 from mtface.cli.flags import Args, config_of, data_dir, join, one_checkpoint, workdir_flag
 from mtface.config import files as config_files
 from mtface.errors import UserError
@@ -377,7 +377,8 @@ def doctor(args: Args, _: Sequence[str]) -> None:
   from mtface.parallel.doctor import doctor as examine
 
   join(args, experiment())
-  for line in examine(local_path(args.workdir) if args.workdir else None, args.fsdp):
+  lines = examine(local_path(args.workdir) if args.workdir else None, args.fsdp)
+  for line in [*lines, start.about()]:
     process.say(line)
 
 
