@@ -12,11 +12,12 @@ an import, so whoever uses mtface from Python is left alone.
 
 from __future__ import annotations
 
-import glob
 import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
+
+from mtface.parallel import jax_settings
 
 SWITCH = 'MTFACE_RESTART'  # 0: never
 TUNABLES = 'GLIBC_TUNABLES'
@@ -43,8 +44,6 @@ COMPUTING = frozenset(
 )
 _LEAST_GLIBC = (2, 35)  # the first one that has the setting
 _MODE = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
-# What the drivers of accelerators show: NVIDIA (also in WSL), AMD, Google.
-_DEVICES = ('/dev/nvidia[0-9]*', '/dev/dxg', '/dev/kfd', '/dev/accel*', '/dev/vfio/[0-9]*')
 
 
 def main() -> None:
@@ -93,7 +92,7 @@ def reason_not_to(argv: Sequence[str], environment: Mapping[str, str]) -> str:
     return f'LD_PRELOAD={preloaded}, which may be another allocator'
   if not COMPUTING.intersection(argv[:1]) or {'-h', '--help'}.intersection(argv):
     return 'a command that computes little'
-  return _machine() or ('' if on_cpus(environment) else 'JAX computes on accelerators')
+  return _machine() or ('' if jax_settings.on_cpus(environment) else 'JAX computes on accelerators')
 
 
 def _machine() -> str:
@@ -117,26 +116,6 @@ def _glibc() -> tuple[int, ...]:
     return tuple(int(part) for part in version.split('.')[:2]) if name == 'glibc' else ()
   except (ValueError, OSError):  # musl knows no such name
     return ()
-
-
-def on_cpus(environment: Mapping[str, str]) -> bool:
-  """Whether JAX will compute on CPUs, told without importing it: it is told to, or no plugin for
-  an accelerator is installed, or there is no device for one.
-  """
-  chosen = environment.get('JAX_PLATFORMS') or environment.get('JAX_PLATFORM_NAME') or ''
-  if chosen:
-    return chosen.split(',')[0].strip().lower() == 'cpu'
-  return not (any(glob.glob(pattern) for pattern in _DEVICES) and _plugins())
-
-
-def _plugins() -> bool:
-  """Whether JAX would find a plugin, by the names under which it looks for them."""
-  # slow, and needed only where there is a device
-  import importlib.metadata
-  import importlib.util
-
-  found = any(importlib.util.find_spec(name) for name in ('jax_plugins', 'libtpu'))
-  return found or bool(importlib.metadata.entry_points(group='jax_plugins'))
 
 
 def about() -> str:

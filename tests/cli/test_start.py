@@ -8,6 +8,7 @@ import pytest
 
 from mtface.cli import start
 from mtface.cli.commands import COMMANDS
+from mtface.parallel import jax_settings
 from tests.command import ROOT
 
 
@@ -18,7 +19,7 @@ def machine(tmp_path, monkeypatch):
   mode.write_text('always [madvise] never\n')
   monkeypatch.setattr(start, '_MODE', mode)
   monkeypatch.setattr(start, '_glibc', lambda: (2, 36))
-  monkeypatch.setattr(start, '_DEVICES', (str(tmp_path / 'nvidia[0-9]*'),))
+  monkeypatch.setattr(jax_settings, '_DEVICES', (str(tmp_path / 'nvidia[0-9]*'),))
   monkeypatch.setattr(sys, 'platform', 'linux')
   return tmp_path
 
@@ -75,8 +76,8 @@ def test_a_device_counts_where_there_is_a_plugin_for_it(machine, monkeypatch):
   for device, plugin in ((False, False), (True, False), (False, True), (True, True)):
     if device:
       (machine / 'nvidia0').touch()
-    monkeypatch.setattr(start, '_plugins', lambda plugin=plugin: plugin)
-    assert start.on_cpus({}) == (not (device and plugin))
+    monkeypatch.setattr(jax_settings, '_plugins', lambda plugin=plugin: plugin)
+    assert jax_settings.on_cpus({}) == (not (device and plugin))
     (machine / 'nvidia0').unlink(missing_ok=True)
 
 
