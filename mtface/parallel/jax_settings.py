@@ -39,7 +39,7 @@ _SOURCES = (
 )  # the modules that read the settings or start a platform
 
 # What the drivers of accelerators show: NVIDIA (also in WSL), AMD, Google.
-_DEVICES = ('/dev/nvidia[0-9]*', '/dev/dxg', '/dev/kfd', '/dev/accel*', '/dev/vfio/[0-9]*')
+_DEVICE_FILES = ('/dev/nvidia[0-9]*', '/dev/dxg', '/dev/kfd', '/dev/accel*', '/dev/vfio/[0-9]*')
 
 
 def set_aside() -> list[str]:
@@ -98,7 +98,7 @@ def on_cpus(environment: Mapping[str, str]) -> bool:
   chosen = environment.get('JAX_PLATFORMS') or environment.get('JAX_PLATFORM_NAME') or ''
   if chosen:
     return chosen.split(',')[0].strip().lower() == 'cpu'
-  return not (any(glob.glob(pattern) for pattern in _DEVICES) and _plugins())
+  return not (any(glob.glob(pattern) for pattern in _DEVICE_FILES) and _plugins())
 
 
 def _plugins() -> bool:

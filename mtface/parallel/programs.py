@@ -90,7 +90,8 @@ def keep_programs() -> None:
   import jax
   from jax._src import compilation_cache  # where JAX makes its cache has no public name
 
-  if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+  values = jax.config.values
+  if values['jax_compilation_cache_dir'] or not values['jax_enable_compilation_cache']:
     return
   if not (path := usable_folder()):
     return
@@ -99,7 +100,7 @@ def keep_programs() -> None:
   def get_file_cache(asked: str) -> Any:
     return (Programs(path), asked) if asked == str(path) else made(asked)
 
-  compilation_cache.get_file_cache = get_file_cache
+  compilation_cache.get_file_cache = get_file_cache  # type: ignore[assignment]
   jax.config.update('jax_compilation_cache_dir', str(path))
   # autotuning of GPUs, which XLA keeps in files of its own without a checksum
   jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
@@ -143,8 +144,8 @@ def about() -> str:
   """A line about where this process keeps its programs, for `mtface doctor`."""
   import jax
 
-  path = jax.config.jax_compilation_cache_dir
-  if not path or not jax.config.jax_enable_compilation_cache:
+  path = jax.config.values['jax_compilation_cache_dir']
+  if not path or not jax.config.values['jax_enable_compilation_cache']:
     return 'compiled programs: not kept'
   kept = [entry.stat().st_size for entry in pathlib.Path(path).glob('*.program')]
   return f'compiled programs: {path} ({len(kept):,}, {sum(kept) / 1e6:,.0f} MB)'

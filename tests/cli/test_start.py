@@ -19,7 +19,7 @@ def machine(tmp_path, monkeypatch):
   mode.write_text('always [madvise] never\n')
   monkeypatch.setattr(start, '_MODE', mode)
   monkeypatch.setattr(start, '_glibc', lambda: (2, 36))
-  monkeypatch.setattr(jax_settings, '_DEVICES', (str(tmp_path / 'nvidia[0-9]*'),))
+  monkeypatch.setattr(jax_settings, '_DEVICE_FILES', (str(tmp_path / 'nvidia[0-9]*'),))
   monkeypatch.setattr(sys, 'platform', 'linux')
   return tmp_path
 
