@@ -3,8 +3,8 @@ the C library has to be told something, which it hears only when a process begin
 
 XLA asks for its large buffers anew at every step. On CPUs that is malloc, and glibc's gives such
 memory back to the kernel at once: every page of it is then a fault, and is zeroed, step after step,
-a quarter of the processor time of a training run (benchmarks/allocator.py). In huge pages, the same
-memory is a thousandth as many faults. The new process keeps its number, files and arguments.
+a fifth of the processor time of a training run (benchmarks/README.md). In huge pages, the same
+memory is a hundredth as many faults. The new process keeps its number, files and arguments.
 
 Nothing here imports JAX, NumPy or the commands. `mtface.cli.main` never restarts anything, nor does
 an import, so whoever uses mtface from Python is left alone.

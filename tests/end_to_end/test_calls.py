@@ -1,6 +1,4 @@
-"""Several steps a call with the images on the devices, where there are several of these, and several
-processes.
-"""
+"""Several steps a call with the images on the devices: on several devices, in several processes."""
 
 import json
 import math
