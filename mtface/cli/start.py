@@ -6,8 +6,8 @@ memory back to the kernel at once: every page of it is then a fault, and is zero
 a fifth of the processor time of a training run (benchmarks/README.md). In huge pages, the same
 memory is a hundredth as many faults. The new process keeps its number, files and arguments.
 
-Nothing here imports JAX, NumPy or the commands. `mtface.cli.main` never restarts anything, nor does
-an import, so whoever uses mtface from Python is left alone.
+Nothing here imports JAX, NumPy or the commands. Only the entry point (mtface/cli/entry.py) restarts
+anything, and only in a process that is `mtface`: whoever uses it from Python is left alone.
 """
 
 from __future__ import annotations
@@ -44,14 +44,6 @@ COMPUTING = frozenset(
 )
 _LEAST_GLIBC = (2, 35)  # the first one that has the setting
 _MODE = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
-
-
-def main() -> None:
-  """The entry point of `mtface` and `python -m mtface`."""
-  restart(sys.argv[1:])
-  from mtface.cli.main import main as run
-
-  run()
 
 
 def restart(argv: Sequence[str]) -> None:

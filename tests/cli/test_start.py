@@ -124,13 +124,13 @@ def test_a_process_starts_anew_once_and_says_what_it_would_have_said(began):
   assert (again.returncode, again.stdout, again.stderr) == (2, plain.stdout, plain.stderr)
   assert 'nonsense' in plain.stderr
   # from Python, as a library would call it
-  program = 'import sys; from mtface.cli import start; sys.argv = ["mtface", "train", "-x"]; '
-  _, starts = began('-c', program + 'start.main()')
+  program = 'import sys; from mtface.cli import entry; sys.argv = ["mtface", "train", "-x"]; '
+  _, starts = began('-c', program + 'entry.main()')
   assert starts == ['-']
 
 
 def test_a_script_of_that_name_is_the_program(began, tmp_path):
   script = tmp_path / 'mtface'
-  script.write_text('from mtface.cli.start import main\nmain()\n')
+  script.write_text('from mtface.cli.entry import main\nmain()\n')
   _, starts = began(str(script), 'train', '--nonsense')
   assert starts == ['-', start.HUGE_PAGES][: 1 if start._machine() else 2]
