@@ -1,6 +1,4 @@
-"""The entry point of `mtface` and `python -m mtface`: the command line in a process that has what it
-needs (mtface/cli/start.py).
-"""
+"""The entry point of `mtface` and `python -m mtface`, see mtface/cli/start.py."""
 
 from __future__ import annotations
 
