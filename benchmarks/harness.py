@@ -155,10 +155,8 @@ def as_commands() -> dict[str, str]:
   """What commands of mtface that compute set for themselves before they begin: how the C library
   takes memory.
   """
-  try:
-    from mtface.cli import start
-  except ImportError:
-    return {}
+  from mtface.cli import start
+
   if start.reason_not_to(['train'], os.environ):
     return {}
   return {start.TUNABLES: start.added(os.environ.get(start.TUNABLES, ''))}

@@ -1,5 +1,5 @@
 """`python -m mtface` is `mtface`."""
 
-from mtface.cli.main import main
+from mtface.cli.entry import main
 
 main()

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mtface import process
-from mtface.cli import audit_commands, feature_commands
+from mtface.cli import audit_commands, feature_commands, start
 from mtface.cli.flags import Args, config_of, data_dir, join, one_checkpoint, workdir_flag
 from mtface.config import files as config_files
 from mtface.errors import UserError
@@ -396,10 +396,12 @@ def associate(args: Args, _: Sequence[str]) -> None:
 def doctor(args: Args, _: Sequence[str]) -> None:
   """Checks a machine or cluster: devices, mesh, versions, network and file system speed."""
   from mtface.config.schema import experiment
+  from mtface.parallel import programs
   from mtface.parallel.doctor import doctor as examine
 
   join(args, experiment())
-  for line in examine(local_path(args.workdir) if args.workdir else None, args.fsdp):
+  lines = examine(local_path(args.workdir) if args.workdir else None, args.fsdp)
+  for line in [*lines, start.about(), programs.about()]:
     process.say(line)
 
 

@@ -14,9 +14,11 @@ from mtface import process
 from mtface.cli import streams
 from mtface.cli.commands import COMMANDS
 from mtface.cli.flags import FLAGS, data_dir_in, define_flags
+from mtface.cli.start import COMPUTING
 from mtface.config import files as config_files
 from mtface.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
 from mtface.parallel import jax_settings
+from mtface.parallel.programs import keep_programs
 from mtface.progress import warn
 
 _RESUMED = {'train', 'crossval', 'sweep'}  # the commands that go on where they stopped
@@ -74,6 +76,8 @@ def run(argv: Sequence[str]) -> int:
   args, words = _parse(name, rest, config)
   if words and not command.takes_names:
     raise UserError(f'{words[0]!r}: {name} takes only flags; `mtface {name} --help` lists them')
+  if name in COMPUTING:
+    keep_programs()
   command.run(args, words)
   return 0
 

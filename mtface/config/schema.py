@@ -68,9 +68,12 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
       'tasks': {},  # task name -> see `task()`
       'sources': {},  # name of ours -> see `source()`; what is trained on
       'mixture': 'equal',  # a name in `tables.MIXTURES` (mtface/data/mixing.py)
-      # where images are: memory | stream | auto, by their size and free memory
+      # where images are: memory | stream | device | auto, by their size and free memory
       # (mtface/data/store.py)
       'store': 'auto',
+      # steps that one call of the compiled program runs (mtface/training/calls.py); 0: 1 on CPUs,
+      # more on accelerators where steps are short
+      'steps_a_call': 0,
       'image_shape': (48, 48, 1),  # height, width in pixels, channels; what the sources must have
       'batch_size': 128,  # global, over all devices
       'duration': '10 epochs',
@@ -112,6 +115,9 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
       # where lines of the log are also sent: NAME[:PROJECT], with a name in `tables.TRACKERS`;
       # '': nowhere
       'tracker': '',
+      # steps that are traced by JAX's profiler into WORKDIR/profile: `steps` of them after step
+      # `start`; 0: none (mtface/training/profiling.py)
+      'profile': {'start': 10, 'steps': 0},
       'mesh': {
         'fsdp': 1,  # devices that share the large parameters; a divisor of the number of devices
         'shard_from': 1_000_000,  # elements of the smallest array that is shared so

@@ -1,13 +1,15 @@
-"""Where the images of a source are kept during use: decoded in one memory-mapped file, or encoded
-as stored.
+"""Where the images of a source are kept during use: decoded in one memory-mapped file, encoded as
+stored, or on the devices.
 
     memory    every image is decoded once into a uint8 file next to the shards, which all processes
               of a host share. For sets whose decoded pixels fit in memory: gathering a batch is a
               copy.
     stream    images stay encoded, and are read and decoded when a batch needs them, with one thread
               per core. Memory does not grow with the set, and training starts immediately.
+    device    training has the images of all its sources on each device, and gathers them there
+              (mtface/parallel/resident.py); elsewhere, and where they do not fit, as auto.
 
-Both give the same pixels for the same rows, so batches do not depend on the choice.
+All give the same pixels for the same rows, so batches do not depend on the choice.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from mtface.faces.crop import decode_jpeg
 from mtface.files import whole
 from mtface.progress import progress, warn
 
-STORES = ('auto', 'memory', 'stream')
+STORES = ('auto', 'memory', 'stream', 'device')
 _SHARE = 0.25  # of the available memory: the most to fill with the pixels of one set
 _TOGETHER = 8  # images that one thread decodes at a time
 _BLOCK = 512  # images decoded into the file at a time
@@ -42,8 +44,8 @@ class Images:
   """
 
   def __init__(self, index: Index, store: str = 'auto'):
-    """Chooses where to keep the images; `store` is one of `STORES`, and `auto` decides by their
-    size and the available memory.
+    """Chooses where to keep the images on this host; `store` is one of `STORES`, and all but
+    `memory` and `stream` decide by their size and the available memory.
     """
     if store not in STORES:
       raise UserError(f'config.store {store!r} is unknown; expected {", ".join(STORES)}')
@@ -51,7 +53,7 @@ class Images:
     self.shape = (len(index), *index.image_shape)
     self._left = memory.available()
     fits = self.decoded_bytes <= _SHARE * self._left
-    self.store = store if store != 'auto' else 'memory' if fits else 'stream'
+    self.store = store if store in ('memory', 'stream') else 'memory' if fits else 'stream'
 
   @property
   def decoded_bytes(self) -> int:

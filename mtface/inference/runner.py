@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -22,6 +23,7 @@ from mtface.progress import progress
 
 Networks: TypeAlias = Sequence[tuple[Params, Stats]]
 T = TypeVar('T')
+_AHEAD = 2  # batches that are read before they are asked for
 
 
 class _Runner:
@@ -45,7 +47,8 @@ class _Runner:
     """([what each network makes of them], tag) for each (images uint8 [b, H, W, C], tag), in order;
     b is at most `size`, to which batches are filled up (0: the batch size).
 
-    It holds two batches: while one runs on the devices, the next one is read.
+    Two batches are under way: while one runs on the devices, the caller works on what came of the
+    one before.
     """
     pending: tuple[list[Any], int, T] | None = None
     for images, tag in batches:
@@ -68,15 +71,28 @@ def _cut(found: list[Any], count: int) -> list[Any]:
 def batches_of(
   source: Source, batch_size: int, show: str = ''
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """(images, rows int [b]) of a source once, in order. `show` names the progress bar; empty shows
-  none.
+  """(images, rows int [b]) of a source once, in order, read ahead in a thread. `show` names the
+  progress bar; empty shows none.
   """
-  starts: Iterable[int] = range(0, len(source), batch_size)
-  for first in (
-    progress(starts, show, total=len(range(0, len(source), batch_size))) if show else starts
-  ):
-    rows = np.arange(first, min(first + batch_size, len(source)))
-    yield source.gather(rows), rows
+  parts = _Parts(source, batch_size)
+  options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
+  batches = grain.MapDataset.source(parts).to_iter_dataset(options)
+  yield from progress(batches, show, total=len(parts)) if show else batches
+
+
+class _Parts:
+  """Random access to the batches of a source, in order."""
+
+  def __init__(self, source: Source, batch_size: int):
+    self._source, self._batch_size = source, batch_size
+
+  def __len__(self) -> int:
+    return -(-len(self._source) // self._batch_size)
+
+  def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    first = int(number) * self._batch_size
+    rows = np.arange(first, min(first + self._batch_size, len(self._source)))
+    return self._source.gather(rows), rows
 
 
 class Scorer:

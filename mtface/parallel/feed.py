@@ -14,18 +14,23 @@ from mtface.parallel.sharding import shared
 
 
 def to_devices(
-  batches: Iterator[Batch], mesh: Mesh, *, stop: Callable[[], int] = lambda: 0, ahead: int = 2
+  batches: Iterator[Batch],
+  mesh: Mesh,
+  *,
+  stop: Callable[[], int] = lambda: 0,
+  ahead: int = 2,
+  axis: int = 0,
 ) -> Iterator[Batch]:
   """Assembles the processes' shares into global arrays, sharded over the mesh, and keeps `ahead`
   batches in flight to the devices.
 
   Each batch gets `stop` int32 [B]: what `stop()` returns in the process whose share it is; the step
-  makes the largest known to all.
+  makes the largest known to all. `axis` is that of the samples: 1 for stacks of batches.
   """
-  sharding = shared(mesh)
+  sharding = shared(mesh, axis)
   queue: collections.deque[Batch] = collections.deque()
   for batch in batches:
-    batch['stop'] = np.full(len(batch['position']), stop(), np.int32)
+    batch['stop'] = np.full(batch['position'].shape, stop(), np.int32)
     queue.append(jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch))
     if len(queue) >= ahead:
       yield queue.popleft()

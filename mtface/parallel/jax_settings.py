@@ -6,8 +6,10 @@ Does not import JAX at module level, since the import reads the settings.
 
 from __future__ import annotations
 
+import glob
 import os
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 # Debugging settings that make JAX refuse some operations. No number depends on them.
@@ -35,6 +37,9 @@ _SOURCES = (
   'jax/_src/config.py',
   'jax/_src/xla_bridge.py',
 )  # the modules that read the settings or start a platform
+
+# What the drivers of accelerators show: NVIDIA (also in WSL), AMD, Google.
+_DEVICE_FILES = ('/dev/nvidia[0-9]*', '/dev/dxg', '/dev/kfd', '/dev/accel*', '/dev/vfio/[0-9]*')
 
 
 def set_aside() -> list[str]:
@@ -84,3 +89,23 @@ def _named_in(said: str, given: list[str]) -> list[str]:
   named = [setting for setting in given if setting.partition('=')[0].lower() in said.lower()]
   platforms = [setting for setting in given if setting.startswith('JAX_PLATFORM')]
   return named or platforms or given
+
+
+def on_cpus(environment: Mapping[str, str]) -> bool:
+  """Whether JAX will compute on CPUs, told without importing it: it is told to, or no plugin for
+  an accelerator is installed, or there is no device for one.
+  """
+  chosen = environment.get('JAX_PLATFORMS') or environment.get('JAX_PLATFORM_NAME') or ''
+  if chosen:
+    return chosen.split(',')[0].strip().lower() == 'cpu'
+  return not (any(glob.glob(pattern) for pattern in _DEVICE_FILES) and _plugins())
+
+
+def _plugins() -> bool:
+  """Whether JAX would find a plugin, by the names under which it looks for them."""
+  # slow, and needed only where there is a device
+  import importlib.metadata
+  import importlib.util
+
+  found = any(importlib.util.find_spec(name) for name in ('jax_plugins', 'libtpu'))
+  return found or bool(importlib.metadata.entry_points(group='jax_plugins'))

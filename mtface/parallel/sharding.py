@@ -41,15 +41,22 @@ def everywhere(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def shared(mesh: Mesh) -> NamedSharding:
-  """A batch, split over all devices."""
-  return NamedSharding(mesh, BATCH)
+def shared(mesh: Mesh, axis: int = 0) -> NamedSharding:
+  """A batch, split over all devices along the axis of its samples."""
+  return NamedSharding(mesh, P(*[None] * axis, *BATCH))
 
 
 def state_shardings(state: Any, mesh: Mesh, shard_from: int) -> Any:
   """A pytree of shardings for a training state (arrays or shapes); see the module docstring."""
   return jax.tree.map(
     lambda leaf: NamedSharding(mesh, _spec(np.shape(leaf), mesh.shape['fsdp'], shard_from)), state
+  )
+
+
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+  """Shapes (`jax.ShapeDtypeStruct`) that say where the arrays lie."""
+  return jax.tree.map(
+    lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, shardings
   )
 
 

@@ -13,6 +13,8 @@ from mtface.config.stages import MAIN, stages_of
 from mtface.models.network import abstract_network
 from mtface.models.paths import HEADS, Params, is_batch_norm, matches, parameter_table
 from mtface.outputs import UNION
+from mtface.parallel.resident import plan_residence
+from mtface.parallel.sharding import make_mesh
 from mtface.training.checks import check_experiment
 from mtface.training.optim import factor_of, make_optimizer, rate_factors
 from mtface.training.run import Run
@@ -82,6 +84,8 @@ def _describe(run: Run) -> str:
   lines += [
     f'images: {line}' for line in dict.fromkeys(str(source.images) for source in run.sources)
   ]
+  residence = plan_residence(config.store, run.sources, make_mesh(config.mesh.fsdp))
+  lines += [f'images: {residence.text}'] if residence.text else []
   lines += [f'memory: {_device_bytes(config, run.params) / 1e6:,.1f} MB per device']
   lines[-1] += ' for parameters and optimiser state; what a step takes: mtface compile'
   return '\n'.join(lines)

@@ -26,6 +26,7 @@ class Health:
   def _reset(self) -> None:
     self._steps, self._seconds, self._waited, self._arrivals = 0, 0.0, 0.0, 0.0
     self._begun: float | None = None  # when the previous batch arrived
+    self._of_last = 1  # steps that it is of
     self._batches = 0
 
   def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -41,11 +42,15 @@ class Health:
       if self._begun is not None:  # otherwise it is the first batch after a reading or a pause
         self._waited += now - asked
         self._seconds += now - self._begun
-        self._steps += 1
-      self._begun = now
+        self._steps += self._of_last
+      self._begun, self._of_last = now, 1
       self._arrivals += time.time()
       self._batches += 1
       yield batch
+
+  def took(self, steps: int) -> None:
+    """The batch that was yielded last is of so many steps, not of one."""
+    self._of_last = steps
 
   def pause(self) -> None:
     """The time until the next batch goes into evaluation and saving and is not part of a step."""

@@ -184,7 +184,7 @@ class TrainProgress:
     self._step = start
     self._ends = time.monotonic() + seconds if seconds < math.inf else math.inf
     self._of = f'/{steps:,}' if seconds == math.inf else ''
-    # seconds and steps of training, without the first step, which compiles
+    # seconds and steps of training, without the first call, which compiles
     self._busy, self._counted = 0.0, 0
     self._since: float | None = None
     self._bar: Any = None
@@ -203,11 +203,11 @@ class TrainProgress:
       self._task = self._bar.add_task('training', total=steps, completed=start, text='compiling')
 
   def advance(self, step: int) -> None:
-    """Counts one more dispatched step."""
+    """Counts the steps up to `step` as dispatched."""
     now = time.monotonic()
     if self._since is not None:
       self._busy += now - self._since
-      self._counted += 1
+      self._counted += step - self._step
     self._since, self._step = now, step
     if self._bar is not None:
       self._bar.update(self._task, completed=step, text=f'{self._rate_text()} {self._shown}')

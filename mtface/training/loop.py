@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from mtface import metrics, process
 from mtface.config.stages import naming_stage, run_name, stage_folder
-from mtface.data.loader import BatchSource, load_batches
 from mtface.data.sources import load_source
 from mtface.data.store import open_all
 from mtface.errors import Preempted
@@ -25,9 +24,18 @@ from mtface.files import local_path
 from mtface.inference.meter import Meter
 from mtface.inference.runner import Scorer
 from mtface.models.selfcheck import known_bad
+from mtface.parallel.ahead import Ahead
 from mtface.parallel.distributed import StopRequest
 from mtface.parallel.feed import to_devices
-from mtface.parallel.sharding import everywhere, make_mesh, place, shared, state_shardings
+from mtface.parallel.sharding import (
+  everywhere,
+  make_mesh,
+  place,
+  shared,
+  state_shardings,
+  with_shardings,
+)
+from mtface.training.calls import Calls, Feed, make_call, plan_calls
 from mtface.training.checkpoints import Checkpoints, steps_of
 from mtface.training.checks import check_experiment
 from mtface.training.ending import STOP_ASKED, STOP_TIME, Ending
@@ -37,6 +45,7 @@ from mtface.training.lock import Lock
 from mtface.training.logs import MetricsLog, TrainProgress, open_log, open_progress
 from mtface.training.objective import Objective, class_weights
 from mtface.training.optim import make_optimizer
+from mtface.training.profiling import Profile
 from mtface.training.run import Run, with_weights
 from mtface.training.start import start_weights
 from mtface.training.state import TrainState, new_state
@@ -89,19 +98,27 @@ def train_stage(
   are what the stages read.
   """
   config, mesh = run.config, make_mesh(run.config.mesh.fsdp)
-  run = with_weights(run)
-  params, stats = run.params, run.stats
-  if not steps_of(workdir, name):
-    params, stats = start_weights(config, workdir, params, stats)
-  optimizer = make_optimizer(config.optimizer, run.steps, config.freeze.params)
-  state = new_state(params, stats, optimizer)
-  shardings = state_shardings(state, mesh, config.mesh.shard_from)
-  train_step = jit_step(run, optimizer, mesh, shardings)
-  evaluate = _evaluation(config, run, mesh, data_dir)
   log_every, save_every = (
     min(run.duration('log_every'), run.steps),
     run.duration('checkpoint.every'),
   )
+  profile = Profile(config.profile, stage_folder(workdir, name))
+  calls = plan_calls(run, mesh, (log_every, save_every), (run.steps, *profile.points))
+  feed = Feed(run, calls, mesh)
+  optimizer = make_optimizer(config.optimizer, run.steps, config.freeze.params)
+  shapes = jax.eval_shape(lambda p, s: new_state(p, s, optimizer), run.params, run.stats)
+  shardings = state_shardings(shapes, mesh, config.mesh.shard_from)
+  train_step: StepFunction = jit_step(run, optimizer, mesh, shardings, calls)
+  empty = place(new_tally(run.tasks, layers(run)), everywhere(mesh))
+  trained = steps_of(workdir, name)
+  if not trained or trained[-1] < run.steps:  # what follows does not need the compiler
+    train_step = Ahead(train_step, with_shardings(shapes, shardings), empty, feed.shapes())
+  run = with_weights(run)
+  params, stats = run.params, run.stats
+  if not trained:
+    params, stats = start_weights(config, workdir, params, stats)
+  state = new_state(params, stats, optimizer)
+  evaluate = _evaluation(config, run, mesh, data_dir)
 
   # Bad input has shown itself by now: from here on the workdir is this run's.
   write_config(experiment, workdir, data)
@@ -117,34 +134,41 @@ def train_stage(
       process.say(f'{workdir}: already trained to step {start:,}{why}')
       return state
 
-    for line in open_all(run.sources):
-      process.say(line)
-    source = BatchSource(run.sources, run.mixture, config.batch_size, process.index, process.count)
+    for line in [*open_all(run.sources), calls.residence.text]:
+      if line:
+        process.say(line)
+    feed.open()
     batches = to_devices(
-      load_batches(source, start, run.steps),
+      feed.loaded(start, run.steps),
       mesh,
       stop=lambda: STOP_TIME if ending.out_of_time else STOP_ASKED if stop() else 0,
+      axis=feed.axis,
     )
     health = Health()
     with (
       open_log(stage_folder(workdir, name), start, config, run_name(workdir, name)) as log,
       open_progress(start, run.steps, config.batch_size, ending.seconds_left) as bar,
+      profile,
     ):
-      empty = place(new_tally(run.tasks, layers(run)), everywhere(mesh))
       tally = after = empty
       unread: Tally | None = None
-      for step, batch in enumerate(health.waiting(batches), start + 1):
-        before = after
-        state, after = train_step(state, tally, batch)
-        tally = after
-        # one step runs, one waits: enough to keep the device busy, and memory bounded
+      step = start
+      for batch in health.waiting(batches):
+        before, count = after, calls.length(step)
+        health.took(count)
+        profile.before(step)
+        state, after = train_step(state, tally, feed.fed(batch, count))
+        tally, step = after, step + count
+        profile.after(step, tally)
+        # one call runs, one waits: enough to keep the device busy, and memory bounded
         before.steps.block_until_ready()
         asked = int(before.stop)
         last = step == run.steps or asked == STOP_TIME
         stopping = asked == STOP_ASKED and not last
         bar.advance(step)
-        if unread is not None:  # sums up to the step before, read now that this one is under way
-          _log_line(log, bar, step - 1, read_tally(run, step - 1, unread) | health.read())
+        if unread is not None:  # sums up to the call before, read now that this one is under way
+          at = step - count
+          _log_line(log, bar, at, read_tally(run, at, unread) | health.read())
           unread = None
         # A line is of log_every steps, whatever else there is between: that of an interval in which
         # the run was stopped is left out.
@@ -180,20 +204,29 @@ def train_stage(
 
 
 def jit_step(
-  run: Run, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any
+  run: Run,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  shardings: Any,
+  calls: Calls | None = None,
 ) -> StepFunction:
-  """The run's training step on a mesh, see `jit_state_step`."""
+  """The run's training step on a mesh, see `jit_state_step`; or its calls (`calls.make_call`)."""
   step = make_step(run.network, optimizer, run.tasks, run.config, class_weights(run))
-  return jit_state_step(step, mesh, shardings)
+  if calls is None or calls.plain:
+    return jit_state_step(step, mesh, shardings)
+  call = make_call(step, calls, run.config.image_shape, shardings)
+  return jit_state_step(call, mesh, shardings, batch=None)
 
 
-def jit_state_step(step: StepFunction, mesh: Mesh, shardings: Any) -> StepFunction:
-  """A training step for a mesh: the state lies as `shardings` say, the batch is shared. The state
-  that goes in is given up.
+def jit_state_step(
+  step: StepFunction, mesh: Mesh, shardings: Any, *, batch: Any = shared
+) -> StepFunction:
+  """A training step for a mesh: the state lies as `shardings` say, the batch is shared, or as it
+  comes (`batch` None). The state that goes in is given up.
   """
   return jax.jit(
     step,
-    in_shardings=(shardings, everywhere(mesh), shared(mesh)),
+    in_shardings=(shardings, everywhere(mesh), batch and batch(mesh)),
     out_shardings=(shardings, everywhere(mesh)),
     donate_argnums=0,
   )

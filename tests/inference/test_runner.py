@@ -1,9 +1,15 @@
 """Measuring batch by batch against NumPy and SciPy on the whole."""
 
+import time
+
+import jax
 import numpy as np
 import pytest
 import scipy.special
+from jax._src import monitoring
 
+from mtface.errors import UserError
+from mtface.evaluation.evaluator import Evaluator
 from mtface.inference.meter import Meter, measure
 from mtface.inference.readout import comparable
 from mtface.inference.runner import batches_of
@@ -11,6 +17,7 @@ from mtface.losses import softmax_cross_entropy
 from mtface.outputs import Outputs
 from mtface.tasks import get_task
 from tests.fakes import fake_source
+from tests.states import saved_state
 
 TASKS = {name: get_task(name) for name in ('smile', 'action_units', 'age_years')}
 READ = Outputs.heads(TASKS.values()).readout
@@ -120,3 +127,56 @@ def test_sigmoids_of_scores_far_below_zero_keep_their_order():
   (found,) = comparable(scores, lambda _: 'sigmoid')['emotion7']
   np.testing.assert_allclose(found, np.exp(scores['emotion7'][0]), rtol=1e-12)
   assert found.argmax() == 1
+
+
+class Compiled:
+  """Counts what is compiled."""
+
+  def __init__(self):
+    self.count = 0
+
+  def __call__(self, event, *_, **__):
+    self.count += event == '/jax/core/compile/backend_compile_duration'
+
+
+def test_one_program_serves_all_batches_networks_and_sets(tiny_run, tiny_data):
+  evaluator = Evaluator(tiny_run, tiny_data)
+  state, people, smiles = saved_state(evaluator, 12), *map(evaluator.source, ('people', 'smiles'))
+  assert [len(source) % 8 for source in (people, smiles)] == [4, 4], 'the last batch is filled up'
+  scorer, compiled = evaluator.scorer, Compiled()
+  jax.monitoring.register_event_duration_secs_listener(compiled)
+  try:
+    whole = scorer.scores(state.params, state.stats, people)
+    assert compiled.count > 0
+    compiled.count = 0
+    scorer.scores(state.params, state.stats, smiles)
+    scorer.scores(saved_state(evaluator, 4).params, state.stats, people)
+    assert compiled.count == 0
+    again = scorer.scores(state.params, state.stats, people.take(np.arange(3)))
+  finally:
+    monitoring.unregister_event_duration_listener(compiled)
+  for task, values in again.items():
+    np.testing.assert_array_equal(values, whole[task][:3])
+
+
+def test_batches_are_read_while_others_are_worked_on(source, monkeypatch):
+  read = []
+  gather = type(source).gather
+  monkeypatch.setattr(
+    type(source), 'gather', lambda self, rows: read.append(len(rows)) or gather(self, rows)
+  )
+  batches = batches_of(source, 4)
+  next(batches)
+  deadline = time.monotonic() + 20
+  while len(read) < 3 and time.monotonic() < deadline:
+    time.sleep(0.01)
+  assert 3 <= len(read) < 10, 'a few ahead, not all'
+
+
+def test_an_error_of_a_reader_is_raised_where_it_is_asked_for(source, monkeypatch):
+  def damaged(*_):
+    raise UserError('the prepared set cannot be read')
+
+  monkeypatch.setattr(type(source), 'gather', damaged)
+  with pytest.raises(UserError, match='cannot be read'):
+    list(batches_of(source, 16))
