@@ -4,8 +4,8 @@ import json
 import math
 
 import pytest
-
 from benchmarks.communication import collectives
+
 from mtface.training.logs import read_metrics
 from tests.command import TINY, free_port, python, start
 
