@@ -131,8 +131,8 @@ def _dense(layers: Sequence[nnx.Linear], x: jax.Array, *, shared: bool) -> jax.A
   bias = jnp.concatenate([bias[...] for bias in biases]).astype(dtype)
   if shared:
     return x.astype(dtype) @ jnp.concatenate(kernels, 1) + bias
-  parts = x.astype(dtype).reshape(len(x), len(layers), -1)
-  return jnp.einsum('btd,tdw->btw', parts, jnp.stack(kernels)).reshape(len(x), -1) + bias
+  parts = x.astype(dtype).reshape(x.shape[0], len(layers), -1)
+  return jnp.einsum('btd,tdw->btw', parts, jnp.stack(kernels)).reshape(x.shape[0], -1) + bias
 
 
 def dropped(dropout: nnx.Dropout, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
