@@ -61,7 +61,7 @@ def abstract_program(config: ConfigDict, program: str) -> Abstract:
   """The program `train` or `evaluate` of an experiment of one stage."""
   tasks = tasks_of(config)
   network, params, stats = abstract_network(
-    config.model, outputs_of(config), config.image_shape, still_parts(config)
+    config.model, outputs_of(config), config.image_shape, still_parts(config), config.ghost_batch
   )
   if program == EVALUATE:
     return _evaluation(config, network, params, stats)

@@ -37,6 +37,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'seed': ('from 0 to 2^32 - 1', lambda x: 0 <= x < 2**32),
   'batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
   'evaluation.batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
+  'ghost_batch': ('at least 0', lambda x: x >= 0),
   'model.width': ('more than 0', lambda x: 0 < x < math.inf),
   'model.dropout': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
   'augment.pad': ('at least 0', lambda x: x >= 0),
@@ -107,6 +108,10 @@ def check(config: ConfigDict, devices: int) -> None:
     raise UserError(
       f'config.model.age_hidden: {config.model.age_hidden!r}; a union has no head of ages; use '
       'config.model.branch, or config.outputs.layer=heads'
+    )
+  if config.ghost_batch and config.batch_size % config.ghost_batch:
+    raise UserError(
+      f'config.ghost_batch: {config.ghost_batch} does not divide the batch of {config.batch_size}'
     )
   for field in ('batch_size', 'evaluation.batch_size'):
     check_shareable(values[field], devices, field)

@@ -76,6 +76,9 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
       'steps_a_call': 0,
       'image_shape': (48, 48, 1),  # height, width in pixels, channels; what the sources must have
       'batch_size': 128,  # global, over all devices
+      # images of which batch norms take their statistics together in training ("ghost batches",
+      # Hoffer 2017); 0: the whole batch. Those of a device's own images wait for no other device
+      'ghost_batch': 0,
       'duration': '10 epochs',
       'model': model('bknet'),
       'outputs': {

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +90,8 @@ class BatchNorm(nnx.Module):
       network with weights from there wants the same).
     frozen: in training, use the running averages too, and leave them as they are
       (`network.abstract_network` sets it).
+    ghost_batch: images whose statistics are taken together (`ghost_batch_norm`); 0: the batch's
+      (`network.abstract_network` sets it).
   """
 
   def __init__(
@@ -106,7 +110,7 @@ class BatchNorm(nnx.Module):
     self.mean = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
     self.var = nnx.BatchStat(jnp.ones((features,), jnp.float32))
     self.momentum, self.epsilon, self.unbiased, self.dtype = momentum, epsilon, unbiased, dtype
-    self.frozen = False
+    self.frozen, self.ghost_batch = False, 0
 
   def __call__(
     self,
@@ -149,10 +153,11 @@ def normalised(
     mean, var = _joined([n.mean for n in norms]), _joined([n.var for n in norms])
     normalise = _normalise if has_choice() else _scaled
     return normalise(x, mean - moved, var, scale, bias, *how)
-  y, mean, var = batch_norm(x, scale, bias, *how)
+  images = norm.ghost_batch or x.shape[0]
+  y, mean, var = ghost_batch_norm(x, scale, bias, images, *how)
   mean += moved
   if norm.unbiased:
-    n = float(x.size // x.shape[-1])  # an integer may be too large for int32
+    n = images * float(math.prod(x.shape[1:-1]))
     var *= n / max(n - 1, 1)
   ends = list(itertools.accumulate(n.scale.shape[0] for n in norms))[:-1]
   for kept, batch in (([n.mean for n in norms], mean), ([n.var for n in norms], var)):
@@ -220,6 +225,21 @@ def _is_largest(squares: jax.Array, factor: jax.Array | float = 1.0) -> jax.Arra
     return larger | first & (squares == other)
 
   return wins((4,)) & wins((2,)) & wins((2, 4))
+
+
+def ghost_batch_norm(
+  x: jax.Array, scale: jax.Array, bias: jax.Array, images: int, *how: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """`batch_norm` of every `images` images of x [B, ..., C] by themselves (Hoffer et al. 2017,
+  algorithm 1); returns (y, the means of their means and of their variances [C]).
+
+  A device that has whole parts of the batch waits for no other one.
+  """
+  if images == x.shape[0]:
+    return batch_norm(x, scale, bias, *how)
+  parts = x.reshape(-1, images, *x.shape[1:])
+  y, mean, var = jax.vmap(lambda part: batch_norm(part, scale, bias, *how))(parts)
+  return y.reshape(x.shape[0], *y.shape[2:]), mean.mean(0), var.mean(0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))

@@ -61,6 +61,7 @@ def make_network(
   image_shape: Sequence[int],
   seed: int,
   frozen: Sequence[str] = (),
+  ghost_batch: int = 0,
 ) -> tuple[Network, Params, Stats]:
   """The network of `config.model` and its initial parameters and statistics.
 
@@ -70,8 +71,9 @@ def make_network(
     image_shape: (H, W, C).
     seed: of the initial weights.
     frozen: patterns (see `matches`) of the parts that compute in training as they do in evaluation.
+    ghost_batch: see `layers.BatchNorm`.
   """
-  network, _, _ = abstract_network(config, tasks, image_shape, frozen)
+  network, _, _ = abstract_network(config, tasks, image_shape, frozen, ghost_batch)
 
   def initial() -> tuple[Params, Stats]:
     _, params, stats = _split(_make(config, network.outputs.layers, image_shape, seed))
@@ -87,6 +89,7 @@ def abstract_network(
   tasks: Outputs | Sequence[Task],
   image_shape: Sequence[int],
   frozen: Sequence[str] = (),
+  ghost_batch: int = 0,
 ) -> tuple[Network, Params, Stats]:
   """The same with shapes (`jax.ShapeDtypeStruct`) for numbers; nothing is computed."""
   outputs = tasks if isinstance(tasks, Outputs) else Outputs.heads(tasks)
@@ -95,6 +98,8 @@ def abstract_network(
     model = _make(config, outputs.layers, image_shape, 0)
     for path, module in nnx.iter_modules(model):
       name = '/'.join(map(str, path))
+      if ghost_batch and any(isinstance(value, nnx.BatchStat) for value in vars(module).values()):
+        _set_ghost_batch(module, name, ghost_batch)
       if not matches(frozen, name):
         continue
       if hasattr(module, 'frozen'):
@@ -109,6 +114,16 @@ def abstract_network(
 
   graph, params, stats = _split(nnx.eval_shape(made))
   return Network(graph, outputs), params, stats
+
+
+def _set_ghost_batch(module: nnx.Module, name: str, ghost_batch: int) -> None:
+  if not hasattr(module, 'ghost_batch'):
+    raise UserError(
+      f'config.ghost_batch: {name} ({type(module).__name__}) takes statistics of the whole batch; '
+      'give the module an attribute `ghost_batch` (see mtface.models.layers.BatchNorm), or set it '
+      'to 0'
+    )
+  module.ghost_batch = ghost_batch
 
 
 def _make(

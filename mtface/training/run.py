@@ -69,7 +69,7 @@ def plan(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
   """
   tasks = tasks_of(config)
   network, params, stats = abstract_network(
-    config.model, outputs_of(config), config.image_shape, still_parts(config)
+    config.model, outputs_of(config), config.image_shape, still_parts(config), config.ghost_batch
   )
   names = config.sources.values()
   sources = [
@@ -103,7 +103,12 @@ def with_weights(run: Run) -> Run:
   """A planned run with its initial weights, drawn by its seed."""
   config = run.config
   network, params, stats = make_network(
-    config.model, run.network.outputs, config.image_shape, config.seed, still_parts(config)
+    config.model,
+    run.network.outputs,
+    config.image_shape,
+    config.seed,
+    still_parts(config),
+    config.ghost_batch,
   )
   return dataclasses.replace(run, network=network, params=params, stats=stats)
 

@@ -64,6 +64,15 @@ def test_gradients_are_sent_once(trained):
   assert 0 < record['waiting'] < record['collectives']['all-reduce']['number']
 
 
+def test_ghost_batches_of_a_device_wait_for_no_other(trained, tmp_path):
+  done = python('mtface', *CPU8, '--config.ghost_batch=2', f'--json={tmp_path}/figures.json')
+  assert done.code == 0, done.err
+  (record,) = json.loads((tmp_path / 'figures.json').read_text())
+  assert record['waiting'] == 0
+  assert set(record['collectives']) == {'all-reduce'}
+  assert record['collectives']['all-reduce']['number'] < trained[1][0]['waiting']
+
+
 def test_the_table_and_the_programs_text(trained):
   out, (record,), texts = trained
   assert out.startswith('tiny: training step, float32\n')

@@ -20,6 +20,7 @@ def test_the_tiny_config_is_in_order():
   [
     ('batch_size', 12, '12 cannot be split evenly over 8 devices; take a multiple of 8'),
     ('evaluation.batch_size', 4, '4 cannot be split evenly over 8 devices'),
+    ('ghost_batch', 3, '3 does not divide the batch of 8'),
     ('batch_size', 0, '0 is out of range; it must be from 1'),
     ('optimizer.rate', math.nan, 'nan is out of range; it must be more than 0'),
     ('optimizer.rate', math.inf, 'inf is out of range'),
@@ -165,6 +166,7 @@ BOUNDS = {
   'optimizer.weight_decay': (0, 1e300, -TINIEST, math.inf),
   'optimizer.accumulate': (1, None, 0, None),
   'evaluation.patience': (0, None, -1, None),
+  'ghost_batch': (0, 4, -1, None),
   'steps_a_call': (0, 1000, -1, 1001),
   'profile.start': (0, None, -1, None),
   'profile.steps': (0, 1000, -1, 1001),

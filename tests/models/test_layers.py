@@ -175,6 +175,32 @@ def test_batch_norm_and_its_gradients_are_flaxs(shape, pool, activation):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize(('shape', 'pool'), [((6, 4, 6, 8), True), ((6, 8), False)])
+def test_ghost_batches_are_batches_of_their_own(shape, pool):
+  x = _normal(0, *shape)
+  scale, bias = _normal(2, 8), _normal(3, 8)
+
+  def run(parts, ghost_batch):
+    def loss(parts, scale, bias):
+      found, statistics = [], []
+      for part in parts:
+        layer = layers.BatchNorm(8, unbiased=True)
+        layer.scale[...], layer.bias[...], layer.ghost_batch = scale, bias, ghost_batch
+        found.append(layer(part, True, activation='relu', pool=pool))
+        statistics.append((layer.mean[...], layer.var[...]))
+      y = jnp.concatenate(found)
+      total = jnp.sum(y * _normal(1, *y.shape))
+      return total, (y, *(sum(of) / len(parts) for of in zip(*statistics, strict=True)))
+
+    (_, values), (dx, *grads) = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(
+      parts, scale, bias
+    )
+    return *values, jnp.concatenate(dx), *grads
+
+  for actual, expected in zip(run([x], 2), run([x[:2], x[2:4], x[4:]], 0), strict=True):
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_batch_norm_in_evaluation_uses_the_running_statistics():
   layer = layers.BatchNorm(3, rngs=nnx.Rngs(0))
   layer.mean[...], layer.var[...] = jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 9.0, 16.0])

@@ -174,6 +174,23 @@ def test_a_frozen_norm_that_would_move_is_refused(monkeypatch):
     abstract_network(*made, ['trunk'])
 
 
+def test_ghost_batches_are_set_in_all_batch_norms_or_refused(monkeypatch):
+  tasks = [get_task('smile'), get_task('gender')]
+  config = model('bknet', width=1 / 32, dropout=0.0)
+  x, key = images(4, 16, 16, 1), jax.random.key(0)
+  found = []
+  for parts in (1, 2):
+    network, params, stats = make_network(config, tasks, (16, 16, 1), 0, ghost_batch=4 // parts)
+    found.append(jax.jit(network.train_scores)(params, stats, x, key)[0]['smile'])
+  half = jax.jit(network.train_scores)(params, stats, x[:2], key)[0]['smile']
+  np.testing.assert_allclose(found[1][:2], half, rtol=1e-4, atol=1e-5)
+  assert np.abs(found[0] - found[1]).max() > 1e-3
+
+  monkeypatch.setitem(NETWORKS._entries, 'moving', Entry(Moving, {}, {}))
+  with pytest.raises(UserError, match=r'^config.ghost_batch: trunk \(BatchNorm\) takes statistics'):
+    abstract_network(model('moving'), tasks, (16, 16, 1), ghost_batch=4)
+
+
 def test_batch_norms_are_known_by_their_paths():
   assert is_batch_norm('trunk/stem/norm/scale')
   assert is_batch_norm('blocks/0/norms/1/bias')
