@@ -15,10 +15,14 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 # Elements of a row of images whose running totals stay in a CPU's cache.
 _ROW_ELEMENTS = 1 << 15
 
+_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar('mesh', default=None)
+_alone = contextvars.ContextVar('alone', default=False)
 _choice = contextvars.ContextVar('choice', default=True)
 
 
@@ -39,26 +43,68 @@ def has_choice() -> bool:
   return _choice.get()
 
 
+@contextlib.contextmanager
+def spread_over(mesh: Mesh | None) -> Iterator[None]:
+  """What is traced within has batches that are split over the devices of a mesh: on CPUs, each
+  device computes its images by itself, in loops over them. None: wherever they are.
+  """
+  token = _mesh.set(mesh if mesh is not None and mesh.size > 1 else None)
+  try:
+    yield
+  finally:
+    _mesh.reset(token)
+
+
+def _on_each(function: Callable, mesh: Mesh | None, *, total: bool = False) -> Callable:
+  """A function of (a batch, arrays that all devices have), or of batches with a `total` over them,
+  run by each device on its images.
+  """
+  if mesh is None:
+    return function
+  batch = P(tuple(mesh.axis_names))
+
+  def alone(*args):
+    token = _alone.set(True)
+    try:
+      found = function(*args)
+    finally:
+      _alone.reset(token)
+    return lax.psum(found, mesh.axis_names) if total else found
+
+  def of_all(*args):
+    others = batch if total else P()
+    specs = (batch, *[others] * (len(args) - 1))
+    out = P() if total else batch
+    return jax.shard_map(alone, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(*args)
+
+  return of_all
+
+
 def by_platform(cpu: Callable, other: Callable) -> Callable:
-  """A function of arrays that is `cpu` on CPUs and `other` elsewhere, and whose gradient is that of
-  the one or of the other.
+  """A function of (a batch, other arrays) that is `cpu` on CPUs and `other` elsewhere, and whose
+  gradient is that of the one or of the other.
 
   Both take the same arrays and return one of the same shape. Only the arguments are kept for the
   gradient.
   """
 
-  @jax.custom_vjp
-  def chosen(*args):
-    return lax.platform_dependent(*args, cpu=cpu, default=other)
+  @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+  def chosen(mesh, *args):
+    return lax.platform_dependent(*args, cpu=_on_each(cpu, mesh), default=other)
 
   def pull(function: Callable) -> Callable:
     return lambda args, dy: jax.vjp(function, *args)[1](dy)
 
-  def backward(args, dy):
-    return lax.platform_dependent(args, dy, cpu=pull(cpu), default=pull(other))
+  def backward(mesh, args, dy):
+    return lax.platform_dependent(args, dy, cpu=pull(_on_each(cpu, mesh)), default=pull(other))
 
-  chosen.defvjp(lambda *args: (chosen(*args), args), backward)
-  return lambda *args: chosen(*args) if has_choice() else other(*args)
+  chosen.defvjp(lambda mesh, *args: (chosen(mesh, *args), args), backward)
+  return lambda *args: chosen(_mesh.get(), *args) if has_choice() else other(*args)
+
+
+def may_loop() -> bool:
+  """Whether a loop over images stays on a device: over a sharded batch it would move them."""
+  return _alone.get() or jax.device_count() == 1
 
 
 def channel_sums(
@@ -76,8 +122,9 @@ def channel_sums(
 
   if arrays[0].ndim == 2:
     return plain(*arrays)
+  totals = functools.partial(_running_totals, terms)
   return lax.platform_dependent(
-    *arrays, cpu=functools.partial(_running_totals, terms), default=plain
+    *arrays, cpu=_on_each(totals, _mesh.get(), total=True), default=plain
   )
 
 
@@ -111,7 +158,7 @@ def images_at_a_time(batch: int, row: int) -> int:
   """A divisor of the batch, for totals of a row of `row` elements. On several devices all of it: a
   loop would move a sharded batch.
   """
-  if jax.device_count() > 1:
+  if not may_loop():
     return batch
   return max(
     n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= _ROW_ELEMENTS)

@@ -18,6 +18,8 @@ import numpy as np
 from jax import lax
 from numpy.polynomial import polynomial
 
+from mtface.models.platforms import may_loop
+
 # Elements of an activation that are transformed at a time: small enough that all transforms of them
 # stay in a CPU's cache. The gradient by the kernel keeps more of them at a time, and takes fewer.
 _CHUNK_ELEMENTS, _GRADIENT_ELEMENTS = 1 << 20, 1 << 18
@@ -111,7 +113,7 @@ def _chunks(x: jax.Array, other_channels: int, elements: int = _CHUNK_ELEMENTS) 
   limit = max(elements // (h * w * max(c, other_channels)), 1)
   images = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= limit)
   if (
-    jax.device_count() > 1 or 4 * images < limit
+    not may_loop() or 4 * images < limit
   ):  # a batch of, say, a prime number of images has no good divisor
     images = batch
   return x.reshape(batch // images, images, h, w, c)
