@@ -104,13 +104,14 @@ def _kernel_transform(tile: int) -> np.ndarray:
   return np.kron(g, g)
 
 
-def _chunks(x: jax.Array, other_channels: int, elements: int = _CHUNK_ELEMENTS) -> jax.Array:
-  """x as [chunks, images, H, W, C], each chunk of at most `elements` (one image may be more).
+def _chunks(x: jax.Array, other_channels: int, elements: int = 0) -> jax.Array:
+  """x as [chunks, images, H, W, C], each chunk of at most `elements` (one image may be more; 0:
+  _CHUNK_ELEMENTS).
 
   On several devices it is one chunk: a loop over a sharded batch would move it between them.
   """
   batch, h, w, c = x.shape
-  limit = max(elements // (h * w * max(c, other_channels)), 1)
+  limit = max((elements or _CHUNK_ELEMENTS) // (h * w * max(c, other_channels)), 1)
   images = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= limit)
   if (
     not may_loop() or 4 * images < limit

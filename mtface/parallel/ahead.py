@@ -6,10 +6,12 @@ import concurrent.futures
 from collections.abc import Callable
 from typing import Any
 
+from mtface.parallel import distributed
+
 
 class Ahead:
   """A jitted function that is compiled, for arguments of known shapes, in a thread that starts now;
-  its first call waits for that, and raises what went wrong.
+  its first call waits for that, here and in the other processes, and raises what went wrong.
   """
 
   def __init__(self, function: Any, *shapes: Any):
@@ -23,4 +25,5 @@ class Ahead:
     """The function's value; see the class."""
     if self._compiled is None:
       self._compiled = self._made.result()
+      distributed.meet()
     return self._compiled(*arguments)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import signal
 import socket
@@ -38,6 +39,8 @@ _BUG_STATUS = (
   'RESOURCE_EXHAUSTED',
   'UNIMPLEMENTED',
 )  # from any component
+_MEETING_SECONDS = 24 * 3600  # a process that is lost is noticed by its heartbeat
+_meetings = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,18 @@ def _without_proxies() -> Iterator[None]:
     yield
   finally:
     os.environ.update(hidden)
+
+
+def meet() -> None:
+  """Waits until all processes are here, by way of the coordinator. All call it equally often.
+
+  What runs next on all devices connects them first, and on CPUs Gloo gives that half a minute: far
+  less than one process may compile while another has found the program where it is kept.
+  """
+  if process.count > 1:
+    name = f'mtface meets {next(_meetings)}'
+    client: Any = global_state.client
+    client.wait_at_barrier(name, timeout_in_ms=1000 * _MEETING_SECONDS)
 
 
 def finish() -> None:

@@ -168,7 +168,7 @@ def test_a_command_is_timed_as_a_whole(tmp_path):
   turn = whole.turn()
   assert turn['length'] == len(str(tmp_path))
   assert whole.facts['versions']['numpy'] == np.__version__
-  assert turn['wall'] > 0 and turn['cpu'] > 0 and 1 < turn['peak_mb'] < 1000
+  assert turn['wall'] > 0 and turn['cpu'] > 0 and turn['peak_mb'] > 1
   assert not list(tmp_path.glob('turn-*'))
 
 
