@@ -6,6 +6,8 @@ All processes compute and take part in checkpoints; only the first prints and wr
 
 from __future__ import annotations
 
+import os
+
 index = 0
 count = 1
 
@@ -25,3 +27,8 @@ def say(text: str) -> None:
   """Prints a line in the first process only."""
   if is_first():
     print(text, flush=True)
+
+
+def cores() -> int:
+  """How many cores this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

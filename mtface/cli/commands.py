@@ -396,12 +396,12 @@ def associate(args: Args, _: Sequence[str]) -> None:
 def doctor(args: Args, _: Sequence[str]) -> None:
   """Checks a machine or cluster: devices, mesh, versions, network and file system speed."""
   from mtface.config.schema import experiment
-  from mtface.parallel import programs
+  from mtface.parallel import cores, programs
   from mtface.parallel.doctor import doctor as examine
 
   join(args, experiment())
   lines = examine(local_path(args.workdir) if args.workdir else None, args.fsdp)
-  for line in [*lines, start.about(), programs.about()]:
+  for line in [*lines, start.about(), cores.about(), programs.about()]:
     process.say(line)
 
 

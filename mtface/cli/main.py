@@ -14,10 +14,12 @@ from mtface import process
 from mtface.cli import streams
 from mtface.cli.commands import COMMANDS
 from mtface.cli.flags import FLAGS, data_dir_in, define_flags
-from mtface.cli.start import COMPUTING
+from mtface.cli.start import COMPUTING, is_the_program
 from mtface.config import files as config_files
+from mtface.config.saved import read_config
 from mtface.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
 from mtface.parallel import jax_settings
+from mtface.parallel.cores import use_cores
 from mtface.parallel.programs import keep_programs
 from mtface.progress import warn
 
@@ -77,9 +79,29 @@ def run(argv: Sequence[str]) -> int:
   if words and not command.takes_names:
     raise UserError(f'{words[0]!r}: {name} takes only flags; `mtface {name} --help` lists them')
   if name in COMPUTING:
+    if is_the_program() and (experiment := _alone(args)) is not None:
+      use_cores(experiment)
     keep_programs()
   command.run(args, words)
   return 0
+
+
+def _alone(args: flags.FlagValues) -> ConfigDict | None:
+  """The experiment that a command is about, if this process is alone with it."""
+
+  def given(flag: str) -> Any:
+    return args[flag].value if flag in args else None
+
+  if any(given(flag) for flag in ('distributed', 'coordinator', 'processes')):
+    return None
+  if 'batch_size' in (given('over') or ''):  # a sweep over more than the config's own
+    return None
+  if given('config') is not None:
+    return args.config
+  try:
+    return read_config(given('workdir')) if given('workdir') else None
+  except UserError:  # the command says it
+    return None
 
 
 def _parse(

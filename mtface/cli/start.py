@@ -50,7 +50,7 @@ def restart(argv: Sequence[str]) -> None:
   """Starts this process anew with the setting in its environment, if that is of use: see
   `reason_not_to`. It does not return then, and the new one finds nothing more to do.
   """
-  if not _is_the_program() or reason_not_to(argv, os.environ):
+  if not is_the_program() or reason_not_to(argv, os.environ):
     return
   environment = {**os.environ, TUNABLES: added(os.environ.get(TUNABLES, ''))}
   try:
@@ -59,7 +59,7 @@ def restart(argv: Sequence[str]) -> None:
     return
 
 
-def _is_the_program() -> bool:
+def is_the_program() -> bool:
   """Whether the process is `mtface` or `python -m mtface`, and not a debugger, a test or a script
   of somebody's that calls it.
   """

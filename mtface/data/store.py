@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from mtface import process
 from mtface.data import memory
 from mtface.data.index import Index, check_unchanged, damaged, image_bytes
 from mtface.errors import UserError
@@ -144,12 +145,8 @@ _pools: dict[int, futures.ThreadPoolExecutor] = {}  # by process: threads do not
 def _pool() -> futures.ThreadPoolExecutor:
   with _lock:
     if os.getpid() not in _pools:
-      _pools[os.getpid()] = futures.ThreadPoolExecutor(_cores(), thread_name_prefix='decode')
+      _pools[os.getpid()] = futures.ThreadPoolExecutor(process.cores(), thread_name_prefix='decode')
     return _pools[os.getpid()]
-
-
-def _cores() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 # --- Decoded once ---------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from mtface.data.augment import make_augment
 from mtface.data.inputs import scale_images
 from mtface.data.loader import BatchSource, load_batches
 from mtface.models.paths import Params, Stats, matches, path_name
+from mtface.models.platforms import spread_over
 from mtface.parallel.feed import to_devices
 from mtface.parallel.sharding import everywhere
 from mtface.progress import progress
@@ -47,8 +48,9 @@ def re_estimated(run: Run, mesh: Mesh, params: Params, stats: Stats) -> Stats:
 
   @jax.jit
   def updated(params: Params, start: Stats, images: jax.Array, positions: jax.Array) -> Stats:
-    inputs = scale_images(augment(images, positions, key))
-    _, new = run.network.train_scores(params, start, inputs, key)
+    with spread_over(mesh):
+      inputs = scale_images(augment(images, positions, key))
+      _, new = run.network.train_scores(params, start, inputs, key)
     return jax.lax.with_sharding_constraint(new, everywhere(mesh))
 
   stats = jax.device_get(stats)

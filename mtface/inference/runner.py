@@ -17,6 +17,7 @@ from mtface.data.sources import Source
 from mtface.inference.readout import concatenated
 from mtface.models.network import Network
 from mtface.models.paths import Params, Stats
+from mtface.models.platforms import spread_over
 from mtface.outputs import Scores
 from mtface.parallel.sharding import everywhere, shared
 from mtface.progress import progress
@@ -36,10 +37,13 @@ class _Runner:
   ):
     self.batch_size = batch_size
     self._sharding = shared(mesh)
+
+    def run(params: Params, stats: Stats, images: jax.Array) -> Any:
+      with spread_over(mesh):
+        return function(params, stats, scale_images(images))
+
     # Parameters are used where they lie.
-    self._run = jax.jit(
-      lambda p, s, images: function(p, s, scale_images(images)), out_shardings=everywhere(mesh)
-    )
+    self._run = jax.jit(run, out_shardings=everywhere(mesh))
 
   def over(
     self, networks: Networks, batches: Iterable[tuple[np.ndarray, T]], size: int = 0

@@ -238,11 +238,11 @@ def ghost_batch_norm(
   if images == x.shape[0]:
     return batch_norm(x, scale, bias, *how)
   parts = x.reshape(-1, images, *x.shape[1:])
-  y, mean, var = jax.vmap(lambda part: batch_norm(part, scale, bias, *how))(parts)
+  y, mean, var = jax.vmap(lambda part: batch_norm(part, scale, bias, *how, True))(parts)
   return y.reshape(x.shape[0], *y.shape[2:]), mean.mean(0), var.mean(0)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6))
 def batch_norm(
   x: jax.Array,
   scale: jax.Array,
@@ -250,23 +250,24 @@ def batch_norm(
   epsilon: float,
   activation: str = 'none',
   pool: bool = False,
+  is_part: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Normalises x [..., C] by its own statistics, then applies the activation and, with `pool`, a
   maximum pool of 2x2 to x [B, H, W, C] of even H and W; returns (y, mean [C], var [C]). A pooled
-  activation is monotone.
+  activation is monotone. `is_part`: x are not the images of a batch, but some of them.
 
   No gradient flows through mean and var. What the gradient needs is computed again from x.
   """
-  return _batch_norm_forward(x, scale, bias, epsilon, activation, pool)[0]
+  return _batch_norm_forward(x, scale, bias, epsilon, activation, pool, is_part)[0]
 
 
-def _batch_norm_forward(x, scale, bias, epsilon, activation, pool):
+def _batch_norm_forward(x, scale, bias, epsilon, activation, pool, is_part):
   def powers(x):
     x = x.astype(jnp.float32)
     return x, x * x
 
   n = float(x.size // x.shape[-1])  # an integer may be too large for int32
-  mean, square = (total / n for total in channel_sums(powers, x))
+  mean, square = (total / n for total in channel_sums(powers, x, is_part=is_part))
   var = jnp.maximum(square - mean * mean, 0)  # rounding may make it negative
   how = mean, lax.rsqrt(var + epsilon) * scale, bias, activation
   largest = _pooled(x, how[1]) if pool else x
@@ -274,7 +275,7 @@ def _batch_norm_forward(x, scale, bias, epsilon, activation, pool):
   return (y, mean, var), (x, largest, mean, lax.rsqrt(var + epsilon), scale, bias)
 
 
-def _batch_norm_backward(epsilon, activation, pool, saved, cotangents):
+def _batch_norm_backward(epsilon, activation, pool, is_part, saved, cotangents):
   """The gradient as in section 3 of the paper, simplified: two sums, then one pass. The sums are
   over what the pool left.
   """
@@ -289,7 +290,7 @@ def _batch_norm_backward(epsilon, activation, pool, saved, cotangents):
     dy = gradient(standard * scale + bias, dy)
     return dy, dy * standard
 
-  dbias, dscale = channel_sums(terms, largest, dy)
+  dbias, dscale = channel_sums(terms, largest, dy, is_part=is_part)
   n, shape, factor = float(x.size // x.shape[-1]), x.shape, inverse_std * scale
   # Not written as in the sums: XLA would find them again, and keep what is the same in memory.
   if pool:

@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -55,13 +55,20 @@ def spread_over(mesh: Mesh | None) -> Iterator[None]:
     _mesh.reset(token)
 
 
-def _on_each(function: Callable, mesh: Mesh | None, *, total: bool = False) -> Callable:
-  """A function of (a batch, arrays that all devices have), or of batches with a `total` over them,
-  run by each device on its images.
+def _on_each(
+  function: Callable, mesh: Mesh | None, batches: Sequence[bool], out: Sequence[bool]
+) -> Callable:
+  """A function of arrays to a tuple, run by each device of a mesh on its images.
+
+  Args:
+    function: what each does.
+    mesh: None: it is done once, with all images.
+    batches: whether an argument is a batch; all devices have all of the others.
+    out: whether a result is a batch; of the others, the devices' sum is returned.
   """
   if mesh is None:
     return function
-  batch = P(tuple(mesh.axis_names))
+  part = {True: P(tuple(mesh.axis_names)), False: P()}
 
   def alone(*args):
     token = _alone.set(True)
@@ -69,15 +76,17 @@ def _on_each(function: Callable, mesh: Mesh | None, *, total: bool = False) -> C
       found = function(*args)
     finally:
       _alone.reset(token)
-    return lax.psum(found, mesh.axis_names) if total else found
+    sums = lax.psum([x for x, batch in zip(found, out, strict=True) if not batch], mesh.axis_names)
+    left = iter(sums)
+    return tuple(x if batch else next(left) for x, batch in zip(found, out, strict=True))
 
-  def of_all(*args):
-    others = batch if total else P()
-    specs = (batch, *[others] * (len(args) - 1))
-    out = P() if total else batch
-    return jax.shard_map(alone, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(*args)
-
-  return of_all
+  return jax.shard_map(
+    alone,
+    mesh=mesh,
+    in_specs=tuple(part[batch] for batch in batches),
+    out_specs=tuple(part[batch] for batch in out),
+    check_vma=False,
+  )
 
 
 def by_platform(cpu: Callable, other: Callable) -> Callable:
@@ -88,30 +97,39 @@ def by_platform(cpu: Callable, other: Callable) -> Callable:
   gradient.
   """
 
+  def pulled(function: Callable) -> Callable:
+    return lambda dy, *args: jax.vjp(function, *args)[1](dy)
+
   @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
   def chosen(mesh, *args):
-    return lax.platform_dependent(*args, cpu=_on_each(cpu, mesh), default=other)
-
-  def pull(function: Callable) -> Callable:
-    return lambda args, dy: jax.vjp(function, *args)[1](dy)
+    batches = [True] + [False] * (len(args) - 1)
+    alone = _on_each(lambda *args: (cpu(*args),), mesh, batches, [True])
+    return lax.platform_dependent(*args, cpu=lambda *args: alone(*args)[0], default=other)
 
   def backward(mesh, args, dy):
-    return lax.platform_dependent(args, dy, cpu=pull(_on_each(cpu, mesh)), default=pull(other))
+    batches = [True] + [False] * (len(args) - 1)
+    alone = _on_each(pulled(cpu), mesh, [True, *batches], batches)
+    return lax.platform_dependent(dy, *args, cpu=alone, default=pulled(other))
 
   chosen.defvjp(lambda mesh, *args: (chosen(mesh, *args), args), backward)
   return lambda *args: chosen(_mesh.get(), *args) if has_choice() else other(*args)
 
 
+def is_alone() -> bool:
+  """Whether what is traced here is what one of several devices does with its images."""
+  return _alone.get()
+
+
 def may_loop() -> bool:
   """Whether a loop over images stays on a device: over a sharded batch it would move them."""
-  return _alone.get() or jax.device_count() == 1
+  return is_alone() or jax.device_count() == 1
 
 
 def channel_sums(
-  terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array
+  terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array, is_part: bool = False
 ) -> tuple[jax.Array, ...]:
   """Sums over all axes but the last, float32 [C] each, of what `terms` makes of arrays [B, H, ...,
-  C], row by row of the images, or [B, C].
+  C], row by row of the images, or [B, C]. `is_part`: they are not a batch, but a part of one.
 
   On CPUs in one pass over the arrays, without writing the terms to memory: XLA's own sums read what
   was written, and those of some versions cost ten times as much.
@@ -122,10 +140,10 @@ def channel_sums(
 
   if arrays[0].ndim == 2:
     return plain(*arrays)
+  count = len(jax.eval_shape(plain, *arrays))
   totals = functools.partial(_running_totals, terms)
-  return lax.platform_dependent(
-    *arrays, cpu=_on_each(totals, _mesh.get(), total=True), default=plain
-  )
+  alone = _on_each(totals, None if is_part else _mesh.get(), [True] * len(arrays), [False] * count)
+  return lax.platform_dependent(*arrays, cpu=alone, default=plain)
 
 
 def _running_totals(

@@ -18,11 +18,12 @@ import numpy as np
 from jax import lax
 from numpy.polynomial import polynomial
 
-from mtface.models.platforms import may_loop
+from mtface.models.platforms import is_alone, may_loop
 
 # Elements of an activation that are transformed at a time: small enough that all transforms of them
-# stay in a CPU's cache. The gradient by the kernel keeps more of them at a time, and takes fewer.
-_CHUNK_ELEMENTS, _GRADIENT_ELEMENTS = 1 << 20, 1 << 18
+# stay in a CPU's cache. Cores that share each product want more of them; the gradient by the kernel
+# keeps more of them at a time, and takes fewer.
+_CHUNK_ELEMENTS, _CORE_ELEMENTS, _GRADIENT_ELEMENTS = 1 << 20, 1 << 18, 1 << 18
 # With fewer channels the transforms cost more than the products save (and tests of tiny models
 # would wait for their compilation).
 _MIN_CHANNELS = 32
@@ -105,13 +106,14 @@ def _kernel_transform(tile: int) -> np.ndarray:
 
 
 def _chunks(x: jax.Array, other_channels: int, elements: int = 0) -> jax.Array:
-  """x as [chunks, images, H, W, C], each chunk of at most `elements` (one image may be more; 0:
-  _CHUNK_ELEMENTS).
+  """x as [chunks, images, H, W, C], each chunk of at most `elements` (one image may be more; 0: as
+  the device has one core or all).
 
   On several devices it is one chunk: a loop over a sharded batch would move it between them.
   """
   batch, h, w, c = x.shape
-  limit = max((elements or _CHUNK_ELEMENTS) // (h * w * max(c, other_channels)), 1)
+  elements = elements or (_CORE_ELEMENTS if is_alone() else _CHUNK_ELEMENTS)
+  limit = max(elements // (h * w * max(c, other_channels)), 1)
   images = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= limit)
   if (
     not may_loop() or 4 * images < limit

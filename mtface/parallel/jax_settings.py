@@ -32,7 +32,8 @@ _OF_NUMBERS = {
   'jax_high_dynamic_range_gumbel': False,
   'jax_disable_most_optimizations': False,
 }
-_DEVICES = '--xla_force_host_platform_device_count'  # a run may resume on other devices
+# A run may resume on other devices, or on as many with more cores each.
+_OF_DEVICES = ('--xla_force_host_platform_device_count', '--xla_cpu_multi_thread_eigen')
 _SOURCES = (
   'jax/_src/config.py',
   'jax/_src/xla_bridge.py',
@@ -62,7 +63,7 @@ def of_numbers() -> dict[str, Any]:
     if name in values and values[name] != usual
   }
   flags = [
-    flag for flag in os.environ.get('XLA_FLAGS', '').split() if not flag.startswith(_DEVICES)
+    flag for flag in os.environ.get('XLA_FLAGS', '').split() if not flag.startswith(_OF_DEVICES)
   ]
   return found | ({'XLA_FLAGS': ' '.join(flags)} if flags else {})
 

@@ -23,6 +23,7 @@ from mtface.errors import Preempted
 from mtface.files import local_path
 from mtface.inference.meter import Meter
 from mtface.inference.runner import Scorer
+from mtface.models.platforms import spread_over
 from mtface.models.selfcheck import known_bad
 from mtface.parallel.ahead import Ahead
 from mtface.parallel.distributed import StopRequest
@@ -224,8 +225,13 @@ def jit_state_step(
   """A training step for a mesh: the state lies as `shardings` say, the batch is shared, or as it
   comes (`batch` None). The state that goes in is given up.
   """
+
+  def spread(*args: Any) -> Any:
+    with spread_over(mesh):
+      return step(*args)
+
   return jax.jit(
-    step,
+    spread,
     in_shardings=(shardings, everywhere(mesh), batch and batch(mesh)),
     out_shardings=(shardings, everywhere(mesh)),
     donate_argnums=0,

@@ -85,7 +85,7 @@ def save(path, tree):
 
 def main(workdir, data_dir, out, other_workdir=None):
   # so that even these images are worked through in parts, which must not be done across devices
-  winograd._CHUNK_ELEMENTS = winograd._GRADIENT_ELEMENTS = 1024
+  winograd._CHUNK_ELEMENTS = winograd._CORE_ELEMENTS = winograd._GRADIENT_ELEMENTS = 1024
   config = tiny_config()
   state, program = train_and_compile(config, workdir, data_dir)
   save(out / 'state.npz', state)

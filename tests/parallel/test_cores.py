@@ -1,0 +1,116 @@
+"""Cores as devices: when, and that a run computes the same."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mtface import process
+from mtface.parallel import cores, jax_settings
+from mtface.training.logs import read_metrics
+from tests.command import ROOT
+from tests.tiny import get_config
+
+
+@pytest.fixture
+def four(tmp_path, monkeypatch):
+  """A machine of four cores without accelerators."""
+  monkeypatch.setattr(process, 'cores', lambda: 4)
+  monkeypatch.setattr(jax_settings, '_DEVICE_FILES', (str(tmp_path / 'nvidia[0-9]*'),))
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'environment', 'expected'),
+  [
+    ([128, 1024], {}, ''),
+    ([128], {'XLA_FLAGS': '--xla_cpu_enable_fast_math=false'}, ''),
+    ([128], {'MTFACE_CORES': '0'}, 'MTFACE_CORES=0'),
+    ([128], {'JAX_NUM_CPU_DEVICES': '8'}, 'JAX_NUM_CPU_DEVICES=8'),
+    ([128], {'XLA_FLAGS': f'{cores.DEVICES}=2'}, f'XLA_FLAGS={cores.DEVICES}=2'),
+    ([128], {'XLA_FLAGS': '--xla_cpu_multi_thread_eigen=true'}, 'XLA_FLAGS=--xla_cpu_multi'),
+    ([128], {'JAX_PLATFORMS': 'cuda'}, 'JAX computes on accelerators'),
+    ([64, 128], {}, '4 cores do not have equal shares, of at least 32 images, of batches of 64 or'),
+    ([130], {}, '4 cores do not have equal shares'),
+    ([], {}, '4 cores do not have equal shares, of at least 32 images, of batches of any size'),
+  ],
+)
+def test_when(four, sizes, environment, expected):
+  found = cores.reason_not_to(sizes, environment)
+  assert found.startswith(expected) and bool(found) == bool(expected)
+
+
+def test_one_core_is_one_device(four, monkeypatch):
+  monkeypatch.setattr(process, 'cores', lambda: 1)
+  assert cores.reason_not_to([128], {}) == 'there is one core'
+
+
+def test_flags_of_the_user_stay(four):
+  config = get_config()
+  config.batch_size = config.evaluation.batch_size = 128
+  environment = {'XLA_FLAGS': '--xla_a=1'}
+  cores.use_cores(config, environment)
+  assert environment['XLA_FLAGS'] == f'--xla_a=1 {cores.DEVICES}=4 {cores.ALONE}'
+  told = dict(environment)
+  cores.use_cores(config, environment)  # a process that this one starts
+  assert environment == told
+
+
+def test_no_run_is_recorded_as_one_with_other_numbers(monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', f'--xla_a=1 {cores.DEVICES}=4 {cores.ALONE}')
+  assert jax_settings.of_numbers()['XLA_FLAGS'] == '--xla_a=1'
+
+
+def test_batches_of_all_stages_count_and_split_parameters_stay_split(four):
+  config = get_config()
+  config.batch_size, config.evaluation.batch_size = 96, 256
+  assert cores.batch_sizes(config) == [96, 256]
+  config.mesh.fsdp = 2
+  assert cores.batch_sizes(config) == []
+  config.mesh.fsdp = 1
+  del config.evaluation  # the command says what is wrong
+  assert cores.batch_sizes(config) == []
+
+
+def trained(folder, data_dir, **environment):
+  """(config.json, losses, results) of a short run by the command."""
+  size = 32 * process.cores()
+  changes = {
+    'model.width': 1,  # 32 channels: large enough for the loops over images
+    'batch_size': size,
+    'evaluation.batch_size': size,
+    'duration': '2 steps',
+    'log_every': '1 steps',
+    'checkpoint.every': '2 steps',
+  }
+  config = [f'--config.{name}={value}' for name, value in changes.items()]
+  where = [f'--workdir={folder}', f'--data_dir={data_dir}']
+  usual = {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'}
+  for command in (['train', '--config=tests/tiny.py', *config], ['evaluate']):
+    done = subprocess.run(
+      [sys.executable, '-m', 'mtface', *command, *where],
+      env=os.environ | usual | environment,
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+  losses = [line['train/loss'] for line in read_metrics(folder) if 'train/loss' in line]
+  results = json.loads((folder / 'results.json').read_text())['rows']
+  return json.loads((folder / 'config.json').read_text()), losses, results
+
+
+@pytest.mark.skipif(process.cores() == 1, reason='this machine has one core')
+def test_a_run_computes_the_same(tiny_data, tmp_path):
+  saved, losses, results = trained(tmp_path / 'cores', tiny_data)
+  assert saved['hardware']['devices'] == process.cores()
+  one_saved, one_losses, one_results = trained(tmp_path / 'one', tiny_data, MTFACE_CORES='0')
+  assert one_saved['hardware']['devices'] == 1
+  assert saved['jax_settings'] == one_saved['jax_settings']
+  assert len(losses) == 2
+  np.testing.assert_allclose(losses, one_losses, rtol=1e-4)
+  for row, one in zip(results, one_results, strict=True):
+    assert row['n'] == one['n']
+    np.testing.assert_allclose(row['loss'], one['loss'], rtol=1e-3)
