@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.harness import Case, Command, main, ours
-from benchmarks.networks import bknet, spec
+from benchmarks.networks import RUN, bknet, spec
 from benchmarks.pixels import TASKS
 from benchmarks.runs import evaluate_words, trained
 
@@ -25,8 +25,9 @@ BATCH = 64
 
 def steps(name: str, sizes: Iterable[tuple[int, dict[str, Any]]], target: str = STEP) -> Case:
   contestants = [
-    ours(str(size), target, {**of, 'weights': f'{{case}}/{size}.safetensors'}) for size, of in sizes
-  ]
+    ours(str(size), target, {**of, 'weights': f'{{case}}/{size}.safetensors'}, RUN)
+    for size, of in sizes
+  ]  # all with the same devices
   return Case(name, contestants, show='growth')
 
 

@@ -151,25 +151,29 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
   return {name: value for name, value in whole.items() if more.get(name) != ''}
 
 
-def as_commands() -> dict[str, str]:
+def as_commands(batch: int) -> dict[str, str]:
   """What commands of mtface that compute set for themselves before they begin: how the C library
-  takes memory.
+  takes memory, and that each core is a device, if that is of use for such batches.
   """
   from mtface.cli import start
+  from mtface.parallel import cores
 
-  if start.reason_not_to(['train'], os.environ):
-    return {}
-  return {start.TUNABLES: start.added(os.environ.get(start.TUNABLES, ''))}
-
-
-def ours(name: str, target: str, options: Mapping[str, Any]) -> Program:
-  """A contestant that is a part of mtface: it runs as its commands do."""
-  return Program(name, target, options, env=as_commands())
+  found = cores.settings([batch], os.environ)
+  if not start.reason_not_to(['train'], os.environ):
+    found[start.TUNABLES] = start.added(os.environ.get(start.TUNABLES, ''))
+  return found
 
 
-def begin_as_command() -> None:
+def ours(name: str, target: str, options: Mapping[str, Any], batch: int = 0) -> Program:
+  """A contestant that is a part of mtface: it runs as its commands do with batches of that size
+  (0: that of its options).
+  """
+  return Program(name, target, options, env=as_commands(batch or options['batch']))
+
+
+def begin_as_command(batch: int) -> None:
   """Starts this process anew as commands of mtface begin, where it is not so yet."""
-  if missing := as_commands():
+  if missing := as_commands(batch):
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 
 

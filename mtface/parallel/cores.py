@@ -28,9 +28,15 @@ LEAST_IMAGES = 32  # of a batch on each core: with fewer, they would wait for ea
 
 def use_cores(config: ConfigDict, environment: MutableMapping[str, str] = os.environ) -> None:
   """Makes each core a device, before JAX starts, if that is of use: see `reason_not_to`."""
-  if not reason_not_to(batch_sizes(config), environment):
-    flags = environment.get('XLA_FLAGS', '')
-    environment['XLA_FLAGS'] = f'{flags} {DEVICES}={process.cores()} {ALONE}'.strip()
+  environment.update(settings(batch_sizes(config), environment))
+
+
+def settings(sizes: Sequence[int], environment: Mapping[str, str]) -> dict[str, str]:
+  """What makes each core a device for batches of these sizes; {} if nothing should."""
+  if reason_not_to(sizes, environment):
+    return {}
+  flags = environment.get('XLA_FLAGS', '')
+  return {'XLA_FLAGS': f'{flags} {DEVICES}={process.cores()} {ALONE}'.strip()}
 
 
 def reason_not_to(sizes: Sequence[int], environment: Mapping[str, str]) -> str:
