@@ -151,29 +151,31 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
   return {name: value for name, value in whole.items() if more.get(name) != ''}
 
 
-def as_commands(batch: int) -> dict[str, str]:
+def as_commands(images: int, image: Sequence[int]) -> dict[str, str]:
   """What commands of mtface that compute set for themselves before they begin: how the C library
   takes memory, and that each core is a device, if that is of use for such batches.
   """
   from mtface.cli import start
   from mtface.parallel import cores
 
-  found = cores.settings([batch], os.environ)
+  found = cores.settings([cores.Batch(images, image[0] * image[1])], os.environ)
   if not start.reason_not_to(['train'], os.environ):
     found[start.TUNABLES] = start.added(os.environ.get(start.TUNABLES, ''))
   return found
 
 
-def ours(name: str, target: str, options: Mapping[str, Any], batch: int = 0) -> Program:
+def ours(name: str, target: str, options: Mapping[str, Any], images: int = 0) -> Program:
   """A contestant that is a part of mtface: it runs as its commands do with batches of that size
   (0: that of its options).
   """
-  return Program(name, target, options, env=as_commands(batch or options['batch']))
+  return Program(
+    name, target, options, env=as_commands(images or options['batch'], options['image'])
+  )
 
 
-def begin_as_command(batch: int) -> None:
+def begin_as_command(images: int, image: Sequence[int]) -> None:
   """Starts this process anew as commands of mtface begin, where it is not so yet."""
-  if missing := as_commands(batch):
+  if missing := as_commands(images, image):
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 
 

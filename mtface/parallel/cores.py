@@ -10,8 +10,10 @@ Does not import JAX, which is told by XLA_FLAGS before it starts.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -23,24 +25,33 @@ from mtface.parallel import jax_settings
 SWITCH = 'MTFACE_CORES'  # 0: all cores are one device
 DEVICES = '--xla_force_host_platform_device_count'
 ALONE = '--xla_cpu_multi_thread_eigen=false'  # a device computes with one thread
-LEAST_IMAGES = 32  # of a batch on each core: with fewer, they would wait for each other more often
+# Pixels of a batch on each core, 29 images of 48x48: with fewer, they wait for each other more than
+# they compute.
+LEAST_PIXELS = 1 << 16
+
+
+class Batch(NamedTuple):
+  """Images of a batch, and pixels of an image."""
+
+  images: int
+  pixels: int
 
 
 def use_cores(config: ConfigDict, environment: MutableMapping[str, str] = os.environ) -> None:
   """Makes each core a device, before JAX starts, if that is of use: see `reason_not_to`."""
-  environment.update(settings(batch_sizes(config), environment))
+  environment.update(settings(batches(config), environment))
 
 
-def settings(sizes: Sequence[int], environment: Mapping[str, str]) -> dict[str, str]:
-  """What makes each core a device for batches of these sizes; {} if nothing should."""
-  if reason_not_to(sizes, environment):
+def settings(batches: Sequence[Batch], environment: Mapping[str, str]) -> dict[str, str]:
+  """What makes each core a device for such batches; {} if nothing should."""
+  if reason_not_to(batches, environment):
     return {}
   flags = environment.get('XLA_FLAGS', '')
   return {'XLA_FLAGS': f'{flags} {DEVICES}={process.cores()} {ALONE}'.strip()}
 
 
-def reason_not_to(sizes: Sequence[int], environment: Mapping[str, str]) -> str:
-  """Why all cores should be one device for batches of these sizes; '' if they should not."""
+def reason_not_to(batches: Sequence[Batch], environment: Mapping[str, str]) -> str:
+  """Why all cores should be one device for such batches; '' if they should not."""
   count = process.cores()
   if environment.get(SWITCH, '1').lower() in ('0', 'false', 'no', 'off'):
     return f'{SWITCH}={environment[SWITCH]}'
@@ -52,15 +63,17 @@ def reason_not_to(sizes: Sequence[int], environment: Mapping[str, str]) -> str:
     return 'JAX computes on accelerators'
   if count == 1:
     return 'there is one core'
-  if not sizes or any(size % count or size // count < LEAST_IMAGES for size in sizes):
-    return (
-      f'{count} cores do not have equal shares, of at least {LEAST_IMAGES} images, of batches of '
-      f'{" or ".join(map(str, sizes)) or "any size"}'
-    )
-  return ''
+  for images, pixels in batches:
+    if images % count:
+      return f'batches of {images} have no equal parts for {count} cores'
+    if images // count * pixels < LEAST_PIXELS:
+      return (
+        f'batches of {images} have fewer than {LEAST_PIXELS:,} pixels for each of {count} cores'
+      )
+  return '' if batches else 'nothing is known of the batches'
 
 
-def batch_sizes(config: ConfigDict) -> list[int]:
+def batches(config: ConfigDict) -> list[Batch]:
   """Of an experiment's training and evaluation; none where cores cannot be devices, or where the
   config has faults, which the command tells.
   """
@@ -68,9 +81,14 @@ def batch_sizes(config: ConfigDict) -> list[int]:
     stages = stages_of(config).values()
     if any(stage.mesh.fsdp != 1 for stage in stages):
       return []  # large parameters are split over the devices that the user has in mind
-    sizes = {size for stage in stages for size in (stage.batch_size, stage.evaluation.batch_size)}
-    return sorted(size for size in sizes if isinstance(size, int))
-  except (UserError, AttributeError, KeyError, TypeError):
+    return sorted(
+      {
+        Batch(int(images), math.prod(stage.image_shape[:2]))
+        for stage in stages
+        for images in (stage.batch_size, stage.evaluation.batch_size)
+      }
+    )
+  except (UserError, AttributeError, KeyError, TypeError, ValueError):
     return []
 
 
@@ -78,6 +96,6 @@ def about() -> str:
   """A line about what this machine's cores are to runs, for `mtface doctor`, in which they are one
   device.
   """
-  why = reason_not_to([LEAST_IMAGES * process.cores()], os.environ)
-  told = f'of at least {LEAST_IMAGES} images for each ({SWITCH}=0: one device)'
-  return f'cores: {"one device (" + why + ")" if why else "devices, in runs with batches " + told}'
+  why = reason_not_to([Batch(process.cores(), LEAST_PIXELS)], os.environ)
+  told = f'devices, if batches have {LEAST_PIXELS:,} pixels for each ({SWITCH}=0: one device)'
+  return f'cores: {f"one device ({why})" if why else told}'

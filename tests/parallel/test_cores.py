@@ -33,24 +33,25 @@ def four(tmp_path, monkeypatch):
     ([128], {'XLA_FLAGS': f'{cores.DEVICES}=2'}, f'XLA_FLAGS={cores.DEVICES}=2'),
     ([128], {'XLA_FLAGS': '--xla_cpu_multi_thread_eigen=true'}, 'XLA_FLAGS=--xla_cpu_multi'),
     ([128], {'JAX_PLATFORMS': 'cuda'}, 'JAX computes on accelerators'),
-    ([64, 128], {}, '4 cores do not have equal shares, of at least 32 images, of batches of 64 or'),
-    ([130], {}, '4 cores do not have equal shares'),
-    ([], {}, '4 cores do not have equal shares, of at least 32 images, of batches of any size'),
+    ([112, 128], {}, 'batches of 112 have fewer than 65,536 pixels for each of 4 cores'),
+    ([130], {}, 'batches of 130 have no equal parts for 4 cores'),
+    ([], {}, 'nothing is known of the batches'),
   ],
 )
 def test_when(four, sizes, environment, expected):
-  found = cores.reason_not_to(sizes, environment)
-  assert found.startswith(expected) and bool(found) == bool(expected)
+  of_48 = [cores.Batch(size, 48 * 48) for size in sizes]
+  assert cores.reason_not_to(of_48, environment).startswith(expected)
+  assert bool(cores.reason_not_to(of_48, environment)) == bool(expected)
 
 
 def test_one_core_is_one_device(four, monkeypatch):
   monkeypatch.setattr(process, 'cores', lambda: 1)
-  assert cores.reason_not_to([128], {}) == 'there is one core'
+  assert cores.reason_not_to([cores.Batch(128, 2304)], {}) == 'there is one core'
 
 
 def test_flags_of_the_user_stay(four):
-  config = get_config()
-  config.batch_size = config.evaluation.batch_size = 128
+  config = get_config()  # images of 16x16
+  config.batch_size = config.evaluation.batch_size = 1024
   environment = {'XLA_FLAGS': '--xla_a=1'}
   cores.use_cores(config, environment)
   assert environment['XLA_FLAGS'] == f'--xla_a=1 {cores.DEVICES}=4 {cores.ALONE}'
@@ -67,17 +68,17 @@ def test_no_run_is_recorded_as_one_with_other_numbers(monkeypatch):
 def test_batches_of_all_stages_count_and_split_parameters_stay_split(four):
   config = get_config()
   config.batch_size, config.evaluation.batch_size = 96, 256
-  assert cores.batch_sizes(config) == [96, 256]
+  assert cores.batches(config) == [(96, 256), (256, 256)]
   config.mesh.fsdp = 2
-  assert cores.batch_sizes(config) == []
+  assert cores.batches(config) == []
   config.mesh.fsdp = 1
   del config.evaluation  # the command says what is wrong
-  assert cores.batch_sizes(config) == []
+  assert cores.batches(config) == []
 
 
 def trained(folder, data_dir, **environment):
   """(config.json, losses, probabilities) of a short run by the command."""
-  size = 32 * process.cores()
+  size = 256 * process.cores()  # images of 16x16
   changes = {
     'model.width': 1,  # 32 channels: large enough for the loops over images
     'batch_size': size,
