@@ -1,4 +1,4 @@
-"""The training steps of three networks compiled for GPU nodes and TPU slices that need not be here:
+"""The training steps of a few networks compiled for GPU nodes and TPU slices that need not be here:
 what `mtface compile` says of each, as one table.
 
     python -m benchmarks.compiled --json=after.json [--before=before.json] [--into=docs/scaling.md]
@@ -31,16 +31,22 @@ Row = dict[str, Any]
 
 
 class Network(NamedTuple):
-  """A config, what it changes of it, and images a device."""
+  """A config, what it changes of it, and images a device.
+
+  Attributes:
+    apart: whether each device takes batch norm's statistics of its own images.
+  """
 
   title: str
   config: str
   images: int
   fsdp: int = 1
+  apart: bool = False
 
 
 NETWORKS = {
   'bknet': Network('BKNet, three tasks, 48x48', 'sang2017:A2', 1024),
+  'ghost': Network('The same, ghost_batch=1024', 'sang2017:A2', 1024, apart=True),
   'efficientnet': Network(
     'EfficientNet-B0, 224x224', 'savchenko2021:efficientnet_b0,recipe=fast', 128
   ),
@@ -53,6 +59,7 @@ TARGETS = ('h100:8', 'v5e:4x4', 'h100:128x8', 'v5e:16x16')
 def config_of(network: Network) -> ConfigDict:
   config = load_config(network.config)
   config.model.dtype, config.mesh.fsdp = 'bfloat16', network.fsdp
+  config.ghost_batch = network.images if network.apart else 0
   return config
 
 
