@@ -59,7 +59,8 @@ TARGETS = ('h100:8', 'v5e:4x4', 'h100:128x8', 'v5e:16x16')
 def config_of(network: Network) -> ConfigDict:
   config = load_config(network.config)
   config.model.dtype, config.mesh.fsdp = 'bfloat16', network.fsdp
-  config.ghost_batch = network.images if network.apart else 0
+  if network.apart:
+    config.batch_size = config.ghost_batch = network.images
   return config
 
 
