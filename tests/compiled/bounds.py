@@ -31,8 +31,8 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
-  'h100:8': Bounds(9.87, 1545, 527, scatters=7, all_reduces=27, waited_for=24),
-  'v5e:2x2': Bounds(4.82, 909, 1527, scatters=7, all_reduces=25, waited_for=22),
+  'h100:8': Bounds(6.56, 1146, 439, scatters=3, all_reduces=25, waited_for=22),
+  'v5e:2x2': Bounds(3.39, 627, 1214, scatters=3, all_reduces=25, waited_for=22),
 }
 
 
