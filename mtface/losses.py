@@ -22,24 +22,65 @@ DECAYS = ('squares', 'caffe', 'tensorflow')  # see `weight_penalty`
 
 
 def softmax_cross_entropy(
-  scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, class_weights: ArrayLike | None = None
+  scores: ArrayLike,
+  labels: ArrayLike,
+  mask: ArrayLike,
+  class_weights: ArrayLike | None = None,
+  smoothing: float = 0.0,
 ) -> jax.Array:
-  """-log softmax(scores)[label] of each labelled sample: alpha_i * sum_j of Sang 2017, eq. 1.
+  """-sum_c q_c log softmax(scores)_c of each labelled sample: alpha_i * sum_j of Sang 2017, eq. 1,
+  where q is 1 for the label and 0 for all other classes.
 
   Args:
     scores: [B, C] logits.
-    labels: int [B], in 0..C-1 where labelled.
+    labels: int [B], in 0..C-1 where labelled; or float [B, C], q itself: shares that sum to 1, of
+      annotators' votes or of a teacher's probabilities.
     mask: bool or number [B]; 0 means unlabelled.
-    class_weights: [C]; multiplies a sample's term by its label's weight (Savchenko 2021, eq. 2).
+    class_weights: [C]; each class's summand times its weight (Savchenko 2021, eq. 2).
+    smoothing: q becomes (1 - smoothing) * q + smoothing / C (Szegedy et al. 2016, section 7).
 
   Returns:
     [B] nats.
   """
-  scores, labels, mask = _masked_inputs(scores, labels, mask)
+  scores, labels, mask = _masked_inputs(scores, labels, mask, shares=True)
+  if labels.ndim == 2 or smoothing:
+    shares = labels.astype(scores.dtype) if labels.ndim == 2 else _is_label(labels, scores)
+    smooth = (1 - smoothing) * shares + smoothing / scores.shape[-1]
+    return _masked(_cross_entropy(scores, smooth, class_weights), mask, None)
   is_label = _is_label(labels, scores)
   score_of_label = jnp.sum(jnp.where(is_label, scores, 0), axis=-1)
   terms = jax.nn.logsumexp(scores, axis=-1) - score_of_label
   return _masked(terms, mask, _weight_of_label(class_weights, labels, scores.shape[-1]))
+
+
+def label_distribution(
+  scores: ArrayLike,
+  labels: ArrayLike,
+  mask: ArrayLike,
+  class_weights: ArrayLike | None = None,
+  deviation: float = 2.0,
+) -> jax.Array:
+  """Cross-entropy with a normal distribution around the label, over classes that are one unit
+  apart, as years are: Gao et al. 2017, "Deep label distribution learning", section 3 (but for a
+  constant, its divergence).
+
+  Args:
+    scores: [B, C] logits.
+    labels: int [B], in 0..C-1 where labelled; or float [B, C], the distribution itself.
+    mask: bool or number [B]; 0 means unlabelled.
+    class_weights: [C]; each class's summand times its weight.
+    deviation: of the distribution, in classes; what lies outside of the classes is left out, and
+      the rest sums to 1.
+
+  Returns:
+    [B] nats.
+  """
+  scores, labels, mask = _masked_inputs(scores, labels, mask, shares=True)
+  shares = labels
+  if labels.ndim == 1:
+    distance = jnp.arange(scores.shape[-1], dtype=scores.dtype) - labels[:, None]
+    shares = jax.nn.softmax(-0.5 * (distance / deviation) ** 2, axis=-1)
+  return _masked(_cross_entropy(scores, shares, class_weights), mask, None)
 
 
 def multiclass_squared_hinge(
@@ -191,6 +232,16 @@ def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
   return jnp.where(present, jnp.max(class_counts) / jnp.where(present, class_counts, 1), 0)
 
 
+def _cross_entropy(
+  scores: jax.Array, shares: jax.Array, class_weights: ArrayLike | None
+) -> jax.Array:
+  """-sum_c w_c shares_c log softmax(scores)_c, [B]."""
+  summands = shares * -jax.nn.log_softmax(scores, axis=-1)
+  if class_weights is not None:
+    summands *= _checked_weights(class_weights, scores.shape[-1]).astype(scores.dtype)
+  return jnp.sum(summands, axis=-1)
+
+
 def _floating(values: ArrayLike) -> jax.Array:
   """At least float32, so that sums of bfloat16 scores keep their digits."""
   values = jnp.asarray(values)
@@ -198,18 +249,21 @@ def _floating(values: ArrayLike) -> jax.Array:
 
 
 def _masked_inputs(
-  scores: ArrayLike, labels: ArrayLike, mask: ArrayLike
+  scores: ArrayLike, labels: ArrayLike, mask: ArrayLike, shares: bool = False
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Replaces scores and labels of masked samples by zeros, which are harmless in every loss and its
-  gradient.
+  gradient. `shares`: labels may also be shares of the classes.
   """
   scores, labels, mask = _floating(scores), jnp.asarray(labels), jnp.asarray(mask) != 0
-  if scores.ndim != 2 or not labels.shape == mask.shape == scores.shape[:1]:
+  shapes = (scores.shape[:1], scores.shape)[: 2 if shares else 1]
+  fits = scores.ndim == 2 and labels.shape in shapes
+  if not fits or mask.shape != scores.shape[:1]:
     raise ValueError(
       f'scores {scores.shape}, labels {labels.shape} and mask {mask.shape} do not fit; expected '
       '[B, C], [B] and [B]'
     )
-  return jnp.where(mask[:, None], scores, 0), jnp.where(mask, labels, 0), mask
+  known = mask if labels.ndim == 1 else mask[:, None]
+  return jnp.where(mask[:, None], scores, 0), jnp.where(known, labels, 0), mask
 
 
 def _is_label(labels: jax.Array, scores: jax.Array) -> jax.Array:

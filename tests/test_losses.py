@@ -47,6 +47,22 @@ def reference_sigmoid(scores, labels, mask, weights):
   return value, gradient
 
 
+def reference_shares(scores, shares, weights):
+  """Cross-entropy with a distribution: value and gradient for one sample, class by class."""
+  value, gradient = 0.0, np.zeros_like(scores)
+  for c in range(len(scores)):
+    of_class, by_hand = reference_softmax(scores, c)
+    value += weights[c] * shares[c] * of_class
+    gradient += weights[c] * shares[c] * by_hand
+  return value, gradient
+
+
+def reference_normal(scores, label):
+  """Gao et al. 2017, section 3, with a deviation of 2 classes."""
+  shares = np.array([np.exp(-((c - label) ** 2) / (2 * 2.0**2)) for c in range(len(scores))])
+  return reference_shares(scores, shares / shares.sum(), np.ones(len(scores)))
+
+
 SINGLE_LABEL = {
   'softmax_cross_entropy': reference_softmax,
   'multiclass_squared_hinge': reference_hinge,
@@ -117,6 +133,53 @@ def test_single_label_terms_and_gradients(name, weighted, dtype, tolerance):
     np.testing.assert_allclose(
       gradient[i], cotangents[i] * factor * by_hand, rtol=tolerance, atol=tolerance * 1e-3
     )
+
+
+def sums_of(term, scores, labels, mask, weights=None):
+  """(terms [B], gradient of their sum), float64."""
+  with jax.enable_x64(True):
+
+    def total(s):
+      terms = term(s, labels, mask, class_weights=weights)
+      return terms.sum(), terms
+
+    gradient, terms = jax.grad(total, has_aux=True)(jnp.asarray(scores, np.float64))
+    return np.asarray(terms), np.asarray(gradient)
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+@pytest.mark.parametrize('hard', [False, True])
+def test_shares_of_classes_and_smoothed_labels(hard, smoothing, weighted):
+  scores, labels, mask, weights = random_batch(8)
+  shares = np.random.default_rng(8).dirichlet(np.full(C, 0.5), B)
+  given = labels if hard else np.where(mask[:, None], shares, np.nan)
+  term = functools.partial(losses.softmax_cross_entropy, smoothing=smoothing)
+  terms, gradient = sums_of(term, scores, given, mask, weights if weighted else None)
+  for i in range(B):
+    if not mask[i]:
+      assert terms[i] == 0 and not gradient[i].any()
+      continue
+    one = np.eye(C)[labels[i]] if hard else shares[i]
+    smooth = (1 - smoothing) * one + smoothing / C
+    value, by_hand = reference_shares(scores[i], smooth, weights if weighted else np.ones(C))
+    np.testing.assert_allclose(terms[i], value, rtol=1e-6)
+    np.testing.assert_allclose(gradient[i], by_hand, rtol=1e-6, atol=1e-9)
+
+
+def test_a_normal_distribution_around_the_label():
+  scores, labels, mask, _ = random_batch(9)
+  terms, gradient = sums_of(losses.label_distribution, scores, labels, mask)
+  shares = np.random.default_rng(9).dirichlet(np.ones(C), B)
+  given, _ = sums_of(losses.label_distribution, scores, shares, mask)
+  for i in np.flatnonzero(mask):
+    value, by_hand = reference_normal(scores[i], labels[i])
+    np.testing.assert_allclose(terms[i], value, rtol=1e-6)
+    np.testing.assert_allclose(gradient[i], by_hand, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+      given[i], reference_shares(scores[i], shares[i], np.ones(C))[0], rtol=1e-6
+    )
+  assert not terms[~mask].any() and not gradient[~mask].any()
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), PRECISIONS)
@@ -283,6 +346,8 @@ def test_balanced_class_weights():
   [
     ('softmax_cross_entropy', (4, 3), (4, 1), (4, 1)),
     ('multiclass_squared_hinge', (4,), (4,), (4,)),
+    ('multiclass_squared_hinge', (4, 3), (4, 3), (4,)),
+    ('softmax_cross_entropy', (4, 3), (4, 2), (4,)),
     ('sigmoid_cross_entropy', (4, 3), (4,), (4, 3)),
     ('sigmoid_cross_entropy', (4, 3), (4, 3), (4,)),
   ],

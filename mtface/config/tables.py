@@ -183,8 +183,20 @@ NETWORKS.add(
 # both. In a union of label spaces (config.outputs), those for `multi` or `both` are taken over the
 # classes of all tasks at once.
 # readout: how scores are read, see `mtface.outputs.READOUTS`.
-LOSSES = Table('loss', labels='single', readout='softmax')
-LOSSES.add('softmax_cross_entropy', 'mtface.losses:softmax_cross_entropy')
+# shares: whether labels may also be shares of the classes, [B, C].
+LOSSES = Table('loss', labels='single', readout='softmax', shares=False)
+LOSSES.add(
+  'softmax_cross_entropy',
+  'mtface.losses:softmax_cross_entropy',
+  {'smoothing': 0.0},  # of what is certain, this share is spread over all classes
+  shares=True,
+)
+LOSSES.add(
+  'label_distribution',
+  'mtface.losses:label_distribution',
+  {'deviation': 2.0},  # in classes, such as years
+  shares=True,
+)
 LOSSES.add('multiclass_squared_hinge', 'mtface.losses:multiclass_squared_hinge', readout='margins')
 LOSSES.add(
   'sigmoid_cross_entropy',
