@@ -23,7 +23,7 @@ def saved_state(evaluator: Evaluator, step: int) -> Any:
     config.optimizer, 1000, config.freeze.params
   )  # what it keeps does not depend on the steps
   shapes = jax.eval_shape(
-    lambda params, stats: new_state(params, stats, optimizer), *network_of[1:]
+    lambda params, stats: new_state(params, stats, optimizer, config.ema), *network_of[1:]
   )
   shardings = state_shardings(shapes, evaluator.mesh, config.mesh.shard_from)
   like = jax.tree.map(

@@ -68,7 +68,8 @@ def abstract_program(config: ConfigDict, program: str) -> Abstract:
   optimizer = make_optimizer(config.optimizer, _STEPS, config.freeze.params)
   weights = {name: np.ones(tasks[name].num_classes, np.float32) for name in weighted(config)}
   step = make_step(network, optimizer, tasks, config, weights)
-  state = jax.eval_shape(functools.partial(new_state, optimizer=optimizer), params, stats)
+  new = functools.partial(new_state, optimizer=optimizer, ema=config.ema)
+  state = jax.eval_shape(new, params, stats)
   tally = jax.eval_shape(lambda: new_tally(tasks, layers_of(config, params)))
 
   def on(mesh: Mesh) -> Any:

@@ -37,6 +37,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'seed': ('from 0 to 2^32 - 1', lambda x: 0 <= x < 2**32),
   'batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
   'evaluation.batch_size': ('from 1 to 1,000,000', lambda x: 1 <= x <= 1_000_000),
+  'ema': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
   'ghost_batch': ('at least 0', lambda x: x >= 0),
   'model.width': ('more than 0', lambda x: 0 < x < math.inf),
   'model.dropout': ('at least 0 and less than 1', lambda x: 0 <= x < 1),

@@ -79,6 +79,9 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
       # images of which batch norms take their statistics together in training ("ghost batches",
       # Hoffer 2017); 0: the whole batch. Those of a device's own images wait for no other device
       'ghost_batch': 0,
+      # decay of moving averages of the weights, which are then what is evaluated, ranked and
+      # exported, as 0.999; 0: none (mtface/training/state.py)
+      'ema': 0.0,
       'duration': '10 epochs',
       'model': model('bknet'),
       'outputs': {

@@ -26,7 +26,7 @@ from mtface.parallel import resident
 from mtface.parallel.resident import Residence
 from mtface.parallel.sharding import everywhere, place, shared
 from mtface.training.run import Run
-from mtface.training.state import TrainState
+from mtface.training.state import State
 from mtface.training.step import StepFunction
 from mtface.training.tally import Tally
 
@@ -141,16 +141,16 @@ def make_call(
 ) -> StepFunction:
   """(state, tally, `Feed.fed`) -> (state, tally): so many steps, one after the other. Pure."""
 
-  def one(state: TrainState, tally: Tally, batch: Batch, data: Any) -> tuple[TrainState, Tally]:
+  def one(state: State, tally: Tally, batch: Batch, data: Any) -> tuple[State, Tally]:
     given = resident.gathered(data, batch, image_shape) if calls.residence.there else batch
     return step(state, tally, given)
 
-  def call(state: TrainState, tally: Tally, fed: Any) -> tuple[TrainState, Tally]:
+  def call(state: State, tally: Tally, fed: Any) -> tuple[State, Tally]:
     batches, data = fed['batch'], fed['data']
     if calls.steps == 1:
       return one(state, tally, batches, data)
 
-    def body(i: jax.Array, carried: tuple[TrainState, Tally]) -> tuple[TrainState, Tally]:
+    def body(i: jax.Array, carried: tuple[State, Tally]) -> tuple[State, Tally]:
       batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
       after, sums = one(*carried, batch, data)
       return jax.lax.with_sharding_constraint(after, shardings), sums

@@ -97,9 +97,7 @@ class Checkpoints:
       'best': _NO_SCORE if best is None else best,
       'checksum': checksum(state),
     }
-    scores[_WEIGHTS] = (
-      checksum((state.params, state.stats)) if hasattr(state, 'params') else scores['checksum']
-    )
+    scores[_WEIGHTS] = checksum(state.weights) if hasattr(state, 'weights') else scores['checksum']
     if extra:
       scores[_EXTRA] = 1.0
     scores[_SEAL] = _seal(scores)
@@ -178,20 +176,21 @@ class Checkpoints:
 
   def restore_weights(self, step: int, params: Any, stats: Any) -> tuple[Any, Any]:
     """The parameters and statistics of one step, with the shapes, types and shardings of `params`
-    and `stats`; nothing else is read.
+    and `stats`: their moving averages where there are any. Nothing else is read.
 
     Raises:
       UserError: as `restore`; damage to the optimiser state does not matter.
     """
-    like = {'params': params, 'stats': stats}
 
     def read(stored: Any, what: str) -> Any:
+      names = ('mean_params', 'mean_stats') if 'mean_params' in stored else ('params', 'stats')
+      like = dict(zip(names, (params, stats), strict=True))
       _check_shapes({name: stored[name] for name in like}, like, what)
       how = ocp.checkpoint_utils.construct_restore_args(like)
       args = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True)
       with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         found = reader.restore(self.folder / f'{step:0{_STEP_DIGITS}}' / 'state', args=args)
-      return found['params'], found['stats']
+      return tuple(found[name] for name in names)
 
     return self._checked(step, read, _WEIGHTS)
 

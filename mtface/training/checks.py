@@ -8,6 +8,7 @@ that it is measured on. No weight is drawn, no pixel looked at.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import sys
@@ -183,7 +184,8 @@ def _check_traces(run: Run, optimizer: optax.GradientTransformation) -> None:
     'stop': of((), np.int32),
   }
   try:
-    state = jax.eval_shape(lambda p, s: new_state(p, s, optimizer), run.params, run.stats)
+    new = functools.partial(new_state, optimizer=optimizer, ema=config.ema)
+    state = jax.eval_shape(new, run.params, run.stats)
     after, _ = jax.eval_shape(step, state, jax.eval_shape(lambda: new_tally(run.tasks)), batch)
   except UserError:
     raise

@@ -4,6 +4,7 @@ is named.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -49,15 +50,13 @@ from mtface.training.optim import make_optimizer
 from mtface.training.profiling import Profile
 from mtface.training.run import Run, with_weights
 from mtface.training.start import start_weights
-from mtface.training.state import TrainState, new_state
+from mtface.training.state import State, new_state
 from mtface.training.step import StepFunction, make_step
 from mtface.training.tally import Tally, check_finite, check_loss, new_tally, read_tally
 from mtface.training.workdir import Data, check_config, fingerprints, write_config
 
 
-def train(
-  config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike
-) -> TrainState:
+def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike) -> State:
   """Trains what `config` describes, stage by stage, or continues it where the workdir's newest
   checkpoint left it.
 
@@ -94,7 +93,7 @@ def train_stage(
   workdir: pathlib.Path,
   data_dir: str | os.PathLike,
   data: Data,
-) -> TrainState:
+) -> State:
   """The loop: trains one stage of an experiment, or continues it. `run` is planned; `data`
   are what the stages read.
   """
@@ -107,7 +106,8 @@ def train_stage(
   calls = plan_calls(run, mesh, (log_every, save_every), (run.steps, *profile.points))
   feed = Feed(run, calls, mesh)
   optimizer = make_optimizer(config.optimizer, run.steps, config.freeze.params)
-  shapes = jax.eval_shape(lambda p, s: new_state(p, s, optimizer), run.params, run.stats)
+  new = functools.partial(new_state, optimizer=optimizer, ema=config.ema)
+  shapes = jax.eval_shape(new, run.params, run.stats)
   shardings = state_shardings(shapes, mesh, config.mesh.shard_from)
   train_step: StepFunction = jit_step(run, optimizer, mesh, shardings, calls)
   empty = place(new_tally(run.tasks, layers(run)), everywhere(mesh))
@@ -118,7 +118,7 @@ def train_stage(
   params, stats = run.params, run.stats
   if not trained:
     params, stats = start_weights(config, workdir, params, stats)
-  state = new_state(params, stats, optimizer)
+  state = new(params, stats)
   evaluate = _evaluation(config, run, mesh, data_dir)
 
   # Bad input has shown itself by now: from here on the workdir is this run's.
@@ -240,7 +240,7 @@ def jit_state_step(
 
 def _evaluation(
   config: ConfigDict, run: Run, mesh: Mesh, data_dir: str | os.PathLike
-) -> Callable[[TrainState], Any]:
+) -> Callable[[State], Any]:
   """A function of the state that measures `evaluation.during_training`.
 
   It returns {'eval/set/task/accuracy': ..., 'eval/set/task/loss': ...} and the score that ranks the
@@ -253,12 +253,12 @@ def _evaluation(
   scorer = Scorer(run.network, mesh, config.evaluation.batch_size)
   terms = Objective(config, class_weights(run)).terms
 
-  def evaluate(state: TrainState) -> tuple[dict[str, float], float | None]:
+  def evaluate(state: State) -> tuple[dict[str, float], float | None]:
     found: dict[str, float] = {}
     best: list[float] = []
     for name, source in sets.items():
       meter = Meter(run.tasks, source, terms=terms)
-      for (scores,), rows in scorer.stream([(state.params, state.stats)], source):
+      for (scores,), rows in scorer.stream([state.weights], source):
         meter.add(scores, rows)
       summaries = meter.summaries()
       found |= {f'eval/{name}/{task}/accuracy': of['accuracy'] for task, of in summaries.items()}

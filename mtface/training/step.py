@@ -20,13 +20,13 @@ from mtface.models.paths import Params, matches, path_name
 from mtface.tasks import Task
 from mtface.training.gradients import norms
 from mtface.training.objective import Objective
-from mtface.training.state import TrainState
+from mtface.training.state import State, averaged
 from mtface.training.tally import NEVER, Tally
 
 _AUGMENT_STREAM, _DROPOUT_STREAM = 0, 1
 
 
-StepFunction = Callable[[TrainState, Tally, Batch], tuple[TrainState, Tally]]
+StepFunction = Callable[[State, Tally, Batch], tuple[State, Tally]]
 
 
 def make_step(
@@ -48,9 +48,7 @@ def make_step(
   )
   objective, augment = Objective(config, class_weights), make_augment(config.augment)
 
-  def total_loss(
-    params: Params, state: TrainState, batch: Batch
-  ) -> tuple[jax.Array, tuple[Any, ...]]:
+  def total_loss(params: Params, state: State, batch: Batch) -> tuple[jax.Array, tuple[Any, ...]]:
     params = _hold(params, config.freeze.params)
     images = scale_images(augment(batch['image'], batch['position'], augment_key))
     key = jax.random.fold_in(dropout_key, state.step)
@@ -58,7 +56,7 @@ def make_step(
     total, sums = objective(params, layers, batch['labels'], batch['mask'])
     return total, (network.outputs.split(layers), stats, sums)
 
-  def step(state: TrainState, tally: Tally, batch: Batch) -> tuple[TrainState, Tally]:
+  def step(state: State, tally: Tally, batch: Batch) -> tuple[State, Tally]:
     gradient = jax.value_and_grad(total_loss, has_aux=True)
     (loss, (scores, stats, sums)), grads = gradient(state.params, state, batch)
     if config.optimizer.sam:
@@ -81,7 +79,8 @@ def make_step(
       jnp.maximum(tally.stop, jnp.max(batch['stop'])),
       {name: tally.gradients[name] + x for name, x in norms(grads, tally.gradients).items()},
     )
-    return TrainState(state.step + 1, params, stats, opt_state), tally
+    state = state._replace(step=state.step + 1, params=params, stats=stats, opt_state=opt_state)
+    return averaged(state, config.ema), tally
 
   return step
 

@@ -14,7 +14,7 @@ from mtface.errors import UserError
 from mtface.tasks import Task
 from mtface.training.optim import make_schedule
 from mtface.training.run import Run
-from mtface.training.state import TrainState
+from mtface.training.state import State
 
 NEVER = np.int32(2**31 - 1)  # first_bad_step of a healthy run
 
@@ -75,7 +75,7 @@ def check_loss(step: int, tally: Tally) -> None:
     raise _diverged(f'step {bad}: the loss is not finite')
 
 
-def check_finite(step: int, state: TrainState) -> None:
+def check_finite(step: int, state: State) -> None:
   """Raises a `UserError` for a state with an infinity or NaN: the loss shows it only at the step
   after the one that made it.
   """

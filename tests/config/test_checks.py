@@ -112,7 +112,7 @@ def test_a_whole_number_is_a_number():
       'tasks.smile',
       'wait',
       'config.tasks.smile.wait: there is no such field; the fields here are: class_weights, loss, '
-      'top, weight',
+      'smoothing, top, weight',
     ),
   ],
 )
@@ -167,6 +167,7 @@ BOUNDS = {
   'optimizer.accumulate': (1, None, 0, None),
   'evaluation.patience': (0, None, -1, None),
   'ghost_batch': (0, 4, -1, None),
+  'ema': (0.0, 0.9999, -0.1, 1.0),
   'steps_a_call': (0, 1000, -1, 1001),
   'profile.start': (0, None, -1, None),
   'profile.steps': (0, 1000, -1, 1001),

@@ -4,7 +4,6 @@ import sys
 import time
 import types
 import zlib
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from mtface.training.checkpoints import (
   average,
   checksum,
 )
+from mtface.training.state import AveragedState, TrainState
 
 
 def state(seed=0):
@@ -95,26 +95,23 @@ def test_what_a_stop_has_saved_goes_with_the_next_one_and_not_before(tmp_path):
   assert Checkpoints(tmp_path).best_step() == 1
 
 
-def test_weights_are_read_without_what_the_optimizer_keeps(tmp_path):
-  class State(NamedTuple):
-    params: dict
-    stats: dict
-    opt_state: dict
-
-  saved = State(
-    {'kernel': jnp.arange(6.0).reshape(2, 3)},
-    {'mean': jnp.ones(3)},
-    {'trace': jnp.full((500, 500), 7.0)},
+@pytest.mark.parametrize('averaged', [False, True])
+def test_weights_are_read_without_what_the_optimizer_keeps(tmp_path, averaged):
+  kernel, mean = jnp.arange(6.0).reshape(2, 3), jnp.ones(3)
+  trained = {'kernel': -kernel}, {'mean': -mean}
+  weights = {'kernel': kernel}, {'mean': mean}
+  kept = {'trace': jnp.full((500, 500), 7.0)}
+  saved = (
+    AveragedState(jnp.int32(1), *trained, kept, *weights)
+    if averaged
+    else TrainState(jnp.int32(1), *weights, kept)
   )
   with Checkpoints(tmp_path, keep_last=2) as checkpoints:
     checkpoints.save(1, saved)
   shapes = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), saved
   )
-  assert_equal(
-    Checkpoints(tmp_path).restore_weights(1, shapes.params, shapes.stats),
-    (saved.params, saved.stats),
-  )
+  assert_equal(Checkpoints(tmp_path).restore_weights(1, shapes.params, shapes.stats), weights)
   with pytest.raises(
     UserError, match=r'params/kernel has shape \(2, 3\), the config expects \(3, 2\)'
   ):

@@ -71,7 +71,8 @@ def config(**changes):
 def take(step_config, *batches, network=None, class_weights=None):
   """The state and the tally after a step on each batch, with plain gradient descent at RATE."""
   optimizer = optax.sgd(RATE)
-  state, tally = new_state(parameters(), {'mean': jnp.zeros(())}, optimizer), new_tally(TASKS)
+  state = new_state(parameters(), {'mean': jnp.zeros(())}, optimizer, step_config.ema)
+  tally = new_tally(TASKS)
   step = jax.jit(make_step(network or Linear(), optimizer, TASKS, step_config, class_weights or {}))
   for one in batches:
     state, tally = step(state, tally, one)
@@ -124,6 +125,24 @@ def test_loss_and_update_are_equation_3(over):
   np.testing.assert_allclose(tally.loss, total, rtol=1e-5)
   pixels = one['image'] / 127.5 - 1
   np.testing.assert_allclose(state.stats['mean'], 0.1 * pixels.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize('decay', [0.5, 0.05])
+def test_moving_averages_of_weights_and_statistics(decay):
+  # d is at most (1 + t) / (10 + t): 2/11, 3/12, 4/13 after the steps
+  batches = [batch(seed=seed) for seed in (1, 2, 3)]
+  mean = {task: p['kernel'] for task, p in parameters().items()} | {'mean': 0.0}
+  for t in (1, 2, 3):
+    state, _ = take(config(ema=decay), *batches[:t])
+    plain, _ = take(config(), *batches[:t])
+    d = min(decay, (1 + t) / (10 + t))
+    for task in TASKS:
+      np.testing.assert_array_equal(state.params[task]['kernel'], plain.params[task]['kernel'])
+      mean[task] = d * mean[task] + (1 - d) * plain.params[task]['kernel']
+      np.testing.assert_allclose(state.weights[0][task]['kernel'], mean[task], rtol=1e-5, atol=1e-6)
+    mean['mean'] = d * mean['mean'] + (1 - d) * plain.stats['mean']
+    np.testing.assert_allclose(state.weights[1]['mean'], mean['mean'], rtol=1e-5)
+  assert plain.weights == (plain.params, plain.stats)
 
 
 def test_sam_takes_the_gradient_uphill():
