@@ -278,6 +278,11 @@ AUGMENTATIONS.add(
     'pad': 4,  # pixels: random crop after padding this much on each side
     'flip': True,
     'rotate': 15.0,  # degrees, uniform in [-rotate, rotate]
+    'zoom': 0.0,  # larger or smaller by a factor of up to 1 + zoom
+    'stretch': 0.0,  # wider by a factor of up to 1 + stretch and lower by as much, or the reverse
+    'brightness': 0.0,  # share of 255, uniform in [-brightness, brightness]
+    'contrast': 0.0,  # distances from the mean times 1 + uniform in [-contrast, contrast]
+    'erase': 0.0,  # share of the samples in which a rectangle is painted over
   },
 )
 

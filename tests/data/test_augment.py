@@ -32,11 +32,12 @@ def faces(shape=COLOUR, seed=0):
   return np.random.default_rng(seed).integers(0, 256, (B, *shape), dtype=np.uint8)
 
 
-def parameters(*, shift=(0, 0), flip=False, angle=0.0):
+def parameters(*, shift=(0, 0), flip=False, angle=0.0, scale=(1.0, 1.0)):
   return augment.Parameters(
     np.broadcast_to(np.array(shift, np.int32), (B, 2)),
     np.full(B, flip),
     np.full(B, angle, np.float32),
+    np.broadcast_to(np.array(scale, np.float32), (B, 2)),
   )
 
 
@@ -49,14 +50,14 @@ def crop_and_flip(image, shift, flip, pad):
   return crop[:, ::-1] if flip else crop
 
 
-def scipy_warp(image, shift, flip, angle):
+def scipy_warp(image, shift, flip, angle, scale):
   """One affine map in homogeneous float64 matrices, channel by channel; result pixel -> source
   pixel.
   """
   height, width, _ = image.shape
   centre = np.array([(height - 1) / 2, (width - 1) / 2])
   turn_back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-  matrix = np.diag([1, -1 if flip else 1]) @ turn_back
+  matrix = np.diag([1, -1 if flip else 1]) @ np.diag(1 / scale) @ turn_back
   offset = centre + shift - matrix @ centre
   planes = [
     scipy.ndimage.affine_transform(plane, matrix, offset, order=1, mode='nearest')
@@ -66,12 +67,13 @@ def scipy_warp(image, shift, flip, angle):
 
 
 @pytest.mark.parametrize(
-  ('pad', 'flip', 'rotate'), [(4, True, 15.0), (0, False, 45.0), (3, False, 5.0)]
+  ('pad', 'flip', 'rotate', 'zoom', 'stretch'),
+  [(4, True, 15.0, 0.0, 0.0), (0, False, 45.0, 0.3, 0.1), (3, False, 5.0, 0.0, 0.2)],
 )
 @pytest.mark.parametrize('shape', [COLOUR, GREY])
-def test_equals_scipy_with_the_same_parameters(pad, flip, rotate, shape):
+def test_equals_scipy_with_the_same_parameters(pad, flip, rotate, zoom, stretch, shape):
   images = faces(shape)
-  options = dict(pad=pad, flip=flip, rotate=rotate)
+  options = dict(pad=pad, flip=flip, rotate=rotate, zoom=zoom, stretch=stretch)
   result = AUGMENT(images, POSITIONS, KEY, **options)
   assert result.dtype == jnp.float32
   drawn = DRAW(POSITIONS, KEY, **options)
@@ -97,6 +99,62 @@ def test_all_off_returns_the_image_exactly(shape):
   images = faces(shape)
   result = AUGMENT(images, POSITIONS, KEY, pad=0, flip=False, rotate=0.0)
   np.testing.assert_array_equal(result, images.astype(np.float32))
+
+
+def test_zoom_and_stretch_cover_their_ranges():
+  many = jnp.arange(4000, dtype=jnp.uint32)
+  drawn = DRAW(many, KEY, pad=2, flip=True, rotate=15.0, zoom=0.5, stretch=0.25)
+  area = np.log(drawn.scale).sum(axis=1) / 2
+  wider = np.log(drawn.scale[:, 1] / drawn.scale[:, 0]) / 2
+  for values, largest in ((area, np.log(1.5)), (wider, np.log(1.25))):
+    assert -largest <= values.min() < -0.99 * largest and 0.99 * largest < values.max() <= largest
+    assert abs(values.mean()) < 4 * largest / np.sqrt(3 * 4000)
+  plain = DRAW(many, KEY, pad=2, flip=True, rotate=15.0)
+  for name in ('shift', 'flip', 'angle'):
+    np.testing.assert_array_equal(getattr(drawn, name), getattr(plain, name))
+  np.testing.assert_array_equal(plain.scale, 1.0)
+
+
+def test_a_face_twice_as_large_shows_its_middle():
+  result = WARP(faces(GREY), parameters(scale=(2.0, 2.0)))
+  middle = faces(GREY)[:, 12:36, 12:36].astype(float)
+  # each pixel of the middle lies between four of the result
+  four = result.reshape(B, 24, 2, 24, 2, 1).mean(axis=(2, 4))
+  assert np.corrcoef(four.ravel(), middle.ravel())[0, 1] > 0.9
+
+
+def test_light():
+  images, options = faces(), dict(brightness=0.2, contrast=0.5)
+  drawn = augment.draw_light(POSITIONS, KEY, **options)
+  result = augment.augment(images, POSITIONS, KEY, pad=0, flip=False, rotate=0.0, **options)
+  for i in range(B):
+    image = images[i].astype(float)
+    expected = image.mean() + (image - image.mean()) * float(drawn.factor[i])
+    expected = np.clip(expected + float(drawn.gain[i]), 0, 255)
+    np.testing.assert_allclose(result[i], expected, atol=1e-3)
+  many = augment.draw_light(jnp.arange(2000, dtype=jnp.uint32), KEY, **options)
+  assert -51 <= many.gain.min() < -50 and 50 < many.gain.max() <= 51
+  assert 0.5 <= many.factor.min() < 0.51 and 1.49 < many.factor.max() <= 1.5
+
+
+def test_boxes():
+  images = faces(GREY)
+  options = dict(pad=0, flip=False, rotate=0.0, erase=0.6)
+  result = np.asarray(augment.augment(images, POSITIONS, KEY, **options))
+  drawn = augment.draw_boxes(POSITIONS, KEY, (48, 48), erase=0.6)
+  for i in range(B):
+    expected = images[i].astype(float)
+    top, bottom, left, right, value = (int(x[i]) for x in drawn)
+    expected[top:bottom, left:right] = value
+    np.testing.assert_array_equal(result[i], expected)
+  many = augment.draw_boxes(jnp.arange(4000, dtype=jnp.uint32), KEY, (48, 48), erase=0.6)
+  down, right = many.bottom - many.top, many.right - many.left
+  there = np.asarray(down > 0)
+  assert abs(there.mean() - 0.6) < 4 * np.sqrt(0.6 * 0.4 / 4000)
+  share = np.asarray(down * right)[there] / 48**2
+  assert share.min() > 0.01 and share.max() < 0.27 and abs(share.mean() - 0.135) < 0.01
+  assert many.top.min() == 0 and many.bottom.max() == 48
+  assert many.left.min() == 0 and many.right.max() == 48
 
 
 def test_a_quarter_turn_is_counter_clockwise():
