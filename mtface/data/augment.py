@@ -1,5 +1,5 @@
-"""Random changes of a batch of faces, on the device, inside the training step: crop, flip, rotation,
-size; light; boxes that are painted over.
+"""Random changes of a batch of faces, on the device, inside the training step: crop, flip,
+rotation and size; light; boxes that are painted over.
 
 What moves pixels is composed into one map of coordinates and read with one bilinear interpolation,
 so an image is blurred once and costs four reads a pixel. Every sample is treated by itself: on a
