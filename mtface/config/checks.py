@@ -91,6 +91,7 @@ def check(config: ConfigDict, devices: int) -> None:
     raise UserError('config: no tasks or no sources to train on')
   for name, known in tasks_of(config).items():
     _check_number(f'tasks.{name}.weight', values, 'at least 0', lambda x: 0 <= x < math.inf)
+    _check_number(f'tasks.{name}.share', values, 'more than 0', lambda x: 0 < x < math.inf)
     most = known.num_classes if known.values else 1
     _check_number(
       f'tasks.{name}.top', values, f'from 1 to {most} for {name}', range(1, most + 1).__contains__
@@ -105,7 +106,14 @@ def check(config: ConfigDict, devices: int) -> None:
     raise UserError(
       f'config.image_shape: {config.image_shape}; it must be (height, width, channels)'
     )
-  tables.MIXTURES.entry(config.mixture, 'config.mixture')
+  mixture = tables.MIXTURES.entry(config.mixture, 'config.mixture')
+  shares = {name: of.share for name, of in config.tasks.items()}
+  if len(set(shares.values())) > 1 and not mixture.traits['shares']:
+    able = [name for name, of in tables.MIXTURES.items() if of.traits['shares']]
+    raise UserError(
+      f'config.tasks: shares of {", ".join(f"{k} {v:g}" for k, v in shares.items())}, which the '
+      f'mixture {config.mixture} does not know; take config.mixture={" or ".join(able)}'
+    )
   _check_choice('loss.over', values, LOSS_OVER)
   _check_choice('loss.decay', values, LOSS_DECAYS)
   _check_choice('freeze.norms', values, FROZEN_NORMS)

@@ -176,6 +176,7 @@ def task(
   weight: float = 1.0,
   class_weights: str = 'none',
   top: int = 1,
+  share: float = 1.0,
   **options: Any,
 ) -> ConfigDict:
   """What is asked of one task.
@@ -187,9 +188,12 @@ def task(
       sources).
     top: of ages: the prediction is the mean of so many of the most probable years (Savchenko 2021,
       eq. 1); 1 is the most probable.
+    share: its part of the labels of an epoch, as a ratio to the other tasks', where the mixture is
+      `equal` (mtface/data/mixing.py).
     **options: of the loss.
   """
   common = {'loss': loss, 'weight': weight, 'class_weights': class_weights, 'top': top}
+  common['share'] = share
   return _made({**common, **tables.LOSSES.entry(loss, 'loss').options}, options, f'loss {loss}')
 
 

@@ -287,8 +287,9 @@ AUGMENTATIONS.add(
 )
 
 # config.mixture: make(sources, *, seed, batch_size) -> mtface.data.mixing.Mixture.
-MIXTURES = Table('mixture')
-MIXTURES.add('equal', 'mtface.data.mixing:equal')
+# shares: whether it is also called with shares={task: config.tasks.TASK.share}.
+MIXTURES = Table('mixture', shares=False)
+MIXTURES.add('equal', 'mtface.data.mixing:equal', shares=True)
 MIXTURES.add('proportional', 'mtface.data.mixing:proportional')
 MIXTURES.add('alternate', 'mtface.data.mixing:alternate')
 

@@ -10,6 +10,10 @@ programme (`_solve`):
     every sample is drawn at least once; as few draws as possible, and then repeats as even as
     possible.
 
+Where equal is not what is needed, tasks have shares (`config.tasks.TASK.share`): task t is labelled
+s_t K times, K being the largest count / s_t, so that a set of 3,000 need not be shown ten times
+while one of 28,000 waits.
+
 Inside a pattern every sample is drawn floor or ceil (draws / samples) times an epoch, and which
 samples get the extra draw rotates from epoch to epoch. Some sets of labels cannot be made equal by
 repeating alone: where each sample with task a also has task b, but not the other way round, b
@@ -27,7 +31,7 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -109,7 +113,14 @@ class Mixture:
     )
 
 
-def make_mixture(kind: str, sources: Sequence[Source], *, seed: int, batch_size: int) -> Mixture:
+def make_mixture(
+  kind: str,
+  sources: Sequence[Source],
+  *,
+  seed: int,
+  batch_size: int,
+  shares: Mapping[str, float] | None = None,
+) -> Mixture:
   """Builds a mixture.
 
   Args:
@@ -117,24 +128,32 @@ def make_mixture(kind: str, sources: Sequence[Source], *, seed: int, batch_size:
     sources: what is mixed.
     seed: orders and rotations depend on it.
     batch_size: of the global batch.
+    shares: {task: its share}, for the mixtures that know them; 1 where none is given.
   """
-  make = MIXTURES.entry(kind, 'config.mixture').load()
-  return make(sources, seed=seed, batch_size=batch_size)
+  entry = MIXTURES.entry(kind, 'config.mixture')
+  further = {'shares': shares or {}} if entry.traits['shares'] else {}
+  return entry.load()(sources, seed=seed, batch_size=batch_size, **further)
 
 
-def equal(sources: Sequence[Source], *, seed: int, batch_size: int) -> Mixture:
-  """Equal labelled samples a task, see the module's docstring."""
+def equal(
+  sources: Sequence[Source],
+  *,
+  seed: int,
+  batch_size: int,
+  shares: Mapping[str, float] | None = None,
+) -> Mixture:
+  """Equal labelled samples a task, or as many as its share, see the module's docstring."""
   del batch_size
   patterns = find_patterns(sources)
-  target, draws = _solve(patterns)
-  return _mixed(sources, patterns, draws, target, seed)
+  targets, draws = _solve(patterns, shares or {})
+  return _mixed(sources, patterns, draws, targets, seed)
 
 
 def proportional(sources: Sequence[Source], *, seed: int, batch_size: int) -> Mixture:
   """Every sample once an epoch."""
   del batch_size
   patterns = find_patterns(sources)
-  return _mixed(sources, patterns, [len(p.rows) for p in patterns], None, seed)
+  return _mixed(sources, patterns, [len(p.rows) for p in patterns], {}, seed)
 
 
 def find_patterns(sources: Sequence[Source]) -> list[Pattern]:
@@ -156,14 +175,20 @@ def find_patterns(sources: Sequence[Source]) -> list[Pattern]:
   return patterns
 
 
-def _solve(patterns: Sequence[Pattern]) -> tuple[int, list[int]]:
-  """(K, draws of each pattern an epoch): the linear programme of the module's docstring."""
+def _solve(
+  patterns: Sequence[Pattern], shares: Mapping[str, float]
+) -> tuple[dict[str, int], list[int]]:
+  """({task: its labels}, draws of each pattern) an epoch: the linear programme of the module's
+  docstring.
+  """
   from scipy.optimize import linprog
 
   sizes = np.array([len(p.rows) for p in patterns], float)
   tasks = sorted(frozenset.union(*(p.tasks for p in patterns)))
   serves = np.array([[task in p.tasks for p in patterns] for task in tasks], float)
-  target = int((serves @ sizes).max())
+  wanted = np.array([shares.get(task, 1.0) for task in tasks])
+  largest = ((serves @ sizes) / wanted).max()
+  targets = np.array([math.ceil(largest * share - 1e-6) for share in wanted])
   # Variables: draws of each pattern in units of its size (repeats), and their maximum, which is
   # worth a little less than a draw.
   cost = np.append(sizes / sizes.sum(), 1e-3)
@@ -171,7 +196,7 @@ def _solve(patterns: Sequence[Pattern]) -> tuple[int, list[int]]:
   even = np.hstack([np.eye(len(sizes)), -np.ones((len(sizes), 1))])
   solved = linprog(
     cost,
-    A_ub=np.vstack([enough / target, even]),
+    A_ub=np.vstack([enough / targets[:, None], even]),
     b_ub=np.append(-np.ones(len(tasks)), np.zeros(len(sizes))),
     bounds=[(1, None)] * len(cost),
   )
@@ -179,22 +204,25 @@ def _solve(patterns: Sequence[Pattern]) -> tuple[int, list[int]]:
     raise RuntimeError(
       f'equal mixing: {solved.message}'
     )  # always feasible: repeating enough reaches K for every task
-  return target, [math.ceil(x - 1e-6) for x in solved.x[:-1] * sizes]
+  draws = [math.ceil(x - 1e-6) for x in solved.x[:-1] * sizes]
+  return dict(zip(tasks, targets.tolist(), strict=True)), draws
 
 
 def _mixed(
   sources: Sequence[Source],
   patterns: Sequence[Pattern],
   draws: Sequence[int],
-  target: int | None,
+  targets: Mapping[str, int],
   seed: int,
 ) -> Mixture:
-  """Shuffled epochs in which pattern p is drawn draws[p] times; labels over `target` are hidden."""
+  """Shuffled epochs in which pattern p is drawn draws[p] times; labels over a task's target are
+  hidden.
+  """
   labelled = _tasks_of(sources)
   counts = {
     t: sum(d for p, d in zip(patterns, draws, strict=True) if t in p.tasks) for t in labelled
   }
-  surplus = {t: n - target for t, n in counts.items() if n > target} if target is not None else {}
+  surplus = {t: n - targets[t] for t, n in counts.items() if n > targets.get(t, n)}
   source = np.repeat([p.source for p in patterns], draws).astype(np.int32)
   served = {t: np.flatnonzero(np.repeat([t in p.tasks for p in patterns], draws)) for t in surplus}
   fixed = [_generator(seed, 0, i).permutation(p.rows) for i, p in enumerate(patterns)]
@@ -210,7 +238,7 @@ def _mixed(
       hidden[task][_rotating(among, over, number)] = True
     return Draws(source, rows, hidden)[_generator(seed, 2, number).permutation(len(rows))]
 
-  counts |= dict.fromkeys(surplus, target or 0)
+  counts |= {t: targets[t] for t in surplus}
   per_source = [int((source == i).sum()) for i in range(len(sources))]
   return Mixture(len(source), counts, per_source, make_epoch)
 

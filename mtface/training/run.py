@@ -90,7 +90,13 @@ def plan(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
     )
   for source in sources:
     check_images(source, config.image_shape)
-  mixture = make_mixture(config.mixture, sources, seed=config.seed, batch_size=config.batch_size)
+  mixture = make_mixture(
+    config.mixture,
+    sources,
+    seed=config.seed,
+    batch_size=config.batch_size,
+    shares={name: of.share for name, of in config.tasks.items()},
+  )
   return Run(config, tasks, sources, mixture, network, params, stats)
 
 

@@ -45,6 +45,17 @@ def test_what_cannot_work_is_named(field, value, words):
   assert words in str(error.value)
 
 
+def test_shares_are_for_a_mixture_that_knows_them():
+  config = get_config()
+  config.tasks.smile.share = 0.5
+  check(config, devices=1)
+  config.mixture = 'proportional'
+  with pytest.raises(UserError, match='smile 0.5, gender 1, which the mixture proportional does'):
+    check(config, devices=1)
+  config.tasks.gender.share = 0.5
+  check(config, devices=1)
+
+
 def test_a_config_without_tasks():
   with pytest.raises(UserError, match='no tasks or no sources'):
     check(experiment(), devices=1)
@@ -112,7 +123,7 @@ def test_a_whole_number_is_a_number():
       'tasks.smile',
       'wait',
       'config.tasks.smile.wait: there is no such field; the fields here are: class_weights, loss, '
-      'smoothing, top, weight',
+      'share, smoothing, top, weight',
     ),
   ],
 )
@@ -181,6 +192,7 @@ BOUNDS = {
   'distributed.start_timeout': (1, None, 0, None),
   'distributed.heartbeat': (2, None, 1, None),
   'checkpoint.keep_last': (1, None, 0, None),
+  'tasks.smile.share': (TINIEST, 1e300, 0.0, math.inf),
   'tasks.smile.weight': (0, 1e300, -TINIEST, math.inf),
   'tasks.smile.top': (1, 1, 0, 2),  # of ages alone
   'tasks.age_years.top': (1, 117, 0, 118),

@@ -44,6 +44,36 @@ def test_equal_gives_every_task_the_same_number_of_labels(epoch):
     assert set(uses(draws, index, len(source))) <= {287 // len(source), -(-287 // len(source))}
 
 
+def test_shares_of_tasks():
+  sources = three_sources()
+  shares = {'smile': 1, 'emotion7': 4, 'gender': 2}
+  mixture = make_mixture('equal', sources, seed=3, batch_size=16, shares=shares)
+  # 287 / 4 = 71.75 is the largest count over a share: 72, 287 and 144 labels
+  for epoch in (0, 3):
+    draws = mixture.epoch(epoch)
+    assert label_counts(sources, draws) == {'smile': 72, 'emotion7': 287, 'gender': 144}
+    assert uses(draws, 1, 287).min() == uses(draws, 1, 287).max() == 1
+    assert set(uses(draws, 0, 30)) == {2, 3}
+  assert mixture.counts == {'smile': 72, 'emotion7': 287, 'gender': 144}
+  same = make_mixture('equal', sources, seed=3, batch_size=16, shares=dict.fromkeys(shares, 2.5))
+  plain = make_mixture('equal', sources, seed=3, batch_size=16)
+  np.testing.assert_array_equal(same.epoch(1).row, plain.epoch(1).row)
+
+
+def test_labels_over_a_share_are_hidden():
+  sources = [
+    fake_source('a', 20, {'smile': 1.0}),
+    fake_source('b', 50, {'gender': 1.0, 'age_group': 1.0}),
+  ]
+  shares = {'gender': 1.0, 'age_group': 0.5, 'smile': 0.5}
+  mixture = make_mixture('equal', sources, seed=0, batch_size=8, shares=shares)
+  # 50 / 0.5 is the largest, so that gender is repeated, and as many ages are hidden
+  assert mixture.counts == {'gender': 100, 'age_group': 50, 'smile': 50}
+  draws = mixture.epoch(1)
+  assert label_counts(sources, draws) == mixture.counts
+  assert len(draws.row) == 150
+
+
 def test_extra_draws_rotate_so_that_no_sample_falls_behind():
   sources = three_sources()
   mixture = make_mixture('equal', sources, seed=3, batch_size=16)
