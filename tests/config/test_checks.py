@@ -50,7 +50,7 @@ def test_shares_are_for_a_mixture_that_knows_them():
   config.tasks.smile.share = 0.5
   check(config, devices=1)
   config.mixture = 'proportional'
-  with pytest.raises(UserError, match='smile 0.5, gender 1, which the mixture proportional does'):
+  with pytest.raises(UserError, match='which the mixture proportional does not know'):
     check(config, devices=1)
   config.tasks.gender.share = 0.5
   check(config, devices=1)

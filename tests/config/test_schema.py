@@ -223,7 +223,8 @@ def test_evaluation_sets_have_their_fields():
 
 def test_tasks_and_sources():
   assert task('multiclass_squared_hinge', 2.0).to_dict() == {
-    'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none', 'top': 1, 'share': 1.0
+    'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none', 'top': 1,
+    'share': 1.0,
   }  # fmt: skip
   assert source('a/b:train', 'smile', 'gender').to_dict() == {
     'name': 'a/b:train',
