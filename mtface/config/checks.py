@@ -27,6 +27,7 @@ LOSS_OVER = ('all', 'labelled')  # see `losses.reduce_terms`
 LOSS_DECAYS = ('squares', 'caffe', 'tensorflow')  # see `losses.weight_penalty`
 MEAN_OVER = ('labelled', 'all', 'none')  # see `losses.sigmoid_cross_entropy`
 CLASS_WEIGHTS = ('none', 'balanced')
+BLENDS = ('none', 'mixup', 'cutmix')  # mtface/data/blend.py
 FROZEN_NORMS = ('running', 'batch')
 _FREE_FORM = ('arguments', 'classes', 'stage')  # groups whose fields a config file chooses
 _OF_NUMBERS = ('image_shape', 'model.age_hidden')  # the other tuples are of text
@@ -42,6 +43,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'model.width': ('more than 0', lambda x: 0 < x < math.inf),
   'model.dropout': ('at least 0 and less than 1', lambda x: 0 <= x < 1),
   'augment.pad': ('at least 0', lambda x: x >= 0),
+  'blend.alpha': ('more than 0', lambda x: 0 < x < math.inf),
   'augment.zoom': ('from 0 to 3', lambda x: 0 <= x <= 3),
   'augment.stretch': ('from 0 to 3', lambda x: 0 <= x <= 3),
   'augment.brightness': ('from 0 to 1', lambda x: 0 <= x <= 1),
@@ -117,6 +119,12 @@ def check(config: ConfigDict, devices: int) -> None:
   _check_choice('loss.over', values, LOSS_OVER)
   _check_choice('loss.decay', values, LOSS_DECAYS)
   _check_choice('freeze.norms', values, FROZEN_NORMS)
+  _check_choice('blend.name', values, BLENDS)
+  if config.blend.name != BLENDS[0] and config.batch_size % 2:
+    raise UserError(
+      f'config.blend.name: {config.blend.name} blends pairs, and a batch of {config.batch_size} is '
+      'odd'
+    )
   outputs_of(config)
   if config.outputs.layer == UNION and config.model.get('age_hidden'):
     raise UserError(

@@ -91,6 +91,9 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
         'apart': (),  # tasks whose classes are outputs of their own in the union all the same
       },
       'augment': augmentation(),
+      # blends of two samples (mtface/data/blend.py): none | mixup | cutmix; shares are Beta(alpha,
+      # alpha)
+      'blend': {'name': 'none', 'alpha': 0.2},
       'loss': {
         # divide a task's loss by all samples of the batch (the papers' N), or by the 'labelled'
         # ones

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from mtface import losses
 from mtface.config.schema import options_of, outputs_of
 from mtface.config.tables import LOSSES
+from mtface.data.blend import partners
 from mtface.errors import UserError
 from mtface.models.paths import Params
 from mtface.outputs import UNION, Outputs, Scores
@@ -56,25 +57,48 @@ class Objective:
       self._joint = _term(first, config.tasks[first], self._output_weights())
 
   def __call__(
-    self, params: Params, layers: Scores, labels: Scores, mask: Scores
+    self,
+    params: Params,
+    layers: Scores,
+    labels: Scores,
+    mask: Scores,
+    share: jax.Array | None = None,
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """(total loss [], {task: sum of its term by itself over the samples []}) of the scores {output
-    layer: [B, C]}.
+    layer: [B, C]}. `share` [B]: of blends, that of a sample's own labels (mtface/data/blend.py);
+    the rest is its partner's.
     """
+    config = self._config
+    total, sums = self._of_labels(layers, labels, mask, share)
+    if share is not None:
+      of_others, sums_of_others = self._of_labels(
+        layers, partners(labels), partners(mask), 1 - share
+      )
+      total, sums = total + of_others, {k: x + sums_of_others[k] for k, x in sums.items()}
+    if config.loss.l2:
+      total += config.loss.l2 * losses.weight_penalty(params, config.loss.decay)
+    return total, sums
+
+  def _of_labels(
+    self, layers: Scores, labels: Scores, mask: Scores, share: jax.Array | None
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The same without the penalty, each sample's terms times its share."""
     config, total, sums = self._config, jnp.zeros(()), {}
+
+    def weighed(values: jax.Array) -> jax.Array:
+      return values if share is None else values * share
+
     scores = self._outputs.split(layers)
     for name, term in self.terms.items():
-      values = term(scores[name], labels[name], mask[name])
+      values = weighed(term(scores[name], labels[name], mask[name]))
       sums[name] = jnp.sum(values)
       if name not in self.joined:
         reduced = losses.reduce_terms(values, mask[name], over=config.loss.over)
         total += config.tasks[name].weight * reduced
     if self.joined:
       yes, known = union_labels(self._outputs, self.joined, labels, mask)
-      values = self._joint(layers[UNION], yes, known)
+      values = weighed(self._joint(layers[UNION], yes, known))
       total += losses.reduce_terms(values, known, over=config.loss.over)
-    if config.loss.l2:
-      total += config.loss.l2 * losses.weight_penalty(params, config.loss.decay)
     return total, sums
 
   def _output_weights(self) -> np.ndarray | None:

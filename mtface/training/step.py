@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mtface import metrics
 from mtface.data.augment import make_augment
+from mtface.data.blend import make_blend
 from mtface.data.inputs import scale_images
 from mtface.data.loader import Batch
 from mtface.models.network import Network
@@ -23,7 +24,7 @@ from mtface.training.objective import Objective
 from mtface.training.state import State, averaged
 from mtface.training.tally import NEVER, Tally
 
-_AUGMENT_STREAM, _DROPOUT_STREAM = 0, 1
+_AUGMENT_STREAM, _DROPOUT_STREAM, _BLEND_STREAM = 0, 1, 2
 
 
 StepFunction = Callable[[State, Tally, Batch], tuple[State, Tally]]
@@ -43,17 +44,21 @@ def make_step(
   statistics, are of w.
   """
   root = jax.random.key(config.seed)
-  augment_key, dropout_key = (
-    jax.random.fold_in(root, stream) for stream in (_AUGMENT_STREAM, _DROPOUT_STREAM)
+  augment_key, dropout_key, blend_key = (
+    jax.random.fold_in(root, stream) for stream in (_AUGMENT_STREAM, _DROPOUT_STREAM, _BLEND_STREAM)
   )
   objective, augment = Objective(config, class_weights), make_augment(config.augment)
+  blend = make_blend(config.blend)
 
   def total_loss(params: Params, state: State, batch: Batch) -> tuple[jax.Array, tuple[Any, ...]]:
     params = _hold(params, config.freeze.params)
-    images = scale_images(augment(batch['image'], batch['position'], augment_key))
+    images, share = augment(batch['image'], batch['position'], augment_key), None
+    if blend is not None:
+      images, share = blend(images, batch['position'], blend_key)
+    images = scale_images(images)
     key = jax.random.fold_in(dropout_key, state.step)
     layers, stats = network.train_scores(params, state.stats, images, key)
-    total, sums = objective(params, layers, batch['labels'], batch['mask'])
+    total, sums = objective(params, layers, batch['labels'], batch['mask'], share)
     return total, (network.outputs.split(layers), stats, sums)
 
   def step(state: State, tally: Tally, batch: Batch) -> tuple[State, Tally]:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from mtface.data.blend import make_blend
 from mtface.errors import UserError
 from mtface.outputs import Outputs
 from mtface.tasks import get_task
@@ -143,6 +144,32 @@ def test_moving_averages_of_weights_and_statistics(decay):
     mean['mean'] = d * mean['mean'] + (1 - d) * plain.stats['mean']
     np.testing.assert_allclose(state.weights[1]['mean'], mean['mean'], rtol=1e-5)
   assert plain.weights == (plain.params, plain.stats)
+
+
+@pytest.mark.parametrize('over', ['all', 'labelled'])
+def test_the_loss_of_a_blend_is_that_of_both_labels(over):
+  # images of one grey, so that a cut is a mix: each of a pair is labelled for the other task
+  one = batch()
+  one['image'] = np.broadcast_to(one['image'][:, :1, :1], one['image'].shape).copy()
+  changes = {'blend.name': 'mixup', 'blend.alpha': 1.0, 'loss.over': over}
+  _, tally = take(config(**changes), one)
+  key = jax.random.fold_in(jax.random.key(config().seed), 2)
+  images, share = make_blend(config(**changes).blend)(
+    one['image'].astype(np.float32), one['position'], key
+  )
+  swap = [1, 0, 3, 2, 5, 4]
+  total = 0.0
+  for task in TASKS:
+    p = {name: x.astype(np.float64) for name, x in parameters()[task].items()}
+    pixels = np.asarray(images, np.float64).reshape(6, -1) / 127.5 - 1
+    scores = pixels @ p['kernel'] + p['bias']
+    chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    for rows, part in ((range(6), share), (swap, 1 - share)):
+      for i, j in enumerate(rows):
+        if one['mask'][task][j]:
+          divisor = 6 if over == 'all' else one['mask'][task].sum()
+          total -= float(part[i]) * np.log(chances[i, one['labels'][task][j]]) / divisor
+  np.testing.assert_allclose(tally.loss, total, rtol=1e-5)
 
 
 def test_sam_takes_the_gradient_uphill():
