@@ -4,6 +4,7 @@ is named.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -226,6 +227,7 @@ def jit_state_step(
   comes (`batch` None). The state that goes in is given up.
   """
 
+  @functools.wraps(step)
   def spread(*args: Any) -> Any:
     with spread_over(mesh):
       return step(*args)
