@@ -45,7 +45,7 @@ demo: setup  ## builds the synthetic sets, trains on them, evaluates, draws a sh
 # A file's tests stay together: they share what was trained once. What takes longest, whole runs that are killed
 # or made over several processes and the papers' configs trained for some steps, has a target of its own; the runs of
 # several processes wait for each other.
-SLOW := tests/end_to_end/test_bad_input.py tests/end_to_end/test_calls.py tests/end_to_end/test_crossval.py tests/end_to_end/test_devices.py \
+SLOW := tests/end_to_end/test_bad_input.py tests/end_to_end/test_calls.py tests/end_to_end/test_cores.py tests/end_to_end/test_crossval.py tests/end_to_end/test_devices.py \
 	tests/end_to_end/test_resume.py tests/end_to_end/test_stages.py tests/configs/test_papers.py tests/configs/test_pons.py \
 	tests/configs/test_savchenko.py tests/configs/test_zhang.py tests/launch/test_local.py tests/parallel/test_doctor.py
 PROCESSES := tests/end_to_end/test_processes.py

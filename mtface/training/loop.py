@@ -226,6 +226,7 @@ def jit_state_step(
   comes (`batch` None). The state that goes in is given up.
   """
 
+  @functools.wraps(step)
   def spread(*args: Any) -> Any:
     with spread_over(mesh):
       return step(*args)

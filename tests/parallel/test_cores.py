@@ -1,18 +1,9 @@
-"""Cores as devices: when, and that a run computes the same."""
+"""Cores as devices: when."""
 
-import csv
-import json
-import os
-import subprocess
-import sys
-
-import numpy as np
 import pytest
 
 from mtface import process
 from mtface.parallel import cores, jax_settings
-from mtface.training.logs import read_metrics
-from tests.command import ROOT
 from tests.tiny import get_config
 
 
@@ -74,49 +65,3 @@ def test_batches_of_all_stages_count_and_split_parameters_stay_split(four):
   config.mesh.fsdp = 1
   del config.evaluation  # the command says what is wrong
   assert cores.batches(config) == []
-
-
-def trained(folder, data_dir, **environment):
-  """(config.json, losses, probabilities) of a short run by the command."""
-  size = 256 * process.cores()  # images of 16x16
-  changes = {
-    'model.width': 1,  # 32 channels: large enough for the loops over images
-    'batch_size': size,
-    'evaluation.batch_size': size,
-    'duration': '2 steps',
-    'log_every': '1 steps',
-    'checkpoint.every': '2 steps',
-  }
-  config = [f'--config.{name}={value}' for name, value in changes.items()]
-  where = [f'--workdir={folder}', f'--data_dir={data_dir}']
-  usual = {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'}
-  for command in (['train', '--config=tests/tiny.py', *config], ['evaluate', '--predictions']):
-    done = subprocess.run(
-      [sys.executable, '-m', 'mtface', *command, *where],
-      env=os.environ | usual | environment,
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-    )
-    assert done.returncode == 0, done.stderr
-  losses = [line['train/loss'] for line in read_metrics(folder) if 'train/loss' in line]
-  said = [
-    float(value)
-    for path in sorted((folder / 'predictions').rglob('*.csv'))
-    for row in csv.DictReader(path.open())
-    for name, value in row.items()
-    if '/' in name  # TASK/CLASS
-  ]
-  return json.loads((folder / 'config.json').read_text()), losses, said
-
-
-@pytest.mark.skipif(process.cores() == 1, reason='this machine has one core')
-def test_a_run_computes_the_same(tiny_data, tmp_path):
-  saved, losses, said = trained(tmp_path / 'cores', tiny_data)
-  assert saved['hardware']['devices'] == process.cores()
-  one_saved, one_losses, one_said = trained(tmp_path / 'one', tiny_data, MTFACE_CORES='0')
-  assert one_saved['hardware']['devices'] == 1
-  assert saved['jax_settings'] == one_saved['jax_settings']
-  assert len(losses) == 2 and len(said) > 0
-  np.testing.assert_allclose(losses, one_losses, rtol=1e-4)
-  np.testing.assert_allclose(said, one_said, atol=1e-3)
