@@ -18,7 +18,7 @@ from mtface.errors import UserError
 _ADDRESS = re.compile(
   r'[A-Za-z][A-Za-z0-9+.-]+:/'
 )  # pathlib turns gs://bucket into gs:/bucket; C:/ is a drive
-_SELECTION = re.compile(r'(.+)@(last|best|\d+|average:\d+|ensemble:\d+)')
+_SELECTION = re.compile(r'(.+)@((?:last|best|\d+|average:\d+|ensemble:\d+)(?::flip|:ten)?)')
 
 
 def local_path(path: str | os.PathLike[str]) -> pathlib.Path:

@@ -75,7 +75,8 @@ FLAGS: dict[str, Flag] = {
   'checkpoint': Flag(
     'list',
     [],
-    'last, best, STEP, average:K, ensemble:K, each also averaged with other runs as in '
+    'last, best, STEP, average:K, ensemble:K, with :flip or :ten behind it for the mean over views '
+    'of a face; each also averaged with other runs as in '
     "last+OTHER_WORKDIR@last; comma-separated (default: the config's evaluation.checkpoints); "
     'report and associate take exactly one, and feature commands no ensemble (default last)',
   ),

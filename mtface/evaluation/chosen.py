@@ -169,9 +169,15 @@ class Chosen:
     """
     self.load()
     streams = [
-      evaluator.stream(networks, source, show if i == 0 else '')
-      for i, (evaluator, networks, source) in enumerate(
-        zip(self._evaluators, self._networks, (faces.own, *faces.others), strict=True)
+      evaluator.stream(networks, source, show if i == 0 else '', selection.views)
+      for i, (evaluator, networks, source, selection) in enumerate(
+        zip(
+          self._evaluators,
+          self._networks,
+          (faces.own, *faces.others),
+          self._selections,
+          strict=True,
+        )
       )
     ]
     for of_each in zip(*streams, strict=True):
@@ -187,6 +193,11 @@ class Chosen:
       else scores
       for task, scores in means.items()
     }
+
+  @property
+  def views(self) -> str:
+    """The kind of views that one of its selections asks for; '' if none does."""
+    return next((of.views for of in self._selections if of.views), '')
 
   @property
   def evaluators(self) -> Sequence[Evaluator]:
@@ -212,8 +223,10 @@ class Chosen:
     """
     self.load()
     said = [
-      evaluator.of_images(networks, of_run, size)
-      for evaluator, networks, of_run in zip(self._evaluators, self._networks, images, strict=True)
+      evaluator.of_images(networks, of_run, size, selection.views)
+      for evaluator, networks, of_run, selection in zip(
+        self._evaluators, self._networks, images, self._selections, strict=True
+      )
     ]
     return self._together(said)
 

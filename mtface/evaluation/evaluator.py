@@ -102,19 +102,19 @@ class Evaluator:
     return [(params, stats)]
 
   def stream(
-    self, networks: Networks, source: Source, show: str = ''
+    self, networks: Networks, source: Source, show: str = '', kind: str = ''
   ) -> Iterator[tuple[Scores, np.ndarray]]:
     """({task: [b, C]}, rows int [b]), batch by batch: what the networks say on average, see
-    `readout.comparable`.
+    `readout.comparable`; of a `kind` of views, of all views.
     """
-    for of_each, rows in self.scorer.stream(networks, source, show=show):
+    for of_each, rows in self.scorer.stream(networks, source, show=show, kind=kind):
       yield self._mean(of_each), rows
 
-  def of_images(self, networks: Networks, images: np.ndarray, size: int) -> Scores:
+  def of_images(self, networks: Networks, images: np.ndarray, size: int, kind: str = '') -> Scores:
     """{task: [N, C]}: the same of images, uint8 [N, H, W, C], N at least 1, in batches that are
     filled up to `size`.
     """
-    return self._mean(self.scorer.of_images(networks, images, size))
+    return self._mean(self.scorer.of_images(networks, images, size, kind))
 
   def _mean(self, of_each: Sequence[Scores]) -> Scores:
     """What networks say on average."""

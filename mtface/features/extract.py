@@ -24,6 +24,7 @@ from mtface.errors import UserError
 from mtface.evaluation.evaluator import Evaluator
 from mtface.files import file_name, replaced
 from mtface.inference.runner import batches_of
+from mtface.inference.views import without_views
 from mtface.training.selection import Selection
 
 T = TypeVar('T')
@@ -43,6 +44,7 @@ class FeatureNetwork:
     Raises:
       UserError: the selection is an ensemble: features of different networks are not comparable.
     """
+    without_views(selection.kind, selection.views, 'features are of one view')
     if selection.kind == 'ensemble':
       raise UserError(
         f'--checkpoint=ensemble:{selection.count}: an ensemble has no features; choose one '

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from mtface.data.inputs import scale_images
 from mtface.data.sources import Source
 from mtface.inference.readout import concatenated
+from mtface.inference.views import views
 from mtface.models.network import Network
 from mtface.models.paths import Params, Stats
 from mtface.models.platforms import spread_over
@@ -46,20 +47,27 @@ class _Runner:
     self._run = jax.jit(run, out_shardings=everywhere(mesh))
 
   def over(
-    self, networks: Networks, batches: Iterable[tuple[np.ndarray, T]], size: int = 0
+    self,
+    networks: Networks,
+    batches: Iterable[tuple[np.ndarray, T]],
+    size: int = 0,
+    kind: str = '',
   ) -> Iterator[tuple[list[Any], T]]:
     """([what each network makes of them], tag) for each (images uint8 [b, H, W, C], tag), in order;
-    b is at most `size`, to which batches are filled up (0: the batch size).
+    b is at most `size`, to which batches are filled up (0: the batch size). With a `kind` of views
+    (`views.views`), what each network makes of each view.
 
     Two batches are under way: while one runs on the devices, the caller works on what came of the
     one before.
     """
     pending: tuple[list[Any], int, T] | None = None
+    seen = views(kind)
     for images, tag in batches:
       short = np.zeros(((size or self.batch_size) - len(images), *images.shape[1:]), np.uint8)
       filled = np.concatenate([images, short]) if len(short) else images
       placed = jax.make_array_from_callback(filled.shape, self._sharding, filled.__getitem__)
-      running = [self._run(params, stats, placed) for params, stats in networks]
+      shown = [view(placed) for view in seen]
+      running = [self._run(params, stats, x) for params, stats in networks for x in shown]
       if pending is not None:
         yield _cut(pending[0], pending[1]), pending[2]
       pending = running, len(images), tag
@@ -106,20 +114,23 @@ class Scorer:
     self._runner = _Runner(network.scores, mesh, batch_size)
 
   def stream(
-    self, networks: Networks, source: Source, *, show: str = ''
+    self, networks: Networks, source: Source, *, show: str = '', kind: str = ''
   ) -> Iterator[tuple[list[Scores], np.ndarray]]:
-    """([{task: float32 [b, C]} of each network], rows int [b]) of a source's samples, in order.
-    `show` names the progress bar.
+    """([{task: float32 [b, C]} of each network and view], rows int [b]) of a source's samples, in
+    order. `show` names the progress bar; `kind` is one of views.
     """
-    yield from self._runner.over(networks, batches_of(source, self._runner.batch_size, show))
+    batches = batches_of(source, self._runner.batch_size, show)
+    yield from self._runner.over(networks, batches, kind=kind)
 
-  def of_images(self, networks: Networks, images: np.ndarray, size: int) -> list[Scores]:
-    """[{task: float32 [N, C]} of each network] of images, uint8 [N, H, W, C]. Batches are filled up
-    to `size`; every new one is a compilation.
+  def of_images(
+    self, networks: Networks, images: np.ndarray, size: int, kind: str = ''
+  ) -> list[Scores]:
+    """[{task: float32 [N, C]} of each network and view] of images, uint8 [N, H, W, C]. Batches are
+    filled up to `size`; every new one is a compilation.
     """
     starts = range(0, len(images), size)
     batches = ((images[start : start + size], None) for start in starts)
-    parts = [found for found, _ in self._runner.over(networks, batches, size)]
+    parts = [found for found, _ in self._runner.over(networks, batches, size, kind)]
     return [concatenated(of_one) for of_one in zip(*parts, strict=True)]
 
   def scores(self, params: Params, stats: Stats, source: Source) -> Scores:

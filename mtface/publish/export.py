@@ -17,6 +17,7 @@ from mtface.errors import UserError
 from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluator import Evaluator
 from mtface.files import local_path, replaced
+from mtface.inference.views import without_views
 from mtface.publish import contract, measured, onnx_file, precision, stablehlo_file
 from mtface.publish.onnx_model import OnnxModel
 from mtface.publish.program import Part, Program
@@ -109,6 +110,7 @@ def export_program(
   python = _ready(format, converter)
   evaluator = Evaluator(workdir, data_dir, stage)
   chosen = Chosen(checkpoint, evaluator, data_dir, calibrated=calibrated)
+  without_views(checkpoint, chosen.views, 'a file answers of one image at a time')
   crop = contract.crop_of(chosen)
   outputs = contract.output_names(chosen.tasks)
   job = _Job(chosen, outputs, contract.about(chosen, outputs, crop), measured.make_check(chosen))

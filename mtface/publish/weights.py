@@ -10,6 +10,7 @@ import os
 from mtface.errors import UserError
 from mtface.evaluation.evaluator import Evaluator
 from mtface.files import local_path
+from mtface.inference.views import without_views
 from mtface.models.weights import FORMATS, export_weights
 from mtface.training.selection import Selection
 
@@ -54,6 +55,7 @@ def export_network(
     )
   format = 'mtface' if format == WHOLE else format
   selection = Selection.parse(checkpoint)
+  without_views(checkpoint, selection.views, 'weights have no views')
   if selection.kind == 'ensemble':
     raise UserError(
       f'--checkpoint={checkpoint}: an ensemble is several networks; export writes one, such as '

@@ -9,6 +9,9 @@ ensemble:K     K networks: the mean of their probabilities; K times the work (Sa
                4.2, has an ensemble of "different checkpoints", and nothing on how they are put
                together). A task that is trained with the squared hinge has no probabilities: there
                it is the mean of the scores, whose unit is the margin of 1
+
+Behind each, `:flip` or `:ten` ask for views of a face, whose scores are averaged too, as in
+`last:flip`: mtface/inference/views.py.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import dataclasses
 import re
 
 from mtface.errors import UserError
+from mtface.inference.views import KINDS
 from mtface.training.checkpoints import Checkpoints
 
 
@@ -26,18 +30,26 @@ class Selection:
 
   kind: str
   count: int = 1
+  views: str = ''  # a kind of views
 
   @classmethod
   def parse(cls, text: str) -> Selection:
-    """Reads last, best, STEP, average:K or ensemble:K; anything else is a `UserError`."""
-    if text in ('last', 'best'):
-      return cls(text)
-    if text.isdigit():
-      return cls('step', int(text))
-    found = re.fullmatch(r'(average|ensemble):(\d+)', text)
+    """Reads last, best, STEP, average:K or ensemble:K, and a kind of views behind it; anything else
+    is a `UserError`.
+    """
+    word, _, last = text.rpartition(':')
+    name, views = (word, last) if last in KINDS and word else (text, '')
+    if name in ('last', 'best'):
+      return cls(name, views=views)
+    if name.isdigit():
+      return cls('step', int(name), views)
+    found = re.fullmatch(r'(average|ensemble):(\d+)', name)
     if found and int(found[2]) > 0:
-      return cls(found[1], int(found[2]))
-    raise UserError(f'--checkpoint={text}: expected last, best, a step, average:K or ensemble:K')
+      return cls(found[1], int(found[2]), views)
+    raise UserError(
+      f'--checkpoint={text}: expected last, best, a step, average:K or ensemble:K, alone or with '
+      f'views behind it, :{" or :".join(KINDS)}'
+    )
 
   def steps(self, checkpoints: Checkpoints) -> list[int]:
     """The steps of the checkpoints that are meant."""

@@ -11,6 +11,7 @@ from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluate import evaluate
 from mtface.evaluation.evaluator import Evaluator
 from mtface.evaluation.results import read_results
+from mtface.inference.views import views
 from mtface.training.selection import Selection
 from tests.fakes import fake_source, write_prepared
 
@@ -71,6 +72,40 @@ def test_images_are_joined_by_their_ids_and_runs_count_alike(tiny_run, other, da
   found = chosen.predictions(faces)['smile']
   np.testing.assert_allclose(found, [(own[i] + its[i]) / 2 for i in ids], rtol=1e-5)
   assert np.abs(found - [own[i] for i in ids]).max() > 1e-3
+
+
+def test_views_are_averaged(tiny_run, other, data_dir):
+  evaluator = Evaluator(tiny_run, data_dir)
+  source = evaluator.source('smiles')
+  networks = evaluator.networks(Selection.parse('ensemble:2'))
+  images = source.gather(np.arange(len(source)))
+  expected = np.mean(
+    [evaluator.of_images(networks, x, 16)['smile'] for x in (images, images[:, :, ::-1])], axis=0
+  )
+  chosen = Chosen('ensemble:2:flip', evaluator, data_dir)
+  assert chosen.views == 'flip' and chosen.head()['checkpoint'] == 'ensemble:2:flip'
+  found = chosen.predictions(chosen.faces('smiles'))['smile']
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  np.testing.assert_allclose(chosen.of_images([images], 16)['smile'], expected, rtol=1e-5)
+  plain = Chosen('ensemble:2', evaluator, data_dir)
+  assert plain.views == ''
+  assert np.abs(plain.of_images([images], 16)['smile'] - expected).max() > 1e-3
+  # each run has its own
+  both = Chosen(f'last+{other}@4:ten', evaluator, data_dir)
+  assert both.views == 'ten'
+  faces = both.faces('smiles')
+  own = evaluator.of_images(evaluator.networks(Selection.parse('last')), images, 16)['smile']
+  its = Evaluator(other, data_dir)
+  scores = [
+    its.of_images(its.networks(Selection.parse('4')), np.asarray(view(x)), 16)['smile']
+    for x in [faces.others[0].gather(np.arange(9))]
+    for view in views('ten')
+  ]
+  place = {image_id: row for row, image_id in enumerate(source.image_ids.tolist())}
+  rows = [place[image_id] for image_id in faces.own.image_ids.tolist()]
+  np.testing.assert_allclose(
+    both.predictions(faces)['smile'], (own[rows] + np.mean(scores, axis=0)) / 2, rtol=1e-4
+  )
 
 
 def test_three_runs_count_alike(tiny_run, other, data_dir):

@@ -57,6 +57,8 @@ def assert_equal(a, b):
 )
 def test_selections(text, kind, count):
   assert Selection.parse(text) == Selection(kind, count)
+  assert Selection.parse(f'{text}:flip') == Selection(kind, count, 'flip')
+  assert Selection.parse(f'{text}:ten') == Selection(kind, count, 'ten')
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,9 @@ def test_selections(text, kind, count):
     '-4',
     '1.5',
     'last:2',
+    'flip',
+    ':ten',
+    'last:flip:ten',
   ],
 )
 def test_what_is_no_selection(text):
