@@ -19,6 +19,7 @@ from mtface.config.schema import (
   source,
   task,
   tasks_of,
+  teacher,
 )
 from mtface.config.stages import stage
 
@@ -35,6 +36,7 @@ __all__ = [
   'stage',
   'task',
   'tasks_of',
+  'teacher',
   'use_fast_recipe',
   'use_size',
 ]

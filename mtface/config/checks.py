@@ -101,6 +101,10 @@ def check(config: ConfigDict, devices: int) -> None:
     _check_choice(f'tasks.{name}.class_weights', values, CLASS_WEIGHTS)
     if f'tasks.{name}.mean_over' in values:
       _check_choice(f'tasks.{name}.mean_over', values, MEAN_OVER)
+  for name in config.teachers:
+    at_least = 'at least 0', lambda x: 0 <= x < math.inf
+    _check_number(f'teachers.{name}.weight', values, *at_least)
+    _check_number(f'teachers.{name}.temperature', values, 'more than 0', lambda x: 0 < x < math.inf)
   for field, (words, holds) in _NUMBERS.items():
     if field in values:  # an option of what the config names
       _check_number(field, values, words, holds)

@@ -67,6 +67,8 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
       },
       'tasks': {},  # task name -> see `task()`
       'sources': {},  # name of ours -> see `source()`; what is trained on
+      # name of ours -> see `teacher()`; networks that label what sources leave open
+      'teachers': {},
       'mixture': 'equal',  # a name in `tables.MIXTURES` (mtface/data/mixing.py)
       # where images are: memory | stream | device | auto, by their size and free memory
       # (mtface/data/store.py)
@@ -255,6 +257,33 @@ def source(name: str, *tasks: str) -> ConfigDict:
   return ConfigDict({'name': name, 'tasks': tasks})
 
 
+def teacher(
+  weights: str,
+  *tasks: str,
+  temperature: float = 1.0,
+  weight: float = 1.0,
+  where: str = 'unlabelled',
+) -> ConfigDict:
+  """A network that labels faces for a student (mtface/training/teachers.py).
+
+  Args:
+    weights: stage:NAME[@last|best|STEP], an earlier stage, or WORKDIR[@...], another run's last.
+    tasks: what it teaches.
+    temperature: of its probabilities, and of the student's in that part of the loss.
+    weight: of that part of a task's loss.
+    where: unlabelled: faces that have no label of their own for the task; all: others too.
+  """
+  return ConfigDict(
+    {
+      'weights': weights,
+      'tasks': tasks,
+      'temperature': temperature,
+      'weight': weight,
+      'where': where,
+    }
+  )
+
+
 def complete(config: ConfigDict) -> list[str]:
   """Gives the groups of `_CHOICES` the options of the entries that they name, where they are
   missing, and takes those of other entries away.
@@ -359,14 +388,14 @@ def fields_of(config: ConfigDict) -> dict[str, Any]:
     have.get('optimizer.name', 'sgd'), have.get('optimizer.schedule', 'exponential')
   )
   fields = flat(default.to_dict())
-  for group in ('tasks', 'sources', 'evaluation.sets'):
+  for group in ('tasks', 'sources', 'teachers', 'evaluation.sets'):
     names = dict.fromkeys(
       name.removeprefix(f'{group}.').split('.')[0] for name in have if name.startswith(f'{group}.')
     )
     if names:
       del fields[group]
     for name in names:
-      entry = source('')
+      entry = teacher('') if group == 'teachers' else source('')
       if group == 'tasks':
         loss = have.get(f'tasks.{name}.loss', 'softmax_cross_entropy')
         tables.LOSSES.entry(loss, f'config.tasks.{name}.loss')

@@ -23,7 +23,8 @@ from mtface.files import split_selection
 
 MAIN = 'main'
 EARLIER = 'stage:'  # in `start.weights`
-_WHOLE = ('tasks', 'sources', 'evaluation.sets')  # a stage that names any has only those
+# A stage that names any of these has only those.
+_WHOLE = ('tasks', 'sources', 'teachers', 'evaluation.sets')
 _NAME = re.compile(r'^[\w\-]+$')  # folders are called so
 _SHARED = (
   'name',

@@ -93,7 +93,8 @@ class BatchSource(DrawSource):
   """Random access to one process's share of every global batch: element k is `{image, labels, mask,
   source, position}` of step k.
 
-  `image` uint8 [b, H, W, C]; `labels` and `mask` {task: [b] or [b, C]}; the others as above.
+  `image` uint8 [b, H, W, C]; `labels` and `mask` {task: [b] or [b, C]}; the others as above. With
+  teachers also `shares` {task: float16 [b, C]} and `taught` {task: bool [b]}.
   """
 
   def __init__(
@@ -106,6 +107,7 @@ class BatchSource(DrawSource):
   ):
     super().__init__(sources, mixture, batch_size, process_index, process_count)
     self._labels, self._mask = join_labels(sources)
+    self._lessons = join_lessons(sources)
 
   @property
   def decodes(self) -> bool:  # type: ignore[override]
@@ -126,6 +128,7 @@ class BatchSource(DrawSource):
       'mask': mask,
       'source': draws.source.astype(np.int32, copy=False),
       'position': position,
+      **jax.tree.map(lambda x: x[joined], self._lessons),
     }
 
   def shapes(self) -> Batch:
@@ -136,6 +139,7 @@ class BatchSource(DrawSource):
       'mask': jax.tree.map(lambda x: self._of(x.shape[1:], x.dtype), self._mask),
       'source': self._of((), np.int32),
       'position': self._of((), np.uint32),
+      **jax.tree.map(lambda x: self._of(x.shape[1:], x.dtype), self._lessons),
     }
 
   def _gather(self, source: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -160,6 +164,17 @@ def join_labels(sources: Sequence[Source]) -> tuple[dict[str, np.ndarray], dict[
       [s.mask.get(task, np.zeros((len(s), *shape), bool)) for s in sources]
     )
   return labels, mask
+
+
+def join_lessons(sources: Sequence[Source]) -> dict[str, dict[str, np.ndarray]]:
+  """`shares` and `taught` of all sources one after the other; {} without teachers."""
+  tasks = dict.fromkeys(t for s in sources for t in s.shares)
+  if not tasks:
+    return {}
+  return {
+    'shares': {t: np.concatenate([s.shares[t] for s in sources]) for t in tasks},
+    'taught': {t: np.concatenate([s.taught[t] for s in sources]) for t in tasks},
+  }
 
 
 def load_batches(

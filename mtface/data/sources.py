@@ -45,6 +45,8 @@ class Source:
     subjects: text [N], who it is; '' where that is not known.
     fingerprint: of the split that it is a part of, see `mtface/data/index.py`; '' of one that was
       made in memory.
+    shares: {task: float16 [N, C]}, what teachers say (`mtface/training/teachers.py`).
+    taught: {task: bool [N]}, of which samples that is to be learnt.
   """
 
   name: str
@@ -56,6 +58,8 @@ class Source:
   attributes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   subjects: np.ndarray = None  # type: ignore[assignment]  # of nobody, unless they are given
   fingerprint: str = ''
+  shares: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  taught: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
     if self.subjects is None:
@@ -90,7 +94,7 @@ class Source:
 
   def take(self, indices: np.ndarray) -> Source:
     """The source of these samples alone; the images are not copied."""
-    fields = ('labels', 'mask', 'attributes')
+    fields = ('labels', 'mask', 'attributes', 'shares', 'taught')
     taken: dict[str, Any] = {
       field: {key: x[indices] for key, x in getattr(self, field).items()} for field in fields
     }

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from mtface import process
 from mtface.data import memory
-from mtface.data.loader import Batch, join_labels
+from mtface.data.loader import Batch, join_labels, join_lessons
 from mtface.data.sources import Source
 from mtface.parallel.sharding import everywhere, place
 
@@ -73,7 +73,7 @@ def _all_say(here: bool) -> bool:
 
 def place_sources(sources: Sequence[Source], mesh: Mesh) -> dict[str, Any]:
   """{image: uint8 [N, H W C], labels and mask: {task: [N] or [N, C]}} of all N samples, one source
-  after the other, whole on each device.
+  after the other, whole on each device; and what teachers say.
   """
   labels, mask = join_labels(sources)
   images = np.empty((sum(map(len, sources)), int(np.prod(sources[0].image_shape))), np.uint8)
@@ -83,14 +83,16 @@ def place_sources(sources: Sequence[Source], mesh: Mesh) -> dict[str, Any]:
       rows = np.arange(start, min(start + _BLOCK, len(source)))
       images[first + rows] = source.gather(rows).reshape(len(rows), -1)
     first += len(source)
-  return place({'image': images, 'labels': labels, 'mask': mask}, everywhere(mesh))
+  found = {'image': images, 'labels': labels, 'mask': mask, **join_lessons(sources)}
+  return place(found, everywhere(mesh))
 
 
 def shapes(sources: Sequence[Source], mesh: Mesh) -> dict[str, Any]:
   """The same by shapes, types and shardings; no image is read."""
   labels, mask = join_labels(sources)
   size = (sum(map(len, sources)), int(np.prod(sources[0].image_shape)))
-  made = {'image': jax.ShapeDtypeStruct(size, np.uint8), 'labels': labels, 'mask': mask}
+  image = jax.ShapeDtypeStruct(size, np.uint8)
+  made = {'image': image, 'labels': labels, 'mask': mask, **join_lessons(sources)}
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=everywhere(mesh)
@@ -112,4 +114,9 @@ def gathered(data: dict[str, Any], drawn: Batch, image_shape: Sequence[int]) -> 
     'labels': {task: labels[sample] for task, labels in data['labels'].items()},
     'mask': {task: known(task, mask) for task, mask in data['mask'].items()},
     **{name: drawn[name] for name in ('source', 'position', 'stop')},
+    **{
+      name: jax.tree.map(lambda x: x[sample], data[name])
+      for name in ('shares', 'taught')
+      if name in data
+    },
   }

@@ -42,6 +42,7 @@ from mtface.training.start import check_start
 from mtface.training.state import new_state
 from mtface.training.step import make_step
 from mtface.training.tally import new_tally
+from mtface.training.teachers import check_teachers
 from mtface.training.trackers import check_tracker
 
 
@@ -75,6 +76,7 @@ def check_experiment(
       trained = steps_of(workdir, name) if workdir else []
       if not trained:
         check_start(run, runs)
+        check_teachers(run, runs, data_dir)
       elif trained[-1] > run.steps:  # never of a run whose length is a time
         raise UserError(
           f'config.duration: {run.config.duration!r} is {run.steps:,} steps, and {workdir} holds '

@@ -53,6 +53,7 @@ from mtface.training.start import start_weights
 from mtface.training.state import State, new_state
 from mtface.training.step import StepFunction, make_step
 from mtface.training.tally import Tally, check_finite, check_loss, new_tally, read_tally
+from mtface.training.teachers import taught
 from mtface.training.workdir import Data, check_config, fingerprints, write_config
 
 
@@ -102,6 +103,10 @@ def train_stage(
     min(run.duration('log_every'), run.steps),
     run.duration('checkpoint.every'),
   )
+  trained = steps_of(workdir, name)
+  unfinished = not trained or trained[-1] < run.steps
+  if config.teachers and unfinished:
+    run = taught(run, workdir, mesh)
   profile = Profile(config.profile, stage_folder(workdir, name))
   calls = plan_calls(run, mesh, (log_every, save_every), (run.steps, *profile.points))
   feed = Feed(run, calls, mesh)
@@ -111,8 +116,7 @@ def train_stage(
   shardings = state_shardings(shapes, mesh, config.mesh.shard_from)
   train_step: StepFunction = jit_step(run, optimizer, mesh, shardings, calls)
   empty = place(new_tally(run.tasks, layers(run)), everywhere(mesh))
-  trained = steps_of(workdir, name)
-  if not trained or trained[-1] < run.steps:  # what follows does not need the compiler
+  if unfinished:  # what follows does not need the compiler
     train_step = Ahead(train_step, with_shardings(shapes, shardings), empty, feed.shapes())
   run = with_weights(run)
   params, stats = run.params, run.stats

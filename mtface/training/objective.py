@@ -51,6 +51,7 @@ class Objective:
     self.terms = {
       name: _term(name, of, (weights or {}).get(name)) for name, of in config.tasks.items()
     }
+    self._soft = soft_weights(config)
     self.joined = joined_tasks(config)
     if self.joined:
       first = self.joined[0]
@@ -63,18 +64,29 @@ class Objective:
     labels: Scores,
     mask: Scores,
     share: jax.Array | None = None,
+    lessons: tuple[Scores, Scores] = ({}, {}),
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """(total loss [], {task: sum of its term by itself over the samples []}) of the scores {output
-    layer: [B, C]}. `share` [B]: of blends, that of a sample's own labels (mtface/data/blend.py);
-    the rest is its partner's.
+    layer: [B, C]}.
+
+    Args:
+      params: of the network.
+      layers: its scores.
+      labels, mask: of the batch.
+      share: [B]: of blends, that of a sample's own labels (mtface/data/blend.py); the rest is its
+        partner's.
+      lessons: what teachers say, {task: shares of its classes [B, C]} and {task: bool [B], of which
+        samples}; these terms are not in the sums.
     """
     config = self._config
     total, sums = self._of_labels(layers, labels, mask, share)
+    total += self._of_lessons(layers, lessons, share)
     if share is not None:
       of_others, sums_of_others = self._of_labels(
         layers, partners(labels), partners(mask), 1 - share
       )
       total, sums = total + of_others, {k: x + sums_of_others[k] for k, x in sums.items()}
+      total += self._of_lessons(layers, partners(lessons), 1 - share)
     if config.loss.l2:
       total += config.loss.l2 * losses.weight_penalty(params, config.loss.decay)
     return total, sums
@@ -100,6 +112,20 @@ class Objective:
       values = weighed(self._joint(layers[UNION], yes, known))
       total += losses.reduce_terms(values, known, over=config.loss.over)
     return total, sums
+
+  def _of_lessons(
+    self, layers: Scores, lessons: tuple[Scores, Scores], share: jax.Array | None
+  ) -> jax.Array:
+    """sum_t mu_t w T^2 L_t(shares), see mtface/training/teachers.py."""
+    scores, total = self._outputs.split(layers), jnp.zeros(())
+    for name, of_task in lessons[0].items():
+      weight, temperature = self._soft[name]
+      known = lessons[1][name]
+      values = self.terms[name](scores[name] / temperature, of_task, known)
+      values = values if share is None else values * share
+      reduced = losses.reduce_terms(values, known, over=self._config.loss.over)
+      total += self._config.tasks[name].weight * weight * temperature**2 * reduced
+    return total
 
   def _output_weights(self) -> np.ndarray | None:
     """mu of each of the union's outputs [U]; None where all are 1."""
@@ -183,6 +209,24 @@ def _term(name: str, of: ConfigDict, weights: np.ndarray | None) -> Callable[...
   entry = LOSSES.entry(of.loss, f'config.tasks.{name}.loss')
   options: dict[str, Any] = options_of(of, entry)
   return functools.partial(entry.load(), class_weights=weights, **options)
+
+
+def soft_weights(config: ConfigDict) -> dict[str, tuple[float, float]]:
+  """{task that is taught: (weight, temperature)}.
+
+  Raises:
+    UserError: the teachers of a task differ in these.
+  """
+  found: dict[str, tuple[float, float]] = {}
+  for name, teacher in config.teachers.items():
+    for task in teacher.tasks:
+      of = (float(teacher.weight), float(teacher.temperature))
+      if found.setdefault(task, of) != of:
+        raise UserError(
+          f'config.teachers.{name}: teachers of {task} have different weights or temperatures; '
+          'what they say is averaged, so make these equal'
+        )
+  return found
 
 
 def class_weights(run: Run) -> dict[str, np.ndarray]:

@@ -124,6 +124,11 @@ def saved_weights(
   return jax.device_get(checkpoints.restore_weights(number, *like))
 
 
+def run_of(workdir: str | os.PathLike, stage: str = '', step: str = 'last') -> ConfigDict:
+  """The experiment of a stage of a run that has such a checkpoint; '' is the last stage."""
+  return _find(workdir, stage, step)[0]
+
+
 def _find(workdir: str | os.PathLike, stage: str, step: str) -> tuple[ConfigDict, Checkpoints, int]:
   """(config of the stage, its checkpoints, the selected step)."""
   stage, config = stage_of(read_config(workdir), stage)

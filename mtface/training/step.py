@@ -58,7 +58,8 @@ def make_step(
     images = scale_images(images)
     key = jax.random.fold_in(dropout_key, state.step)
     layers, stats = network.train_scores(params, state.stats, images, key)
-    total, sums = objective(params, layers, batch['labels'], batch['mask'], share)
+    lessons = batch.get('shares', {}), batch.get('taught', {})
+    total, sums = objective(params, layers, batch['labels'], batch['mask'], share, lessons)
     return total, (network.outputs.split(layers), stats, sums)
 
   def step(state: State, tally: Tally, batch: Batch) -> tuple[State, Tally]:

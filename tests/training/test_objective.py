@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtface.config import tables
-from mtface.config.schema import task
+from mtface.config.schema import task, teacher
 from mtface.errors import UserError
 from mtface.tasks import get_task
 from mtface.training.objective import Objective, class_weights
@@ -42,6 +42,42 @@ def test_the_total_is_the_weighted_terms_and_the_penalty_on_kernels():
   }
   config.loss.over = 'all'
   assert float(total(config)[0]) == pytest.approx(1.5 * terms.sum() / 5 + 2.4, rel=1e-6)
+
+
+@pytest.mark.parametrize('over', ['all', 'labelled'])
+@pytest.mark.parametrize('share', [None, 0.75])
+def test_what_teachers_say_is_learnt_beside_the_labels(over, share):
+  # sum_t mu_t (L_t + w T^2 L_t(shares)); of blends, each part by its share
+  rng, scores = np.random.default_rng(1), np.concatenate([SCORES, SCORES[:1] + 1])
+  labels, mask = np.append(LABELS, 1), np.append(MASK, True)
+  shares, known = rng.dirichlet([1, 1], 6), np.array([False, True, True, True, False, True])
+  config = get_config()
+  config.tasks, config.loss.over = {'smile': task(weight=0.5)}, over
+  config.teachers = {'t': teacher('run', 'smile', temperature=2.0, weight=3.0)}
+  given = [{'smile': jnp.asarray(x)} for x in (scores, labels, mask)]
+  lessons = {'smile': jnp.asarray(shares, jnp.float16)}, {'smile': jnp.asarray(known)}
+  part = None if share is None else jnp.full(6, share)
+  loss, sums = Objective(config)({}, *given, part, lessons)
+  swap, soft = [1, 0, 3, 2, 5, 4], np.asarray(lessons[0]['smile'], np.float64)
+  sides = [(range(6), 1.0)] if share is None else [(range(6), share), (swap, 1 - share)]
+  expected = of_labels = 0.0
+  for rows, weight in sides:
+    for i, j in enumerate(rows):
+      for q, there, t, w in ((np.eye(2)[labels[j]], mask, 1, 1), (soft[j], known, 2, 3)):
+        s = scores[i].astype(np.float64) / t
+        term = weight * there[j] * (np.log(np.exp(s).sum()) - q @ s)
+        divisor = 6 if over == 'all' else there.sum()
+        expected += 0.5 * w * t**2 * term / divisor
+        of_labels += term if t == 1 else 0
+  assert float(loss) == pytest.approx(expected, rel=1e-3)
+  assert float(sums['smile']) == pytest.approx(of_labels, rel=1e-5)
+
+
+def test_teachers_of_a_task_are_alike():
+  config = get_config()
+  config.teachers = {'a': teacher('run', 'smile'), 'b': teacher('other', 'smile', weight=2.0)}
+  with pytest.raises(UserError, match=r'config.teachers.b: teachers of smile have different'):
+    Objective(config)
 
 
 @pytest.mark.parametrize(
