@@ -57,5 +57,5 @@ def test_two_processes_report_as_one(tmp_path):
     rf'{tmp_path}: 64 MB written and synced at [\d,]+ MB/s by process 0', lines[7]
   )
   assert lines[8] == f'{tmp_path}: all 2 processes see the same files'
-  assert [line.partition(': ')[0] for line in lines[9:]] == ['memory', 'compiled programs']
+  assert [line.partition(': ')[0] for line in lines[9:]] == ['memory', 'cores', 'compiled programs']
   assert not list(tmp_path.iterdir()), 'it leaves nothing'
