@@ -13,14 +13,14 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.harness import Case, Program, main, ours
-from benchmarks.networks import RUN, bknet, efficientnet, title
+from benchmarks.networks import bknet, efficientnet, title
 
 OURS, PEERS = 'benchmarks.ours:inference', 'benchmarks.peers.programs'
 
 
 def contestants(of: dict[str, Any]) -> list[Program]:
   return [
-    ours('mtface', OURS, of, RUN),
+    ours('mtface', OURS, of),
     Program('PyTorch, eager, channels_last', f'{PEERS}:inference', of, peer=True),
     Program('PyTorch, torch.compile', f'{PEERS}:inference', {**of, 'compiled': True}, peer=True),
     Program('onnxruntime', f'{PEERS}:onnx', of, peer=True),

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.harness import Case, Program, main, ours
-from benchmarks.networks import RUN, bknet, spec
+from benchmarks.networks import bknet, spec
 
 OURS, PEERS = 'benchmarks.ours:inference', 'benchmarks.peers.programs'
 # Rohani 2023, Table 3: parameters, seconds a batch of 128.
@@ -42,7 +42,7 @@ def rohani(batch: int, tiny: bool) -> Case:
     'paper: s a batch of 128': {letter: str(seconds) for letter, (_, seconds) in ROHANI.items()},
     'paper: ratio': {k: f'{seconds / ROHANI["A"][1]:.2f}' for k, (_, seconds) in ROHANI.items()},
   }
-  contestants = [ours(letter, f'{OURS}_alone', of, RUN) for letter, of in networks.items()]
+  contestants = [ours(letter, f'{OURS}_alone', of) for letter, of in networks.items()]
   name = f'Rohani 2023, Table 3, batch {networks["A"]["batch"]}'
   return Case(name, contestants, networks['A']['batch'], 'milliseconds', notes=notes)
 
@@ -54,7 +54,7 @@ def savchenko(network: str, tiny: bool) -> Case:
   if network in ('mobilenet', 'rexnet'):
     of['format'] = 'torch'
   contestants = [
-    ours('mtface', OURS, of, RUN),
+    ours('mtface', OURS, of),
     Program('PyTorch, eager, channels_last', f'{PEERS}:inference', of, peer=True),
     Program('onnxruntime', f'{PEERS}:onnx', of, peer=True),
   ]

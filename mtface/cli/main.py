@@ -23,6 +23,11 @@ from mtface.parallel.cores import use_cores
 from mtface.parallel.programs import keep_programs
 from mtface.progress import warn
 
+# The commands that work through whole batches of a run's own size. A single face is done sooner by
+# all cores as one device.
+_BY_BATCHES = frozenset(
+  ['train', 'evaluate', 'crossval', 'sweep', 'associate', 'features', 'calibrate', 'audit']
+)
 _RESUMED = {'train', 'crossval', 'sweep'}  # the commands that go on where they stopped
 
 
@@ -79,7 +84,8 @@ def run(argv: Sequence[str]) -> int:
   if words and not command.takes_names:
     raise UserError(f'{words[0]!r}: {name} takes only flags; `mtface {name} --help` lists them')
   if name in COMPUTING:
-    if is_the_program() and (experiment := _alone(args)) is not None:
+    alone = name in _BY_BATCHES and is_the_program()
+    if alone and (experiment := _alone(args)) is not None:
       use_cores(experiment)
     keep_programs()
   command.run(args, words)
