@@ -166,11 +166,10 @@ def as_commands(images: int, image: Sequence[int]) -> dict[str, str]:
 
 def ours(name: str, target: str, options: Mapping[str, Any], images: int = 0) -> Program:
   """A contestant that is a part of mtface: it runs as its commands do with batches of that size
-  (0: that of its options).
+  (0: that of its options), at 48x48 where these name no size.
   """
-  return Program(
-    name, target, options, env=as_commands(images or options['batch'], options['image'])
-  )
+  env = as_commands(images or options['batch'], options.get('image', (48, 48)))
+  return Program(name, target, options, env=env)
 
 
 def begin_as_command(images: int, image: Sequence[int]) -> None:
