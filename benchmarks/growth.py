@@ -15,19 +15,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.harness import Case, Command, main, ours
-from benchmarks.networks import RUN, bknet, spec
+from benchmarks.networks import bknet, spec
 from benchmarks.pixels import TASKS
 from benchmarks.runs import evaluate_words, trained
 
 STEP = 'benchmarks.ours:training_alone'
-BATCH = 64
+BATCH, DEVICES_FOR = 64, 128  # all sizes have the devices that batches of 128 have
 
 
 def steps(name: str, sizes: Iterable[tuple[int, dict[str, Any]]], target: str = STEP) -> Case:
   contestants = [
-    ours(str(size), target, {**of, 'weights': f'{{case}}/{size}.safetensors'}, RUN)
+    ours(str(size), target, {**of, 'weights': f'{{case}}/{size}.safetensors'}, DEVICES_FOR)
     for size, of in sizes
-  ]  # all with the same devices
+  ]
   return Case(name, contestants, show='growth')
 
 

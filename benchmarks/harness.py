@@ -42,9 +42,10 @@ from mtface.files import write_json
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results'
 # Largest distance, as a share of the whole, that contestants may be apart. Gradients of BKNet at
-# full width (batch of 32) are 2e-3 from double precision in PyTorch and 4e-3 in mtface, since
-# rounding turns ReLUs and maxima that are nearly ties; losses are within 1e-6.
-TOLERANCE = {'loss': 1e-5, 'gradients': 1e-2, 'scores': 1e-3, 'accuracy': 5e-3}
+# full width, batch of 128, are from double precision 3e-3 in mtface, 1.3e-2 in PyTorch's eager mode
+# and 2e-3 when compiled, since rounding turns ReLUs and maxima that are nearly ties; losses are
+# within 1e-6.
+TOLERANCE = {'loss': 1e-5, 'gradients': 2e-2, 'scores': 1e-3, 'accuracy': 5e-3}
 UNFINISHED = 75  # exit code of a subject whose time was over (sysexits.h: try again later)
 _LOG_LINES = 15
 _SET_CHILD_SUBREAPER = 36  # prctl's PR_SET_CHILD_SUBREAPER
@@ -166,11 +167,10 @@ def as_commands(images: int, image: Sequence[int]) -> dict[str, str]:
 
 def ours(name: str, target: str, options: Mapping[str, Any], images: int = 0) -> Program:
   """A contestant that is a part of mtface: it runs as its commands do with batches of that size
-  (0: that of its options).
+  (0: that of its options), at 48x48 where these name no size.
   """
-  return Program(
-    name, target, options, env=as_commands(images or options['batch'], options['image'])
-  )
+  env = as_commands(images or options['batch'], options.get('image', (48, 48)))
+  return Program(name, target, options, env=env)
 
 
 def begin_as_command(images: int, image: Sequence[int]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from benchmarks.pixels import THREE
 
-RUN = 128  # images of the training batches of the run whose network is asked
 WEIGHTS = '{case}/weights.safetensors'
 # of Sang 2017; the rate of decay does not matter to time
 RATE, MOMENTUM, L2 = 0.01, 0.9, 0.01

@@ -168,14 +168,12 @@ def inference(of: dict[str, Any]) -> Work:
   """Scores of uint8 images in memory, back in memory."""
   _, network, params, stats = _weights(of)
   images = batch(of['batch'], of['image'], of['tasks'])['image']
-  mesh = make_mesh()
-  size = -(-of['batch'] // mesh.size) * mesh.size  # as `predict` fills batches up
-  scorer = Scorer(network, mesh, size)
+  scorer = Scorer(network, make_mesh(), of['batch'])
   networks = [jax.device_put((params, stats))]
 
   def once() -> dict[str, np.ndarray]:
     with _operators(of):
-      return scorer.of_images(networks, images, size)[0]
+      return scorer.of_images(networks, images, of['batch'])[0]
 
   def run(steps: int) -> None:
     for _ in range(steps):

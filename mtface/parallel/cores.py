@@ -2,8 +2,8 @@
 
 XLA lets all cores share each product and each loop of a step, and waits for all of them after each.
 The pieces are small, so that this costs more than it gains: cores that go through a step by
-themselves, each with its images, train a fifth faster (benchmarks/README.md), and meet where
-devices meet, at the sums over a batch. They compute the same as devices of any other kind.
+themselves, each with its images, train faster (`python -m benchmarks.train_step` has both), and
+meet where devices meet, at the sums over a batch. They compute the same as other devices.
 
 Does not import JAX, which is told by XLA_FLAGS before it starts.
 """

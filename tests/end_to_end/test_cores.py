@@ -2,19 +2,16 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from mtface import process
 from mtface.training.logs import read_metrics
-from tests.command import ROOT
+from tests.command import python
 
 
-def trained(folder, data_dir, **environment):
+def trained(folder, data_dir):
   """(config.json, losses, probabilities) of a short run by the command."""
   size = 256 * process.cores()  # images of 16x16
   changes = {
@@ -27,16 +24,9 @@ def trained(folder, data_dir, **environment):
   }
   config = [f'--config.{name}={value}' for name, value in changes.items()]
   where = [f'--workdir={folder}', f'--data_dir={data_dir}']
-  usual = {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'}
   for command in (['train', '--config=tests/tiny.py', *config], ['evaluate', '--predictions']):
-    done = subprocess.run(
-      [sys.executable, '-m', 'mtface', *command, *where],
-      env=os.environ | usual | environment,
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = python('mtface', *command, *where)
+    assert done.code == 0, done.err
   losses = [line['train/loss'] for line in read_metrics(folder) if 'train/loss' in line]
   said = [
     float(value)
@@ -49,10 +39,11 @@ def trained(folder, data_dir, **environment):
 
 
 @pytest.mark.skipif(process.cores() == 1, reason='this machine has one core')
-def test_a_run_computes_the_same(tiny_data, tmp_path):
+def test_a_run_computes_the_same(tiny_data, tmp_path, monkeypatch):
   saved, losses, said = trained(tmp_path / 'cores', tiny_data)
   assert saved['hardware']['devices'] == process.cores()
-  one_saved, one_losses, one_said = trained(tmp_path / 'one', tiny_data, MTFACE_CORES='0')
+  monkeypatch.setenv('MTFACE_CORES', '0')
+  one_saved, one_losses, one_said = trained(tmp_path / 'one', tiny_data)
   assert one_saved['hardware']['devices'] == 1
   assert saved['jax_settings'] == one_saved['jax_settings']
   assert len(losses) == 2 and len(said) > 0
