@@ -1,5 +1,6 @@
 """Convolutions of all networks but BKNet, against SciPy."""
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -23,6 +24,18 @@ def test_convolution_is_scipys(size, stride):
   np.testing.assert_allclose(
     convolution.conv(x, kernel, stride)[0], expected[::stride, ::stride], atol=2e-6
   )
+
+
+@pytest.mark.parametrize(('channels', 'features'), [(3, 5), (4, 4), (6, 2)])
+def test_gradients_of_a_pointwise_convolution(channels, features):
+  # whichever side has fewer channels is the one that is transposed
+  x, kernel = _normal(0, 2, 4, 5, channels), _normal(1, 1, 1, channels, features)
+  dy = _normal(2, 2, 4, 5, features)
+  _, pulled = jax.vjp(lambda x, kernel: convolution.conv(x, kernel, 1), x, kernel)
+  dx, dkernel = pulled(dy)
+  np.testing.assert_allclose(dx, np.einsum('bhwd,cd->bhwc', dy, kernel[0, 0]), atol=1e-5)
+  expected = np.einsum('bhwc,bhwd->cd', x.astype(float), dy)
+  np.testing.assert_allclose(dkernel[0, 0], expected, atol=1e-5)
 
 
 def test_kernels_are_drawn_by_the_outputs_that_a_value_reaches():
