@@ -20,7 +20,9 @@ emotionet/rgb32:train[each!=15,of=compound8,seed=0]    all faces with such a lab
                                                    person and no picture with those 15 (test)
 utkface/rgb224:train[age_years=21-60]              those of which a label or an attribute is known
                                                    and in a range
-utkface/rgb224:train[gender=1,age_years=21-60,fold=0/4]    ranges come before a fold or a draw
+fer2013/gray48:private_test[copies!=train]         those of which another split (of several:
+                                                   copies!=train+public_test) has no copy
+utkface/rgb224:train[gender=1,age_years=21-60,fold=0/4]    these come before a fold or a draw
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ from mtface.errors import UserError
 _NAME = re.compile(r'^(?P<set>[\w\-]+(/[\w\-.]+)?):(?P<split>\w+)(\[(?P<part>[^\[\]]*)\])?$')
 _FOLD = re.compile(r'^fold(?P<op>!?=)(?P<index>\d+)/(?P<of>\d+)(?P<by>,by=image)?$')
 _RANGE = re.compile(
-  r'^(?!(?:fold|take|upto|each|after|of|seed)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$'
+  r'^(?!(?:fold|take|upto|each|after|of|seed|copies)=)(?P<of>[A-Za-z_]\w*)=(?P<least>\d+)(-(?P<most>\d+))?$'
 )
+_UNCOPIED = re.compile(r'^copies!=(?P<splits>\w+(\+\w+)*)$')
 _TASK = r'[A-Za-z_]\w*(?::\d+)?'  # identity:158 too
 _DRAW = re.compile(
   r'^(?P<how>take|upto)=(?P<take>\d+)(,after=(?P<after>\d+))?'
@@ -113,13 +116,26 @@ class Range:
 
 
 @dataclasses.dataclass(frozen=True)
+class Uncopied:
+  """The faces of which none of these splits of the set has a copy: the same stored pixels."""
+
+  splits: tuple[str, ...]
+
+  def __str__(self) -> str:
+    return f'copies!={"+".join(self.splits)}'
+
+
+Limit = Range | Uncopied
+
+
+@dataclasses.dataclass(frozen=True)
 class SourceName:
   """The parts of a source's name."""
 
   set_name: str
   split: str
   part: Part | None = None
-  ranges: tuple[Range, ...] = ()
+  limits: tuple[Limit, ...] = ()
 
   @classmethod
   def parse(cls, text: str) -> SourceName:
@@ -132,7 +148,7 @@ class SourceName:
     return cls(found['set'], found['split'], *_parse_parts(found['part'].split(','), text))
 
   def __str__(self) -> str:
-    parts = [*map(str, self.ranges), *([str(self.part)] if self.part else [])]
+    parts = [*map(str, self.limits), *([str(self.part)] if self.part else [])]
     return f'{self.set_name}:{self.split}' + (f'[{",".join(parts)}]' if parts else '')
 
   def rotated(self, fold: int, folds: int) -> SourceName:
@@ -146,15 +162,21 @@ class SourceName:
     return self
 
 
-def _parse_parts(parts: list[str], text: str) -> tuple[Part | None, tuple[Range, ...]]:
-  """Any number of ranges, then a fold or a draw."""
-  found = list(itertools.takewhile(bool, map(_RANGE.match, parts)))
-  ranges = tuple(Range(r['of'], int(r['least']), int(r['most'] or r['least'])) for r in found if r)
-  for r in ranges:
-    if r.least > r.most:
-      raise UserError(f'source {text!r}: the range {r} is empty; write the smaller number first')
-  rest = parts[len(ranges) :]
-  return (_parse_part(','.join(rest), text) if rest else None), ranges
+def _parse_parts(parts: list[str], text: str) -> tuple[Part | None, tuple[Limit, ...]]:
+  """Any number of limits, then a fold or a draw."""
+  limits = tuple(itertools.takewhile(lambda of: of is not None, map(_parse_limit, parts)))
+  for of in limits:
+    if isinstance(of, Range) and of.least > of.most:
+      raise UserError(f'source {text!r}: the range {of} is empty; write the smaller number first')
+  rest = parts[len(limits) :]
+  return (_parse_part(','.join(rest), text) if rest else None), limits  # type: ignore[return-value]
+
+
+def _parse_limit(part: str) -> Limit | None:
+  if r := _RANGE.match(part):
+    return Range(r['of'], int(r['least']), int(r['most'] or r['least']))
+  found = _UNCOPIED.match(part)
+  return Uncopied(tuple(found['splits'].split('+'))) if found else None
 
 
 def _parse_part(part: str, text: str) -> Part:
@@ -189,5 +211,5 @@ def _not_a_name(text: str) -> UserError:
     f'source {text!r}: expected SET/CONFIG:SPLIT, optionally with [fold=K/N], [fold!=K/N], '
     '[take=N,after=M,of=TASK+TASK,seed=S] (or upto=N), [each=N,of=TASK,seed=S] or '
     '[each!=N,of=TASK,seed=S], as in genki4k/gray48:train[fold!=0/4]; ranges of labels or '
-    'attributes come first: [age_years=21-60,fold=0/4]'
+    'attributes, and [copies!=SPLIT], come first: [age_years=21-60,fold=0/4]'
   )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from mtface.data.folds import draw, draw_each, stratified_folds
 from mtface.data.index import ATTRIBUTE, Index, groups, load_index
-from mtface.data.names import Draw, Each, Fold, Range, SourceName
+from mtface.data.names import Draw, Each, Fold, Range, SourceName, Uncopied
 from mtface.data.prepared import check_words
 from mtface.data.store import Images
 from mtface.errors import UserError
@@ -37,9 +38,10 @@ class Source:
       can be asked for in the same way.
     rows: int [N], which of them belong to this source (a fold is a selection, not a copy).
     image_ids: text [N].
-    labels: task name -> int32 [N], or [N, C] for a multi-label task.
-    mask: the same shapes, bool; False where the label is unknown (the label's value then means
-      nothing).
+    labels: task name -> int32 [N], or [N, C] for a multi-label task; or float32 [N, C], shares of
+      annotators' votes (mtface/data/votes.py).
+    mask: bool [N], or [N, C] for a multi-label task; False where the label is unknown (the label's
+      value then means nothing).
     attributes: what else the set says, by name: [N, ...] of the builder's type, text as str; empty
       if it says nothing else.
     subjects: text [N], who it is; '' where that is not known.
@@ -124,7 +126,7 @@ def load_source(
       raise UserError(f'{name}: has no labels for task {task!r}; it has {", ".join(index.tasks)}')
   check_words(parts.set_name, tasks or (), data_dir)
   try:
-    rows = _rows_of(parts, index)
+    rows = _rows_of(parts, index, local_path(data_dir))
   except UserError as error:
     raise UserError(f'{name}: {error}') from error
   chosen, columns = tuple(tasks) if tasks else index.tasks, index.columns
@@ -181,14 +183,18 @@ def _as_text(values: np.ndarray) -> np.ndarray:
   return np.char.decode(values, 'utf-8') if values.dtype.kind == 'S' else values
 
 
-def _rows_of(name: SourceName, index: Index) -> np.ndarray:
+def _rows_of(name: SourceName, index: Index, data_dir: pathlib.Path) -> np.ndarray:
   """int [N]: the faces of a part of the split.
 
   A draw takes from those that the ranges leave; folds are those of the whole split, so that no
   range moves a face to another.
   """
   part, columns, everyone = name.part, index.columns, np.full(len(index), True)
-  inside = np.all([everyone, *(_is_in(limits, columns) for limits in name.ranges)], axis=0)
+  within = [
+    _is_uncopied(of, name, columns, data_dir) if isinstance(of, Uncopied) else _is_in(of, columns)
+    for of in name.limits
+  ]
+  inside = np.all([everyone, *within], axis=0)
   if isinstance(part, Fold):
     return np.flatnonzero(inside & ((_folds_of(index, part) == part.index) != part.others))
   if isinstance(part, Draw):
@@ -242,6 +248,16 @@ def _is_labelled(index: Index, task: str) -> np.ndarray:
     get_task(task)
     raise UserError(f'has no labels for task {task!r}; it has {", ".join(index.tasks)}')
   return np.any(index.columns[f'mask.{task}'].reshape(len(index), -1), axis=1)
+
+
+def _is_uncopied(
+  of: Uncopied, name: SourceName, columns: Mapping[str, np.ndarray], data_dir: pathlib.Path
+) -> np.ndarray:
+  """bool [M]: whether none of the other splits has the same stored pixels."""
+  if name.split in of.splits:
+    raise UserError(f'{of}: names the split itself; name another')
+  others = [load_index(name.set_name, split, data_dir).columns['digests'] for split in of.splits]
+  return ~np.isin(columns['digests'], np.concatenate(others))
 
 
 def _is_in(limits: Range, columns: Mapping[str, np.ndarray]) -> np.ndarray:

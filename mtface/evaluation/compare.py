@@ -100,7 +100,7 @@ def _test_to_training(tested: SourceName, size: int, config: ConfigDict) -> floa
   """
   for entry in named_sources(config):
     name = SourceName.parse(entry.name)
-    if (name.set_name, name.split, name.ranges) != (tested.set_name, tested.split, tested.ranges):
+    if (name.set_name, name.split, name.limits) != (tested.set_name, tested.split, tested.limits):
       continue
     if (ratio := _ratio(tested.part, name.part, size)) is not None:
       return ratio

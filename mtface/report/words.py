@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtface.config.schema import flat, tasks_of
-from mtface.data.names import Draw, Each, Fold, SourceName
+from mtface.data.names import Draw, Each, Fold, Range, SourceName, Uncopied
 from mtface.tasks import Task
 
 _MIXTURES = {
@@ -43,13 +43,15 @@ def of_task(task: Task) -> str:
 def of_source(name: str) -> str:
   """A source's name in words: the set, its split, and which part of it."""
   source = SourceName.parse(name)
-  ranges = [f'with {r.of} {_range(r.least, r.most)}' for r in source.ranges]
+  limits = [_limit(of) for of in source.limits]
   part = [_part(source.part)] if source.part else []
-  return ', '.join([f'{source.set_name}, split {source.split}', *ranges, *part])
+  return ', '.join([f'{source.set_name}, split {source.split}', *limits, *part])
 
 
-def _range(least: int, most: int) -> str:
-  return f'{least}' if least == most else f'{least} to {most}'
+def _limit(of: Range | Uncopied) -> str:
+  if isinstance(of, Uncopied):
+    return f'without copies of faces in {" and ".join(of.splits)}'
+  return f'with {of.of} {of.least}' + (f' to {of.most}' if of.most > of.least else '')
 
 
 def _part(part: Fold | Draw | Each) -> str:

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from mtface.data.names import Draw, Each, Fold, Range, SourceName
+from mtface.data.names import Draw, Each, Fold, Range, SourceName, Uncopied
 from mtface.errors import UserError
 
 
@@ -40,6 +40,10 @@ from mtface.errors import UserError
     (
       'a/b:train[gender=1,each!=15,of=identity:158,seed=2]',
       SourceName('a/b', 'train', Each(15, 'identity:158', 2, True), (Range('gender', 1, 1),)),
+    ),
+    (
+      'a/b:test[copies!=train+more,fold=0/4]',
+      SourceName('a/b', 'test', Fold(0, 4), (Uncopied(('train', 'more')),)),
     ),
     ('genki4k:train', SourceName('genki4k', 'train')),  # refused later, with what is missing
   ],

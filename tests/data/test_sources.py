@@ -302,6 +302,29 @@ def test_ranges_of_labels_and_attributes(described):
   assert drawn.attributes['frame'].tolist() == list(range(4, 12))
 
 
+def test_faces_that_another_split_has_a_copy_of(tmp_path):
+  def change(source):
+    if len(source) == 10:
+      source.images[2:5] = shown[0].images[[1, 7, 9]]
+    shown.append(source)
+
+  shown = []
+  write_prepared(
+    tmp_path, 'faces/gray16', {'train': 20, 'test': 10}, {'smile': 1.0}, draw=drawn_as(change)
+  )
+  whole = load_source('faces/gray16:test', tmp_path)
+  left = load_source('faces/gray16:test[copies!=train]', tmp_path)
+  assert len(left) == 7
+  train = {x.tobytes() for x in load_source('faces/gray16:train', tmp_path).gather(np.arange(20))}
+  images = whole.gather(np.arange(10))
+  expected = [i for i, x in zip(whole.image_ids, images, strict=True) if x.tobytes() not in train]
+  assert left.image_ids.tolist() == expected
+  with pytest.raises(UserError, match='copies!=test: names the split itself'):
+    load_source('faces/gray16:test[copies!=test]', tmp_path)
+  with pytest.raises(UserError, match="has no split 'other'"):
+    load_source('faces/gray16:test[copies!=other]', tmp_path)
+
+
 def test_folds_hold_whole_clips_though_people_are_in_several(described):
   # Three clips of ten frames, in each of which all ten people are.
   clips = [

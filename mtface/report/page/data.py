@@ -143,5 +143,5 @@ def _seen(run: Gathered, set_name: str, across: list[dict[str, Any]]) -> str:
 def _whole(run: Gathered, set_name: str) -> Iterator[tuple[SourceName, tuple[str, ...]]]:
   for name, use in sources(run).items():
     source = SourceName.parse(name)
-    if source.set_name == set_name and not source.part and not source.ranges:
+    if source.set_name == set_name and not source.part and not source.limits:
       yield source, use
