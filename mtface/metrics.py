@@ -43,7 +43,8 @@ def counts(
       two-class task may also give one score of class 1, [B] or [B, 1]. A multi-label task predicts
       each class by itself.
     labels: int [B] or, for a multi-label task, [B, C]; in range where labelled, anything elsewhere.
-    mask: bool or number, the labels' shape; 0 means unlabelled or padding.
+      Of shares [B, C] of votes, the largest is the label, the first one of equals.
+    mask: bool or number [B], or [B, C] for a multi-label task; 0 means unlabelled or padding.
     threshold: a lone or multi-label score above it means yes: 0 for logits, 0.5 for probabilities.
 
   Returns: Single-label: n [] and confusion [C, C] (rows: labels, columns: predictions), or for a
@@ -188,6 +189,8 @@ def _counts(
 ) -> Counts:
   """`counts` of arrays of the module `xp`, NumPy or jax.numpy."""
   expected = (scores.shape[0], *task.label_shape)
+  if labels.shape == (*mask.shape, task.num_classes) and not task.multi_label:
+    labels = labels.argmax(axis=-1)
   if not labels.shape == mask.shape == expected:
     raise ValueError(
       f'{task.name}: labels {labels.shape} and mask {mask.shape}; expected {expected}'

@@ -76,6 +76,15 @@ def test_single_label_equals_scikit_learn():
   assert 'mae' not in summary
 
 
+def test_of_shares_of_votes_the_largest_is_the_label():
+  scores, labels, mask = single_label_data(EMOTION)
+  votes = np.random.default_rng(4).integers(0, 4, (N, EMOTION.num_classes)).astype(np.float32)
+  votes[np.arange(N), np.where(mask, labels, 0)] = 4.0
+  shares = votes / votes.sum(axis=1, keepdims=True)
+  found, expected = (summary_of(EMOTION, scores, x, mask) for x in (shares, labels))
+  assert found == expected
+
+
 # balanced_accuracy_score warns that predictions have a class that labels lack, which is the case
 # under test.
 @pytest.mark.filterwarnings('ignore:y_pred contains classes')

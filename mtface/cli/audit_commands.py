@@ -112,8 +112,8 @@ def _of_csv(args: Args) -> tuple[pathlib.Path, list[Answers]]:
 
 
 def _beside(args: Args) -> Beside | None:
+  from mtface.data.groupings import groups_of
   from mtface.data.sources import load_source
-  from mtface.evaluation.answers import groups_of
   from mtface.evaluation.answers_csv import Beside
 
   if not args.on:

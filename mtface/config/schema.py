@@ -70,6 +70,9 @@ def experiment(imports: Sequence[str] = ()) -> ConfigDict:
       # name of ours -> see `teacher()`; networks that label what sources leave open
       'teachers': {},
       'mixture': 'equal',  # a name in `tables.MIXTURES` (mtface/data/mixing.py)
+      # labels or attributes, as in ('gender', 'ethnicity5'), whose groups are drawn equally often
+      # within each source that has them (mtface/data/mixing.py); none: as they are
+      'balance': (),
       # where images are: memory | stream | device | auto, by their size and free memory
       # (mtface/data/store.py)
       'store': 'auto',
@@ -182,6 +185,7 @@ def task(
   class_weights: str = 'none',
   top: int = 1,
   share: float = 1.0,
+  votes: bool = False,
   **options: Any,
 ) -> ConfigDict:
   """What is asked of one task.
@@ -195,10 +199,12 @@ def task(
       eq. 1); 1 is the most probable.
     share: its part of the labels of an epoch, as a ratio to the other tasks', where the mixture is
       `equal` (mtface/data/mixing.py).
+    votes: learn annotators' votes where a source has them, in place of one label
+      (mtface/data/votes.py).
     **options: of the loss.
   """
   common = {'loss': loss, 'weight': weight, 'class_weights': class_weights, 'top': top}
-  common['share'] = share
+  common |= {'share': share, 'votes': votes}
   return _made({**common, **tables.LOSSES.entry(loss, 'loss').options}, options, f'loss {loss}')
 
 

@@ -288,9 +288,10 @@ AUGMENTATIONS.add(
 
 # config.mixture: make(sources, *, seed, batch_size) -> mtface.data.mixing.Mixture.
 # shares: whether it is also called with shares={task: config.tasks.TASK.share}.
-MIXTURES = Table('mixture', shares=False)
-MIXTURES.add('equal', 'mtface.data.mixing:equal', shares=True)
-MIXTURES.add('proportional', 'mtface.data.mixing:proportional')
+# groups: whether it can be called with groups={source's index: codes [N]} (config.balance).
+MIXTURES = Table('mixture', shares=False, groups=False)
+MIXTURES.add('equal', 'mtface.data.mixing:equal', shares=True, groups=True)
+MIXTURES.add('proportional', 'mtface.data.mixing:proportional', groups=True)
 MIXTURES.add('alternate', 'mtface.data.mixing:alternate')
 
 # config.tracker: open(*, project, run_id, name, config, workdir) -> a run with `log(values, step)`

@@ -20,6 +20,7 @@ import numpy as np
 
 from mtface.data.mixing import Draws, Mixture
 from mtface.data.sources import Source
+from mtface.data.votes import one_hot
 from mtface.errors import UserError
 from mtface.tasks import get_task
 
@@ -152,14 +153,15 @@ class BatchSource(DrawSource):
 
 def join_labels(sources: Sequence[Source]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """Labels and masks of all sources one after the other; what a source does not label is 0 and
-  masked.
+  masked. Where one has shares of votes, labels of the others are shares too.
   """
   labels, mask = {}, {}
   for task in dict.fromkeys(t for s in sources for t in sorted(s.labels)):
-    shape = get_task(task).label_shape
-    labels[task] = np.concatenate(
-      [s.labels.get(task, np.zeros((len(s), *shape), np.int32)) for s in sources]
-    )
+    known, shape = get_task(task), get_task(task).label_shape
+    of_sources = [s.labels.get(task, np.zeros((len(s), *shape), np.int32)) for s in sources]
+    if any(x.ndim > 1 for x in of_sources) and not known.multi_label:
+      of_sources = [x if x.ndim > 1 else one_hot(x, known.num_classes) for x in of_sources]
+    labels[task] = np.concatenate(of_sources)
     mask[task] = np.concatenate(
       [s.mask.get(task, np.zeros((len(s), *shape), bool)) for s in sources]
     )

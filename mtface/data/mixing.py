@@ -14,6 +14,12 @@ Where equal is not what is needed, tasks have shares (`config.tasks.TASK.share`)
 s_t K times, K being the largest count / s_t, so that a set of 3,000 need not be shown ten times
 while one of 28,000 waits.
 
+With `config.balance`, the draws of a pattern are shared equally among the groups of its faces, such
+as the classes of `ethnicity5`: a small group is repeated, and of a large one fewer are drawn. It is
+meant for a stage that trains the heads again (docs/audit.md), the cheap answer to groups that a
+network serves worse (Kang et al. 2020, "Decoupling representation and classifier", section 4.2;
+Kirichenko et al. 2023).
+
 Inside a pattern every sample is drawn floor or ceil (draws / samples) times an epoch, and which
 samples get the extra draw rotates from epoch to epoch. Some sets of labels cannot be made equal by
 repeating alone: where each sample with task a also has task b, but not the other way round, b
@@ -32,6 +38,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -120,6 +127,7 @@ def make_mixture(
   seed: int,
   batch_size: int,
   shares: Mapping[str, float] | None = None,
+  groups: Mapping[int, np.ndarray] | None = None,
 ) -> Mixture:
   """Builds a mixture.
 
@@ -129,9 +137,22 @@ def make_mixture(
     seed: orders and rotations depend on it.
     batch_size: of the global batch.
     shares: {task: its share}, for the mixtures that know them; 1 where none is given.
+    groups: {index of a source: int [N]}, its faces' groups, which are drawn equally often; -1 where
+      it is not known, and those keep their part.
+
+  Raises:
+    UserError: there are groups, and the mixture cannot balance them.
   """
   entry = MIXTURES.entry(kind, 'config.mixture')
-  further = {'shares': shares or {}} if entry.traits['shares'] else {}
+  further: dict[str, Any] = {'shares': shares or {}} if entry.traits['shares'] else {}
+  if groups:
+    if not entry.traits['groups']:
+      able = [name for name, of in MIXTURES.items() if of.traits['groups']]
+      raise UserError(
+        f'config.balance: the mixture {kind} knows no groups; take config.mixture='
+        f'{" or ".join(able)}'
+      )
+    further['groups'] = groups
   return entry.load()(sources, seed=seed, batch_size=batch_size, **further)
 
 
@@ -141,19 +162,27 @@ def equal(
   seed: int,
   batch_size: int,
   shares: Mapping[str, float] | None = None,
+  groups: Mapping[int, np.ndarray] | None = None,
 ) -> Mixture:
   """Equal labelled samples a task, or as many as its share, see the module's docstring."""
   del batch_size
   patterns = find_patterns(sources)
   targets, draws = _solve(patterns, shares or {})
-  return _mixed(sources, patterns, draws, targets, seed)
+  return _mixed(sources, *balanced(patterns, draws, groups or {}), targets, seed)
 
 
-def proportional(sources: Sequence[Source], *, seed: int, batch_size: int) -> Mixture:
-  """Every sample once an epoch."""
+def proportional(
+  sources: Sequence[Source],
+  *,
+  seed: int,
+  batch_size: int,
+  groups: Mapping[int, np.ndarray] | None = None,
+) -> Mixture:
+  """Every sample once an epoch; with groups, as many draws, shared among them equally."""
   del batch_size
   patterns = find_patterns(sources)
-  return _mixed(sources, patterns, [len(p.rows) for p in patterns], {}, seed)
+  draws = [len(p.rows) for p in patterns]
+  return _mixed(sources, *balanced(patterns, draws, groups or {}), {}, seed)
 
 
 def find_patterns(sources: Sequence[Source]) -> list[Pattern]:
@@ -173,6 +202,31 @@ def find_patterns(sources: Sequence[Source]) -> list[Pattern]:
       f'sources {", ".join(s.name for s in sources)}: no sample has a label for any of the tasks'
     )
   return patterns
+
+
+def balanced(
+  patterns: Sequence[Pattern], draws: Sequence[int], groups: Mapping[int, np.ndarray]
+) -> tuple[list[Pattern], list[int]]:
+  """(patterns, draws), each pattern of a source with groups divided into one for each of them, and
+  its draws equally; faces of no known group keep their share.
+  """
+  found: list[tuple[Pattern, int]] = []
+  for pattern, count in zip(patterns, draws, strict=True):
+    codes = groups[pattern.source][pattern.rows] if pattern.source in groups else None
+    if codes is None or (codes < 0).all():
+      found.append((pattern, count))
+      continue
+    unknown = pattern.rows[codes < 0]
+    if len(unknown):
+      of_unknown = round(count * len(unknown) / len(codes))
+      found.append((dataclasses.replace(pattern, rows=unknown), of_unknown))
+      count -= of_unknown
+    there = np.unique(codes[codes >= 0])
+    each, rest = divmod(count, len(there))
+    for i, code in enumerate(there):
+      of_group = dataclasses.replace(pattern, rows=pattern.rows[codes == code])
+      found.append((of_group, each + (i < rest)))
+  return [pattern for pattern, _ in found], [count for _, count in found]
 
 
 def _solve(

@@ -10,15 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mtface.data.sources import Source, load_source
+from mtface.data.groupings import class_names, groups_of
+from mtface.data.sources import Source
 from mtface.errors import UserError
 from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluator import Evaluator
-from mtface.tasks import AGE_GROUP_BOUNDS, Task, get_task
-
-# What a run is audited by where nothing else is asked for, as far as a set labels it.
-GROUPS = ('gender', 'age_group', 'age_decades', 'ethnicity5', 'ethnicity7')
-MOST_GROUPS = 50  # more different values are no groups: years, ids, scores
+from mtface.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +122,8 @@ def _wanted(tasks: Mapping[str, Task], source: Source, name: str) -> list[Task]:
     of
     for of in tasks.values()
     if of.name in source.labels
-    and (name in ('', of.name) or (of.multi_label and name in _class_names(of)))
+    and (name in ('', of.name) or (of.multi_label and name in class_names(of)))
   ]
-
-
-def _class_names(task: Task) -> list[str]:
-  return [f'{task.name}/{name}' for name in task.classes]
 
 
 _Groups = Mapping[str, np.ndarray]
@@ -159,7 +152,7 @@ def _classes(
   name: str, task: Task, source: Source, scores: np.ndarray, readout: str, groups: _Groups
 ) -> Iterator[Answers]:
   """Those to each class of a multi-label task."""
-  for i, of_class in enumerate(_class_names(task)):
+  for i, of_class in enumerate(class_names(task)):
     known = np.flatnonzero(source.mask[task.name][:, i])
     yes = scores[known, i]
     yield Answers(
@@ -173,86 +166,3 @@ def _classes(
       source.subjects[known],
       readout,
     )
-
-
-# --- Groups of a set ------------------------------------------------------------------------------
-
-
-def groups_of(
-  source: Source, data_dir: str | os.PathLike, names: Sequence[str] = ()
-) -> dict[str, np.ndarray]:
-  """{what a set's faces are grouped by: text [N]}, '' where it is not known.
-
-  Groups are the classes of a label with at most 50 of them (age_years count as age_group), a class
-  of a multi-label task (`celeba_attributes/Young`: `Young` and `not Young`), or the values of an
-  attribute that is a text, a truth value or a whole number.
-
-  Args:
-    source: the faces.
-    data_dir: where the set's other labels are.
-    names: which; none: those of `GROUPS` that the set has.
-
-  Raises:
-    UserError: the set does not have one of the names.
-  """
-  all_labels = _as_it_is(source, data_dir)
-  have = _names(all_labels)
-  for name in names:
-    if name not in have:
-      raise UserError(
-        f'--groups={name}: {source.name} has no such label or attribute; it has '
-        f'{", ".join(have) or "none"}'
-      )
-  found = {name: _column(all_labels, name) for name in names or [x for x in GROUPS if x in have]}
-  check_groups(found, source.name)
-  return found
-
-
-def check_groups(groups: Mapping[str, np.ndarray], where: str) -> None:
-  """Checks that what faces are to be grouped by has few values.
-
-  Raises:
-    UserError: it has more than 50.
-  """
-  for name, values in groups.items():
-    if (count := len(set(values.tolist()) - {''})) > MOST_GROUPS:
-      raise UserError(
-        f'--groups={name}: {where} has {count:,} different values of it; name one of at most '
-        f'{MOST_GROUPS}, as decades for years'
-      )
-
-
-def _as_it_is(source: Source, data_dir: str | os.PathLike) -> Source:
-  """The same faces with every label that the set has, not only those of the run's tasks."""
-  whole = load_source(source.name, data_dir)
-  place = {image_id: row for row, image_id in enumerate(whole.image_ids.tolist())}
-  return whole.take(np.array([place[x] for x in source.image_ids.tolist()], np.int64))
-
-
-def _names(source: Source) -> list[str]:
-  tasks = [get_task(name) for name in source.labels]
-  few = [of.name for of in tasks if not of.multi_label and of.num_classes <= MOST_GROUPS]
-  years = ['age_group'] if 'age_years' in source.labels and 'age_group' not in few else []
-  several = [name for of in tasks if of.multi_label for name in _class_names(of)]
-  attributes = [
-    name
-    for name, values in source.attributes.items()
-    if values.ndim == 1 and values.dtype.kind in 'Ubiu'
-  ]
-  return [*few, *years, *several, *attributes]
-
-
-def _column(source: Source, name: str) -> np.ndarray:
-  """text [N]."""
-  if name in source.labels:
-    return np.where(source.mask[name], np.array(get_task(name).classes)[source.labels[name]], '')
-  if name in source.attributes:
-    return source.attributes[name].astype(str)
-  if name == 'age_group':
-    classes = np.array(get_task('age_group').classes)
-    place = np.searchsorted(AGE_GROUP_BOUNDS, source.labels['age_years'])
-    return np.where(source.mask['age_years'], classes[place], '')
-  task, _, of_class = name.partition('/')
-  i = get_task(task).classes.index(of_class)
-  text = np.where(source.labels[task][:, i] > 0, of_class, f'not {of_class}')
-  return np.where(source.mask[task][:, i], text, '')

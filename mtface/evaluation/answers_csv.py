@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mtface.data.groupings import check_groups
 from mtface.data.sources import Source
 from mtface.errors import UserError
-from mtface.evaluation.answers import Answers, check_groups
+from mtface.evaluation.answers import Answers
 from mtface.files import local_path
 
 

@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mtface.data.groupings import Grouping, everyone, groupings_of
 from mtface.errors import UserError
 from mtface.evaluation.answers import Answers
-from mtface.evaluation.groupings import Grouping, everyone, groupings_of
 from mtface.evaluation.measures import UNCOMPARED, Measure, fairlearn_metrics, measures_of
 from mtface.evaluation.resampling import Block, Figure, Spread, bootstrap
 

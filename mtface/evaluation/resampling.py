@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse, stats
 
-from mtface.evaluation.groupings import Grouping
+from mtface.data.groupings import Grouping
 from mtface.evaluation.measures import Measure
 from mtface.progress import progress
 

@@ -27,6 +27,7 @@ from mtface.config.stages import naming_stage
 from mtface.config.tables import LOSSES, SCHEDULES
 from mtface.data.index import prepared_dir
 from mtface.data.inputs import check_images
+from mtface.data.loader import join_labels
 from mtface.data.names import SourceName
 from mtface.data.sources import load_source
 from mtface.errors import UserError, first_line
@@ -102,6 +103,11 @@ def _check_losses(config: ConfigDict) -> None:
         f'config.tasks.{name}.loss: {loss} is for {LOSSES[loss].traits["labels"]}-label tasks; '
         f'{name} is {form}-label: {fitting}'
       )
+    if config.tasks[name].votes and not LOSSES[loss].traits['shares']:
+      able = ' or '.join(term for term, of in LOSSES.items() if of.traits['shares'])
+      raise UserError(
+        f'config.tasks.{name}.votes: {loss} takes one label, and no shares of votes; {able} does'
+      )
     if config.tasks[name].class_weights == 'balanced' and task.multi_label:
       raise UserError(
         f'config.tasks.{name}.class_weights: balanced is for single-label tasks; {name} is '
@@ -176,11 +182,11 @@ def _check_traces(run: Run, optimizer: optax.GradientTransformation) -> None:
   def of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((size, *shape), dtype)
 
-  labels = {name: of(task.label_shape, np.int32) for name, task in run.tasks.items()}
+  labels, mask = jax.tree.map(lambda x: of(x.shape[1:], x.dtype), join_labels(run.sources))
   batch = {
     'image': of(tuple(config.image_shape), np.uint8),
     'labels': labels,
-    'mask': {name: of(x.shape[1:], bool) for name, x in labels.items()},
+    'mask': mask,
     'source': of((), np.int32),
     'position': of((), np.uint32),
     'stop': of((), np.int32),

@@ -15,6 +15,7 @@ from mtface import losses
 from mtface.config.schema import options_of, outputs_of
 from mtface.config.tables import LOSSES
 from mtface.data.blend import partners
+from mtface.data.loader import join_labels
 from mtface.errors import UserError
 from mtface.models.paths import Params
 from mtface.outputs import UNION, Outputs, Scores
@@ -72,7 +73,8 @@ class Objective:
     Args:
       params: of the network.
       layers: its scores.
-      labels, mask: of the batch.
+      labels: of the batch, {task: [B], or [B, C]}.
+      mask: which of them are known.
       share: [B]: of blends, that of a sample's own labels (mtface/data/blend.py); the rest is its
         partner's.
       lessons: what teachers say, {task: shares of its classes [B, C]} and {task: bool [B], of which
@@ -236,9 +238,10 @@ def class_weights(run: Run) -> dict[str, np.ndarray]:
   weights = {}
   for name, task in run.tasks.items():
     if run.config.tasks[name].class_weights == 'balanced':
-      labels = np.concatenate(
-        [s.labels[name][s.mask[name]] for s in run.sources if name in s.labels]
+      labels, mask = (x[name] for x in join_labels(run.sources))
+      labels = labels[mask]
+      counts = (
+        labels.sum(axis=0) if labels.ndim > 1 else np.bincount(labels, minlength=task.num_classes)
       )
-      counts = np.bincount(labels, minlength=task.num_classes)
       weights[name] = np.asarray(losses.balanced_class_weights(counts))
   return weights

@@ -12,9 +12,11 @@ from ml_collections import ConfigDict
 
 from mtface.config.durations import to_seconds, to_steps
 from mtface.config.schema import outputs_of, tasks_of
+from mtface.data.groupings import balanced_groups
 from mtface.data.inputs import check_images
 from mtface.data.mixing import Mixture, make_mixture
 from mtface.data.sources import Source, load_source
+from mtface.data.votes import with_votes
 from mtface.errors import UserError
 from mtface.models.network import Network, abstract_network, make_network
 from mtface.tasks import Task
@@ -81,6 +83,9 @@ def plan(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
         raise UserError(
           f'config.sources: {source.name} gives task {task!r}, which is not in config.tasks'
         )
+  for name, of in config.tasks.items():
+    if of.votes:
+      sources = with_votes(sources, name)
   unlabelled = [
     name for name in tasks if not any(name in s.labels and s.labelled(name).any() for s in sources)
   ]
@@ -96,6 +101,7 @@ def plan(config: ConfigDict, data_dir: str | os.PathLike) -> Run:
     seed=config.seed,
     batch_size=config.batch_size,
     shares={name: of.share for name, of in config.tasks.items()},
+    groups=balanced_groups(sources, data_dir, config.balance) if config.balance else None,
   )
   return Run(config, tasks, sources, mixture, network, params, stats)
 

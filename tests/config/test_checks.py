@@ -124,7 +124,7 @@ def test_a_whole_number_is_a_number():
       'tasks.smile',
       'wait',
       'config.tasks.smile.wait: there is no such field; the fields here are: class_weights, loss, '
-      'share, smoothing, top, weight',
+      'share, smoothing, top, votes, weight',
     ),
   ],
 )

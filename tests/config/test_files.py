@@ -36,7 +36,7 @@ def test_configs_that_are_not_there(tmp_path, monkeypatch, name):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(
     UserError,
-    match=r'no such file, and no shipped config of that name; there are demo, mine, pons2018',
+    match=r'no such file, and no shipped config of that name; there are demo, faces, mine',
   ):
     find_config(name)
 

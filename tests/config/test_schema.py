@@ -225,6 +225,7 @@ def test_tasks_and_sources():
   assert task('multiclass_squared_hinge', 2.0).to_dict() == {
     'loss': 'multiclass_squared_hinge', 'weight': 2.0, 'class_weights': 'none', 'top': 1,
     'share': 1.0,
+    'votes': False,
   }  # fmt: skip
   assert source('a/b:train', 'smile', 'gender').to_dict() == {
     'name': 'a/b:train',

@@ -59,6 +59,14 @@ def test_shares_are_drawn_as_the_paper_says(alpha):
   assert scipy.stats.kstest(place.ravel(), 'uniform').pvalue > 1e-3
 
 
+def test_shares_are_those_of_the_draw_in_cutmix():
+  # but for whole pixels of a large image
+  images = np.zeros((B, 200, 200, 1), np.float32)
+  drawn = blend.draw_shares(POSITIONS, KEY, 1.0)
+  _, share = blend.cutmix(images, drawn)
+  np.testing.assert_allclose(share, drawn[0], atol=0.01)
+
+
 def test_a_pair_depends_on_its_position_alone():
   whole = blend.draw_shares(POSITIONS, KEY, 0.4)
   part = blend.draw_shares(POSITIONS[4:6], KEY, 0.4)

@@ -44,6 +44,36 @@ def test_equal_gives_every_task_the_same_number_of_labels(epoch):
     assert set(uses(draws, index, len(source))) <= {287 // len(source), -(-287 // len(source))}
 
 
+@pytest.mark.parametrize('kind', ['equal', 'proportional'])
+def test_groups_are_drawn_equally_often(kind):
+  sources = three_sources()
+  # of the third source: 80, 24 and 6 faces of three groups, and 10 of none
+  codes = np.repeat([0, 1, 2, -1], [80, 24, 6, 10])
+  mixture = make_mixture(kind, sources, seed=3, batch_size=16, groups={2: codes})
+  plain = make_mixture(kind, sources, seed=3, batch_size=16)
+  assert (mixture.epoch_size, mixture.counts) == (plain.epoch_size, plain.counts)
+  total = 287 if kind == 'equal' else 120
+  drawn = np.zeros(120)
+  for epoch in range(4):
+    draws = mixture.epoch(epoch)
+    used = uses(draws, 2, 120)
+    of_groups = [used[codes == code].sum() for code in (0, 1, 2, -1)]
+    assert of_groups[3] == round(total * 10 / 120) and sum(of_groups) == total
+    assert max(of_groups[:3]) - min(of_groups[:3]) <= 1
+    drawn += used
+  assert drawn[codes == 0].max() - drawn[codes == 0].min() <= 1, 'whose turn it is rotates'
+  for i, size in ((0, 30), (1, 287)):  # without groups all is as it was
+    np.testing.assert_array_equal(
+      np.sort(uses(mixture.epoch(1), i, size)), np.sort(uses(plain.epoch(1), i, size))
+    )
+
+
+def test_a_mixture_that_knows_no_groups_refuses_them():
+  groups = {0: np.zeros(30, int)}
+  with pytest.raises(UserError, match=r'balance: the mixture alternate .*=equal or proportional'):
+    make_mixture('alternate', three_sources(), seed=0, batch_size=8, groups=groups)
+
+
 def test_shares_of_tasks():
   sources = three_sources()
   shares = {'smile': 1, 'emotion7': 4, 'gender': 2}

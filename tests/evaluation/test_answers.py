@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from mtface.data.groupings import groups_of
 from mtface.data.sources import load_source
 from mtface.errors import UserError
-from mtface.evaluation.answers import Answers, answers_of_run, groups_of
+from mtface.evaluation.answers import Answers, answers_of_run
 from mtface.tasks import age_to_group, get_task
 from tests.fakes import write_prepared
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix
 
+from mtface.data.groupings import groupings_of
 from mtface.errors import UserError
 from mtface.evaluation.answers import Answers
 from mtface.evaluation.audit import audit
 from mtface.evaluation.audit_table import audit_json, audit_rows, audit_text
-from mtface.evaluation.groupings import groupings_of
 from mtface.evaluation.measures import measures_of
 from mtface.evaluation.resampling import SMALLEST, Block, bootstrap
 

@@ -8,7 +8,7 @@ import functools
 import mmap
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -75,7 +75,10 @@ class Row(NamedTuple):
 class Builder(base.FaceBuilder):
   """Checks and stores the rows of fer2013.csv."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES: ClassVar[dict[str, str]] = {
+    '1.1.0': 'has the votes of emotion8 in the order of its classes'
+  }
   BUILDER_CONFIGS = (
     base.gray48('48x48 grey: the images as they are'),
     base.rgb32('32x32: made smaller by averaging areas, the grey in all three channels'),
@@ -109,8 +112,13 @@ class Builder(base.FaceBuilder):
   )
 
   def attributes(self) -> dict[str, Any]:
-    """FERPlus' votes in the order of VOTE_COLUMNS, all 0 where they are not known."""
-    return {'votes': tfds.features.Tensor(shape=(len(VOTE_COLUMNS),), dtype=np.int32)}
+    """FERPlus' votes in the order of VOTE_COLUMNS, all 0 where they are not known; and
+    `emotion_votes` of them.
+    """
+    sizes = {'votes': len(VOTE_COLUMNS), 'votes_emotion8': len(_COLUMN_TO_EMOTION8)}
+    return {
+      name: tfds.features.Tensor(shape=(size,), dtype=np.int32) for name, size in sizes.items()
+    }
 
   def locate(self, manual_dir: pathlib.Path | None) -> pathlib.Path:
     """Returns fer2013.csv in `manual_dir` or in a folder in it, as the archive unpacks."""
@@ -257,6 +265,16 @@ def majority(votes: Sequence[int]) -> int | None:
   return _COLUMN_TO_EMOTION8.get(heard.index(most))
 
 
+def emotion_votes(votes: Sequence[int]) -> list[int]:
+  """Returns how many annotators chose each class of emotion8; all 0 where most of them chose
+  unknown or NF, and the face, if it is one, shows none that they could name.
+  """
+  chosen = [0] * len(_COLUMN_TO_EMOTION8)
+  for column, emotion in _COLUMN_TO_EMOTION8.items():
+    chosen[emotion] = votes[column]
+  return chosen if 2 * sum(chosen) >= sum(votes) else [0] * len(chosen)
+
+
 def convert_block(
   block: tuple[Table, Sequence[Row]], *, size: int = SIDE, channels: int = 1
 ) -> list[base.Face | base.LeftOut]:
@@ -273,6 +291,7 @@ def convert_block(
 
 def _face(table: Table, row: Row, line: bytes, size: int, channels: int) -> base.Face:
   emotion, pixels = _parse_row(table, row.number, line)
+  votes = row.votes or (0,) * len(VOTE_COLUMNS)
   labels = {'emotion7': emotion}
   if row.votes is not None and (emotion8 := majority(row.votes)) is not None:
     labels['emotion8'] = emotion8
@@ -280,7 +299,10 @@ def _face(table: Table, row: Row, line: bytes, size: int, channels: int) -> base
     f'fer2013_{row.number:05d}',
     _stored(pixels, size, channels),
     labels=labels,
-    attributes={'votes': np.array(row.votes or [0] * len(VOTE_COLUMNS), np.int32)},
+    attributes={
+      'votes': np.array(votes, np.int32),
+      'votes_emotion8': np.array(emotion_votes(votes), np.int32),
+    },
     digest=crop.content_digest(pixels),
     notes=('ferplus_without_majority',)
     if row.votes is not None and 'emotion8' not in labels

@@ -4,7 +4,7 @@ import pytest
 from mtface.errors import UserError
 from tests.cartoons import make_fer2013
 from tests.prepared import build_set, by_id, read_summary
-from tfds_builders.fer2013.fer2013_dataset_builder import majority
+from tfds_builders.fer2013.fer2013_dataset_builder import emotion_votes, majority
 
 HEADER = (
   'Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF'
@@ -77,6 +77,10 @@ def test_votes(with_votes):
   assert labels == [0, 7, 0, 0]  # angry, contempt, and two that are masked
   assert mask == [True, True, False, False]
   np.testing.assert_array_equal(records['fer2013_00001']['attributes']['votes'], VOTES['contempt'])
+  of_classes = [records[f'fer2013_0000{i}']['attributes']['votes_emotion8'] for i in range(4)]
+  angry, contempt = [8, 0, 0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 1, 0, 2, 6]
+  tie = [0, 0, 0, 5, 0, 0, 5, 0]
+  np.testing.assert_array_equal(of_classes, [angry, contempt, tie, [0] * 8])
   listed = read_summary(with_votes)['notes']['ferplus_without_majority']['image_ids']
   assert sorted(listed) == ['fer2013_00002', 'fer2013_00003']
 
@@ -103,6 +107,18 @@ def test_votes(with_votes):
 )
 def test_majority(votes, expected):
   assert majority(votes) == expected
+
+
+@pytest.mark.parametrize(
+  ('votes', 'expected'),
+  [
+    ((1, 2, 0, 0, 0, 2, 0, 0, 5, 0), [0, 2, 0, 2, 0, 0, 1, 0]),  # half of them can name it
+    ((1, 2, 0, 0, 0, 1, 0, 0, 5, 1), [0] * 8),
+    ((0,) * 10, [0] * 8),
+  ],
+)
+def test_votes_of_those_who_could_not_name_it(votes, expected):
+  assert emotion_votes(votes) == expected
 
 
 def test_without_votes_emotion8_is_masked(tmp_path, with_votes):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtface.data.groupings import groups_of
 from mtface.data.sources import load_source
 from mtface.errors import UserError
-from mtface.evaluation.answers import Answers, groups_of
+from mtface.evaluation.answers import Answers
 from mtface.evaluation.audit import LEVEL, Audit, GroupRow, audit
 from mtface.evaluation.audit_table import figure_text, rule_text, worst_text
 from mtface.evaluation.resampling import Figure
