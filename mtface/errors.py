@@ -14,6 +14,10 @@ class UserError(Exception):
   """
 
 
+class Diverged(UserError):
+  """The loss of a run is no longer finite."""
+
+
 class Preempted(Exception):
   """All processes saved their state at the same step because one of them was asked to stop. Rerun
   the same command to resume; exit code 75.

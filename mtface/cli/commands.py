@@ -296,6 +296,26 @@ def sweep(args: Args, _: Sequence[str]) -> None:
   print(f'results: {folder}/sweep.csv, .json, .md and .png')
 
 
+def search(args: Args, _: Sequence[str]) -> None:
+  """Searches for better values of a config's fields, by Optuna: --over='optimizer.rate=0.01:0.1'"""
+  from mtface.evaluation.search import overrides, search_table
+  from mtface.evaluation.search import search as search_config
+  from mtface.report.curves import draw_search
+
+  if not args.over or args.trials < 1:
+    raise UserError(
+      "search: pass what to search over, as in --over='optimizer.rate=0.003:0.1:log;"
+      "batch_size=64,128', and how many trials, at least 1, as in --trials=30"
+    )
+  workdir = workdir_flag(args)
+  found = search_config(config_of(args), args.over, args.trials, workdir, data_dir(args))
+  print(search_table(found))
+  if any(of['score'] is not None for of in found):
+    print(f'picture: {draw_search(workdir / "search.png", found)}')
+    print(f'best: {overrides(found[0]["values"])}')
+  print(f'results: {workdir}/search.csv, search.md, best.json')
+
+
 def table(args: Args, names: Sequence[str]) -> None:
   """Prints a paper's tables with ours: mtface table sang2017 --workdirs=runs/a1,runs/a2"""
   from mtface.report.tables import paper_table, read_measured, tables_of
@@ -470,6 +490,7 @@ COMMANDS: dict[str, Command] = {
   ),
   'compare': Command(compare, ('workdirs',)),
   'sweep': Command(sweep, ('workdir', 'data_dir', 'on', 'stage', 'configs', 'over')),
+  'search': Command(search, ('config', 'workdir', 'data_dir', 'over', 'trials')),
   'table': Command(table, ('workdirs', 'table'), takes_names=True),
   'doctor': Command(doctor, ('workdir', 'fsdp', *_PLACE)),
   'report': Command(report, (*_RUN, 'on', 'html', 'workdirs', 'to', 'thumbnails')),

@@ -35,7 +35,7 @@ FLAGS: dict[str, Flag] = {
     'config',
     None,
     'FILE[:ARGUMENT]: a config file, or the name of a shipped one (demo, sang2017, rohani2023, '
-    'savchenko2021, zhang2016, pons2018, mine); '
+    'savchenko2021, zhang2016, pons2018, faces, mine); '
     'override its fields with --config.FIELD=VALUE',
   ),
   'workdir': Flag(
@@ -262,10 +262,12 @@ FLAGS: dict[str, Flag] = {
   'program': Flag('text', 'train', 'train, the training step (default), or evaluate'),
   'json': Flag('text', '', 'also write the figures to this file, as JSON'),
   'text': Flag('text', '', 'also write the compiled programs to this folder, as text (HLO)'),
+  'trials': Flag('number', 30, 'trials of a search, those of all its processes (default 30)'),
   'over': Flag(
     'text',
     None,
-    "config fields to vary and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'",
+    "config fields to vary and their values, as in 'optimizer.rate=0.01,0.03;seed=0,1'; of a "
+    'search also ranges, as in optimizer.rate=0.003:0.1:log',
   ),
 }
 

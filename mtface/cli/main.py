@@ -26,9 +26,19 @@ from mtface.progress import warn
 # The commands that work through whole batches of a run's own size. A single face is done sooner by
 # all cores as one device.
 _BY_BATCHES = frozenset(
-  ['train', 'evaluate', 'crossval', 'sweep', 'associate', 'features', 'calibrate', 'audit']
+  [
+    'train',
+    'evaluate',
+    'crossval',
+    'sweep',
+    'search',
+    'associate',
+    'features',
+    'calibrate',
+    'audit',
+  ]
 )
-_RESUMED = {'train', 'crossval', 'sweep'}  # the commands that go on where they stopped
+_RESUMED = {'train', 'crossval', 'sweep', 'search'}  # the commands that go on where they stopped
 
 
 def _take_config_flag(argv: Sequence[str]) -> tuple[list[str], str | None]:

@@ -30,6 +30,7 @@ COMPUTING = frozenset(
     'predict',
     'crossval',
     'sweep',
+    'search',
     'export',
     'report',
     'associate',

@@ -92,7 +92,7 @@ def jobs(configs: Sequence[ConfigDict], over: str = '') -> list[tuple[str, Confi
   ):
     config = copy.deepcopy(config)
     for (field, _), value in zip(axes, values, strict=True):
-      config = _changed(config, field, value)
+      config = changed(config, field, value)
       config.name += f',{field}={value}'
     found.append((file_name(config.name), config))
   names = [name for name, _ in found]
@@ -112,8 +112,12 @@ def _axis(text: str) -> tuple[str, list[str]]:
   return field.strip().removeprefix('config.'), found
 
 
-def _changed(config: ConfigDict, field: str, text: str) -> ConfigDict:
-  """The config with one field changed, by the rules of --config.FIELD=VALUE."""
+def changed(config: ConfigDict, field: str, text: str) -> ConfigDict:
+  """The config with one field changed, by the rules of --config.FIELD=VALUE.
+
+  Raises:
+    UserError: it has no such field, or the value is of another type.
+  """
   before: Any = config
   for name in field.split('.'):
     if not isinstance(before, ConfigDict) or name not in before:

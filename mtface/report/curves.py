@@ -4,6 +4,7 @@ checkpoints.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import re
@@ -103,6 +104,36 @@ def draw_sweep(path: pathlib.Path, rows: Sequence[Row]) -> pathlib.Path:
     axes.set(title=task, xlabel='step', ylabel='accuracy, %')
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+  return _save(figure, path)
+
+
+def draw_search(path: pathlib.Path, trials: Sequence[Mapping[str, Any]]) -> pathlib.Path:
+  """Draws the scores of a search (`evaluation.search`): over the trials in their order, with the
+  best one so far, and over the values of each field.
+  """
+  done = sorted((of for of in trials if of['score'] is not None), key=lambda of: of['number'])
+  fields = list(done[0]['values']) if done else []
+  scores = [of['score'] for of in done]
+  figure = _figure(1, 1 + len(fields))
+  axes = figure.add_subplot(1, 1 + len(fields), 1)
+  numbers = [of['number'] for of in done]
+  axes.plot(numbers, scores, '.', label='trial')
+  best = list(itertools.accumulate(scores, max))
+  axes.step(numbers, best, where='post', label='best so far')
+  axes.set(xlabel='trial', ylabel='score')
+  axes.legend(fontsize=8)
+  for column, field in enumerate(fields, 2):
+    axes = figure.add_subplot(1, 1 + len(fields), column)
+    values = [of['values'][field] for of in done]
+    try:
+      numbers = [float(value) for value in values]
+      axes.plot(numbers, scores, '.')
+      if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+        axes.set_xscale('log')
+    except ValueError:  # words
+      axes.plot(values, scores, '.')
+    axes.set(xlabel=field)
+    axes.grid(alpha=0.3)
   return _save(figure, path)
 
 

@@ -17,7 +17,12 @@ _SECONDS, _BEST, _STALE = 'train_seconds', 'best_so_far', 'checkpoints_since_bes
 class Ending:
   """Counts the time and the checkpoints of a run; what it counts is kept with each checkpoint, so
   that a run which is continued goes on counting.
+
+  Attributes:
+    behind: whether others of a search are better (mtface/evaluation/search.py).
   """
+
+  behind = False
 
   def __init__(self, run: Run, saved: Mapping[str, float]):
     """`saved` are the metrics of the checkpoint that the run continues from; none: it begins."""
@@ -61,6 +66,8 @@ class Ending:
   @property
   def why(self) -> str:
     """Why the run ends now."""
+    if self.behind:
+      return 'other trials are better'
     if self.stale:
       best = f'; the best one has {self._best:.4f}' if self._best > -math.inf else ''
       return f'no better for {self._stale} checkpoints (config.evaluation.patience){best}'

@@ -56,14 +56,22 @@ from mtface.training.tally import Tally, check_finite, check_loss, new_tally, re
 from mtface.training.teachers import taught
 from mtface.training.workdir import Data, check_config, fingerprints, write_config
 
+# (stage, step, score of a checkpoint) -> whether the run need not go on
+Behind = Callable[[str, int, float], bool]
 
-def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.PathLike) -> State:
+
+def train(
+  config: ConfigDict,
+  workdir: str | os.PathLike,
+  data_dir: str | os.PathLike,
+  behind: Behind | None = None,
+) -> State:
   """Trains what `config` describes, stage by stage, or continues it where the workdir's newest
   checkpoint left it.
 
   Leaves in workdir: config.json, checkpoints/STAGE, metrics.jsonl and TensorBoard files. Running it
   again after any interruption gives the same parameters, bit for bit on the same devices, as a run
-  that nothing disturbed.
+  that nothing disturbed. `behind` is asked at each checkpoint that has a score, and ends the stage.
 
   Returns:
     The state at the end of the last stage.
@@ -83,7 +91,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike, data_dir: str | os.Pat
       if len(runs) > 1:
         process.say(f'stage {name}')
       with naming_stage(name):
-        state = train_stage(config, name, run, workdir, data_dir, data)
+        state = train_stage(config, name, run, workdir, data_dir, data, behind)
   return state
 
 
@@ -94,6 +102,7 @@ def train_stage(
   workdir: pathlib.Path,
   data_dir: str | os.PathLike,
   data: Data,
+  behind: Behind | None = None,
 ) -> State:
   """The loop: trains one stage of an experiment, or continues it. `run` is planned; `data`
   are what the stages read.
@@ -185,7 +194,9 @@ def train_stage(
           health.pause()
           scores, best = evaluate(state)
           ending.measured(best)
-          last = last or ending.stale
+          if behind is not None and best is not None:
+            ending.behind = behind(name, step, best)
+          last = last or ending.stale or ending.behind
           _log_line(log, bar, step, values | scores)
           checkpoints.save(step, state, scores | ending.notes(), best)
           bar.pause()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtface import metrics
-from mtface.errors import UserError
+from mtface.errors import Diverged
 from mtface.tasks import Task
 from mtface.training.optim import make_schedule
 from mtface.training.run import Run
@@ -55,7 +55,7 @@ def new_tally(tasks: Mapping[str, Task], layers: Iterable[str] = ()) -> Tally:
 
 
 def read_tally(run: Run, step: int, tally: Tally) -> dict[str, float]:
-  """The values of the log line of `step`; raises a `UserError` that names the step where the loss
+  """The values of the log line of `step`; raises `Diverged` with the step where the loss
   was not finite.
   """
   values = {'epoch': step * run.config.batch_size / run.mixture.epoch_size} | summarize_tally(
@@ -67,16 +67,14 @@ def read_tally(run: Run, step: int, tally: Tally) -> dict[str, float]:
 
 
 def check_loss(step: int, tally: Tally) -> None:
-  """Raises a `UserError` that names the first step of a tally, up to `step`, whose loss was not
-  finite.
-  """
+  """Raises `Diverged` with the first step of a tally, up to `step`, whose loss was not finite."""
   bad = int(tally.first_bad_step)
   if bad <= step:
     raise _diverged(f'step {bad}: the loss is not finite')
 
 
 def check_finite(step: int, state: State) -> None:
-  """Raises a `UserError` for a state with an infinity or NaN: the loss shows it only at the step
+  """Raises `Diverged` for a state with an infinity or NaN: the loss shows it only at the step
   after the one that made it.
   """
   leaves = jax.tree_util.tree_leaves_with_path(state)
@@ -93,8 +91,8 @@ def _are_finite(leaves: list[jax.Array]) -> jax.Array:
   return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
 
 
-def _diverged(what: str) -> UserError:
-  return UserError(
+def _diverged(what: str) -> Diverged:
+  return Diverged(
     f'{what}; the checkpoints before it are kept. Lower config.optimizer.rate, or look at the '
     'images and labels of that step'
   )
