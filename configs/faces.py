@@ -10,19 +10,32 @@ which quarter of GENKI-4K and of UTKFace is the test set (copies and, where they
 on one side); FER-2013 keeps its published split: choices go by the public test, and the private one
 is for the end. heads=as_they_are|balanced: a second stage that trains the heads again, the trunk
 as it is, on people of every gender, ethnicity and age group equally often (`config.balance`).
-samples=N: how many are trained on; 750,000 take two cores about an hour at full
-width, and 1,500,000 at half of it. size=full|small|smoke: see `config.use_size`.
+teacher=WORKDIR[@last]: another run of this config, of the same fold, labels what a set does not,
+and with taught=all what it does as well, which makes it the teacher of a smaller network
+(docs/ingredients.md). samples=N: how many are trained on. size=full|small|smoke: see
+`config.use_size`.
 
 Labels are what annotators, or the authors of UTKFace's file names, saw in a face.
 """
 
-from mtface.config import Option, experiment, parse_arg, source, task, use_fast_recipe, use_size
+from mtface.config import (
+  Option,
+  experiment,
+  given_arguments,
+  parse_arg,
+  source,
+  task,
+  teacher,
+  use_fast_recipe,
+  use_size,
+)
 from mtface.config.schema import switched
 from mtface.config.stages import stage
 from mtface.errors import UserError
 
 FILE = 'configs/faces.py'
 FOLDS = 4
+WHERE = ('unlabelled', 'all')  # faces that a teacher labels
 PEOPLE = ('gender', 'age_years', 'ethnicity5')
 # Of the labels of an epoch: 28,709 faces of FER-2013 need not wait while GENKI-4K's 3,000 are shown
 # ten times.
@@ -99,6 +112,8 @@ def get_config(arg=None):
     recipe=Option('best'),
     fold=Option(0, tuple(range(FOLDS))),
     heads=Option('as_they_are', ('as_they_are', 'balanced')),
+    teacher=Option(''),
+    taught=Option('unlabelled', WHERE),
     samples=Option(1_500_000),
     size=Option('full', ('full', 'small', 'smoke')),
   )
@@ -121,6 +136,11 @@ def get_config(arg=None):
   use_fast_recipe(config)
   for name in ingredients(args.recipe):
     INGREDIENTS[name](config)
+  if args.teacher:
+    asked = {'temperature': 2.0, 'where': args.taught}
+    config.teachers.other = teacher(args.teacher, *config.tasks, **asked)
+  elif 'taught' in given_arguments(arg, 'recipe'):
+    raise UserError(f'{FILE}: taught={args.taught}: by whom? name a run, teacher=WORKDIR')
   config.duration = f'{args.samples} examples'
   config.checkpoint.every, config.log_every = (
     f'{args.samples // 20} examples',

@@ -50,6 +50,16 @@ def test_recipes_that_are_none(wrong):
     faces.get_config(f'recipe={wrong}')
 
 
+def test_another_run_teaches_what_it_was_trained_for():
+  config = faces.get_config('teacher=runs/a@last,taught=all')
+  (of,) = config.teachers.values()
+  assert (of.weights, of.where) == ('runs/a@last', 'all')
+  assert set(of.tasks) == set(config.tasks)
+  assert not faces.get_config('best').teachers
+  with pytest.raises(UserError, match='taught=all'):
+    faces.get_config('taught=all')
+
+
 def test_balanced_heads_are_a_stage_of_their_own():
   stages = stages_of(faces.get_config('heads=balanced'))
   assert list(stages) == ['network', 'heads']
