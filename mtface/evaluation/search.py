@@ -235,7 +235,7 @@ def _set_aside(optuna: Any, study: Any, workdir: pathlib.Path) -> int:
     if trial.state == state.RUNNING and _is_dead(trial, workdir):
       study.tell(trial.number, state=state.FAIL)
       study.enqueue_trial(trial.params)
-      aside += 2  # it, and the one in the queue, which is asked for next
+      aside += 1
     elif trial.state == state.WAITING or (
       trial.state == state.FAIL and 'error' not in trial.user_attrs
     ):
@@ -279,10 +279,12 @@ def _run(
   with Lock(folder / 'search'):
     try:
       train(config, folder, data_dir, behind=behind)
-    except Diverged as error:
+    except UserError as error:
       trial.set_user_attr('error', str(error))
       study.tell(trial, state=state.FAIL)
-      return
+      if isinstance(error, Diverged):
+        return
+      raise
     checkpoints = Checkpoints(folder, last)
     score = checkpoints.metrics(checkpoints.best_step())['best']
     if stopped:

@@ -126,6 +126,18 @@ def test_bad_input_is_told_before_anything_is_trained(tiny_data, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_trial_of_bad_input_ends_the_search_and_is_not_tried_again(tiny_data, tmp_path):
+  # 6 does not divide by the ghost batch of 4
+  config = config_of()
+  config.ghost_batch = 4
+  with pytest.raises(UserError, match='ghost_batch'):
+    search(config, 'batch_size=4,6', 20, tmp_path, tiny_data)
+  with (tmp_path / 'search.csv').open(newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['state'] for row in rows if row['batch_size'] == '6'] == ['fail']
+  assert 'ghost_batch' in rows[-1]['error']
+
+
 def test_a_killed_trial_is_taken_up_where_it_was(tiny_data, tmp_path):
   over = 'optimizer.rate=0.001:0.01:log'
   program = (
@@ -152,7 +164,7 @@ def test_a_killed_trial_is_taken_up_where_it_was(tiny_data, tmp_path):
   (trial,) = study.get_trials()
   assert trial.state == optuna.trial.TrialState.RUNNING
   time.sleep(max(0.0, 10.5 - (time.time() - trial.datetime_start.timestamp())))
-  assert searching._set_aside(optuna, study, tmp_path) == 2
+  assert searching._set_aside(optuna, study, tmp_path) == 1
   again = study.ask()
   value = Axis('optimizer.rate', (), 0.001, 0.01, True).suggest(again)
   assert searching._folder({'optimizer.rate': value}) == folder.name
