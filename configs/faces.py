@@ -1,5 +1,5 @@
 """Smile, emotion, gender, age and ethnicity in one network, from GENKI-4K, FER-2013 and UTKFace, by
-the recipe that was found best on these sets (docs/ingredients.md has the ablation).
+the best recipe so far (docs/ingredients.md has its figures; its ablation is to come).
 
     mtface train    --config=faces --data_dir=... --workdir=...     # rerun to resume
     mtface evaluate --workdir=... --data_dir=... --checkpoint=last,last:flip
