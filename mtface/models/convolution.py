@@ -95,8 +95,8 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 @jax.custom_vjp
 def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """x [B, H, W, C] @ kernel [C, D]. On a CPU, the product that is the kernel's gradient needs one
-  of its two sides transposed, and XLA writes that from within the loop that computes it, ten times
-  slower: here it is the side with fewer channels.
+  of its two sides transposed, and XLA writes that from within the loop that computes it, across
+  memory: here it is the side with fewer channels.
   """
   return x @ kernel
 

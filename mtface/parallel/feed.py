@@ -40,7 +40,7 @@ def to_devices(
 
 def _placed(batch: Batch, sharding: NamedSharding) -> Batch:
   """The processes' shares as global arrays. A single process's is all of it, which JAX takes at
-  once, in two thirds of the time (benchmarks/README.md).
+  once and sooner than array by array.
   """
   if process.count == 1:
     return jax.device_put(batch, sharding)
