@@ -21,7 +21,7 @@ from benchmarks.networks import L2, MOMENTUM, RATE
 from benchmarks.pixels import SIZES, TINY_SIZES, batch, faces
 from benchmarks.work import Arrays, Work
 from mtface.config.schema import experiment, model, outputs_of, task, tasks_of
-from mtface.data.loader import BatchSource, load_batches
+from mtface.data.loader import BatchSource, DrawSource, load_batches
 from mtface.data.mixing import make_mixture
 from mtface.data.sources import Source
 from mtface.inference.runner import Scorer
@@ -246,17 +246,21 @@ def stand_ins(config: ConfigDict) -> list[Source]:
 
 def loading(of: dict[str, Any]) -> Work:
   """Batches as training gets them: drawn by the mixture, gathered, and put on the devices. Options:
-  batch, tiny, sources.
+  batch, tiny, sources; `up_to`: 'host', batches in the host's memory alone; 'drawn', the numbers of
+  their samples on the devices, for images that lie there (`config.store=device`).
   """
-  mixed = sources(of['tiny'], count=of.get('sources', 3))
+  mixed, up_to = sources(of['tiny'], count=of.get('sources', 3)), of.get('up_to', 'devices')
   mixture = make_mixture('equal', mixed, seed=0, batch_size=of['batch'])
-  batches = to_devices(
-    load_batches(BatchSource(mixed, mixture, of['batch']), 0, 10**9), make_mesh()
-  )
+  make = DrawSource if up_to == 'drawn' else BatchSource
+  batches = load_batches(make(mixed, mixture, of['batch']), 0, 10**9)
+  if up_to != 'host':
+    batches = to_devices(batches, make_mesh())
 
   def run(steps: int) -> None:
     for _ in range(steps):
-      jax.block_until_ready(next(batches)['image'])
+      batch = next(batches)
+      if up_to != 'host':
+        jax.block_until_ready(batch)
 
   return Work(run)
 
