@@ -3,8 +3,8 @@ step, metrics, checkpoints.
 
     python -m benchmarks.training [--peers=.venv-parity/bin/python] [--rounds=3]
 
-`mtface train` of Sang 2017's config (BKNet, three tasks, batches of 128, checkpoints every 100
-steps) on random pixels in the sizes of GENKI-4K, FER-2013 and UTKFace, 200 and 600 steps; and
+`mtface train` of Sang 2017's config (BKNet, three tasks, batches of 128, checkpoints every 50
+steps) on random pixels in the sizes of GENKI-4K, FER-2013 and UTKFace, 100 and 300 steps; and
 `benchmarks/peers/script.py`. Seconds are of whole processes, from their start to their end, with
 imports and compilation; the two lengths tell these from the steps.
 """
@@ -29,7 +29,7 @@ def contestants(steps: int, every: int, batch: int, tiny: bool) -> list[Command]
 
 
 def cases(tiny: bool) -> list[Case]:
-  lengths, every, batch = ((4,), 2, 8) if tiny else ((200, 600), 100, 128)
+  lengths, every, batch = ((4,), 2, 8) if tiny else ((100, 300), 50, 128)
   return [
     Case(
       f'{steps:,} steps of {batch}',
