@@ -20,12 +20,13 @@ from benchmarks.pixels import TASKS
 from benchmarks.runs import evaluate_words, trained
 
 STEP = 'benchmarks.ours:training_alone'
-BATCH = 64
+BATCH, DEVICES_FOR = 64, 128  # all sizes have the devices that batches of 128 have
 
 
 def steps(name: str, sizes: Iterable[tuple[int, dict[str, Any]]], target: str = STEP) -> Case:
   contestants = [
-    ours(str(size), target, {**of, 'weights': f'{{case}}/{size}.safetensors'}) for size, of in sizes
+    ours(str(size), target, {**of, 'weights': f'{{case}}/{size}.safetensors'}, DEVICES_FOR)
+    for size, of in sizes
   ]
   return Case(name, contestants, show='growth')
 

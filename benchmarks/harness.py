@@ -152,35 +152,30 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
   return {name: value for name, value in whole.items() if more.get(name) != ''}
 
 
-def as_commands() -> dict[str, str]:
+def as_commands(images: int, image: Sequence[int]) -> dict[str, str]:
   """What commands of mtface that compute set for themselves before they begin: how the C library
-  takes memory.
+  takes memory, and that each core is a device, if that is of use for such batches.
   """
   from mtface.cli import start
-
-  if start.reason_not_to(['train'], os.environ):
-    return {}
-  return {start.TUNABLES: start.added(os.environ.get(start.TUNABLES, ''))}
-
-
-def cores_apart(images: int, image: Sequence[int]) -> dict[str, str]:
-  """What makes each core a device, if that is of use for such batches."""
   from mtface.parallel import cores
 
-  asked = {**os.environ, cores.SWITCH: '1'}
-  return cores.settings([cores.Batch(images, image[0] * image[1])], asked)
+  found = cores.settings([cores.Batch(images, image[0] * image[1])], os.environ)
+  if not start.reason_not_to(['train'], os.environ):
+    found[start.TUNABLES] = start.added(os.environ.get(start.TUNABLES, ''))
+  return found
 
 
-def ours(
-  name: str, target: str, options: Mapping[str, Any], env: Mapping[str, str] | None = None
-) -> Program:
-  """A contestant that is a part of mtface: it runs as its commands do, with `env` besides."""
-  return Program(name, target, options, env={**as_commands(), **(env or {})})
+def ours(name: str, target: str, options: Mapping[str, Any], images: int = 0) -> Program:
+  """A contestant that is a part of mtface: it runs as its commands do with batches of that size
+  (0: that of its options), at 48x48 where these name no size.
+  """
+  env = as_commands(images or options['batch'], options.get('image', (48, 48)))
+  return Program(name, target, options, env=env)
 
 
-def begin_as_command() -> None:
+def begin_as_command(images: int, image: Sequence[int]) -> None:
   """Starts this process anew as commands of mtface begin, where it is not so yet."""
-  if missing := as_commands():
+  if missing := as_commands(images, image):
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 
 

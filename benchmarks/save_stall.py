@@ -104,5 +104,5 @@ def cases(tiny: bool) -> list[Own]:
 
 
 if __name__ == '__main__':
-  begin_as_command()
+  begin_as_command(64, (48, 48))
   main('save_stall', __doc__, cases)

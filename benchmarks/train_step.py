@@ -4,8 +4,8 @@ one batch in memory.
     python -m benchmarks.train_step [--peers=.venv-parity/bin/python] [--cases=BKNet]
 
 BKNet with three tasks (Sang 2017; each sample labelled for one), and EfficientNet-B0 with a linear
-layer for each of the three. Contestants: mtface; the same with each
-core as a device (mtface/parallel/cores.py); PyTorch, eager, channels last; `torch.compile`;
+layer for each of the three. Contestants: mtface; the same with all
+cores as one device (mtface/parallel/cores.py); PyTorch, eager, channels last; `torch.compile`;
 and mtface's own step made of XLA's own operators alone, which is what a plain loop with Flax is.
 Same weights, same masked losses, SGD with momentum, weight decay as in the config; no augmentation.
 Loss and gradients are compared before (`harness.TOLERANCE`), without dropout.
@@ -15,16 +15,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.harness import Case, Program, cores_apart, main, ours
+from benchmarks.harness import Case, Program, as_commands, main, ours
 from benchmarks.networks import bknet, efficientnet, title
 
 OURS, PEERS = 'benchmarks.ours:training', 'benchmarks.peers.programs:training'
 
 
 def contestants(of: dict[str, Any]) -> list[Program]:
+  together = as_commands(of['batch'], of['image']) | {'XLA_FLAGS': ''}  # which is unset
   return [
     ours('mtface', OURS, of),
-    ours('mtface, each core a device', OURS, of, cores_apart(of['batch'], of['image'])),
+    Program('mtface, all cores as one device', OURS, of, env=together),
     Program('PyTorch, eager, channels_last', PEERS, of, peer=True),
     Program('PyTorch, torch.compile', PEERS, {**of, 'compiled': True}, peer=True),
     Program("Flax, XLA's own operators", OURS, {**of, 'plain': True}),

@@ -23,8 +23,8 @@ from mtface.parallel.cores import use_cores
 from mtface.parallel.programs import keep_programs
 from mtface.progress import warn
 
-# The commands that work through whole batches of a run's own size, of which each core can be asked
-# to take its share. A single face is done sooner by all of them.
+# The commands that work through whole batches of a run's own size. A single face is done sooner by
+# all cores as one device.
 _BY_BATCHES = frozenset(
   [
     'train',

@@ -1,9 +1,9 @@
 """On CPUs, each core as a device of its own, with its share of every batch.
 
 XLA lets all cores share each product and each loop of a step, and waits for all of them after each.
-Cores that are devices go through a step by themselves, each with its images, and meet where devices
-meet, at the sums over a batch; they compute the same as other devices. Whether that is faster
-depends on the machine (`python -m benchmarks.train_step` has both), so it has to be asked for.
+The pieces are small, so that this costs more than it gains: cores that go through a step by
+themselves, each with its images, train faster (`python -m benchmarks.train_step` has both), and
+meet where devices meet, at the sums over a batch. They compute the same as other devices.
 
 Does not import JAX, which is told by XLA_FLAGS before it starts.
 """
@@ -22,7 +22,7 @@ from mtface.config.stages import stages_of
 from mtface.errors import UserError
 from mtface.parallel import jax_settings
 
-SWITCH = 'MTFACE_CORES'  # 1: each core is a device
+SWITCH = 'MTFACE_CORES'  # 0: all cores are one device
 DEVICES = '--xla_force_host_platform_device_count'
 ALONE = '--xla_cpu_multi_thread_eigen=false'  # a device computes with one thread
 # Pixels of a batch on each core, 29 images of 48x48: with fewer, they wait for each other more than
@@ -38,12 +38,12 @@ class Batch(NamedTuple):
 
 
 def use_cores(config: ConfigDict, environment: MutableMapping[str, str] = os.environ) -> None:
-  """Makes each core a device, before JAX starts, if that was asked for: see `reason_not_to`."""
+  """Makes each core a device, before JAX starts, if that is of use: see `reason_not_to`."""
   environment.update(settings(batches(config), environment))
 
 
 def settings(batches: Sequence[Batch], environment: Mapping[str, str]) -> dict[str, str]:
-  """What makes each core a device for such batches; {} if it was not asked for, or is of no use."""
+  """What makes each core a device for such batches; {} if nothing should."""
   if reason_not_to(batches, environment):
     return {}
   flags = environment.get('XLA_FLAGS', '')
@@ -53,8 +53,8 @@ def settings(batches: Sequence[Batch], environment: Mapping[str, str]) -> dict[s
 def reason_not_to(batches: Sequence[Batch], environment: Mapping[str, str]) -> str:
   """Why all cores should be one device for such batches; '' if they should not."""
   count = process.cores()
-  if environment.get(SWITCH, '0').lower() in ('', '0', 'false', 'no', 'off'):
-    return f'{SWITCH} is not set'
+  if environment.get(SWITCH, '1').lower() in ('0', 'false', 'no', 'off'):
+    return f'{SWITCH}={environment[SWITCH]}'
   for name in ('XLA_FLAGS', 'JAX_NUM_CPU_DEVICES'):
     value = environment.get(name, '')
     if value and (name != 'XLA_FLAGS' or DEVICES in value or 'multi_thread_eigen' in value):

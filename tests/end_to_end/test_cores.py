@@ -40,11 +40,11 @@ def trained(folder, data_dir):
 
 @pytest.mark.skipif(process.cores() == 1, reason='this machine has one core')
 def test_a_run_computes_the_same(tiny_data, tmp_path, monkeypatch):
-  one_saved, one_losses, one_said = trained(tmp_path / 'one', tiny_data)
-  assert one_saved['hardware']['devices'] == 1
-  monkeypatch.setenv('MTFACE_CORES', '1')
   saved, losses, said = trained(tmp_path / 'cores', tiny_data)
   assert saved['hardware']['devices'] == process.cores()
+  monkeypatch.setenv('MTFACE_CORES', '0')
+  one_saved, one_losses, one_said = trained(tmp_path / 'one', tiny_data)
+  assert one_saved['hardware']['devices'] == 1
   assert saved['jax_settings'] == one_saved['jax_settings']
   assert len(losses) == 2 and len(said) > 0
   np.testing.assert_allclose(losses, one_losses, rtol=1e-4)
