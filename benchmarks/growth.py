@@ -36,7 +36,8 @@ def cases(tiny: bool) -> list[Case]:
   batches, sides = (
     ((2, 4), (16, 32)) if tiny else ((16, 32, 64, 128, 256, 512), (32, 48, 64, 96, 128))
   )
-  numbers, many = ((1, 2), (1, 2)) if tiny else ((1, 2, 4, 8), (1, 2, 4, 8, 16))
+  # each of the three tasks has a source
+  numbers, many = ((1, 2), (3, 4)) if tiny else ((1, 2, 4, 8), (3, 6, 12, 24))
   names = list(TASKS)
   of_tasks = [(n, bknet(batch, tiny, tasks=names[:n])) for n in numbers]
   of_sources = [(n, bknet(batch, tiny, sources=n)) for n in many]
