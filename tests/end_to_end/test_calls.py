@@ -9,8 +9,10 @@ from mtface.compiled.program import read_program
 from mtface.training.logs import read_metrics
 from tests.command import TINY, free_port, python, start
 
-# 12 steps of 8 in calls of at most 3, which lines and checkpoints cut short
+# 12 steps of 8 in calls of at most 3, which lines and checkpoints cut short. At the rate of
+# tests/tiny.py, ten steps let rounding grow to 4e-5 of a loss; at this one it stays below 1e-6.
 OVERRIDES = ('--config.store=device', '--config.steps_a_call=3', '--config.log_every=5 steps')
+OVERRIDES += ('--config.optimizer.rate=1e-4',)
 
 
 def train(folder, data_dir, processes, devices):
@@ -34,7 +36,7 @@ def test_two_processes_compute_what_one_does(tiny_data, tmp_path):
   for a, b in zip(one, two, strict=True):
     for name in a:
       if name.endswith('/loss'):
-        assert math.isclose(a[name], b[name], rel_tol=3e-5), (a['step'], name)
+        assert math.isclose(a[name], b[name], rel_tol=1e-5), (a['step'], name)
       elif not name.startswith(('time', 'health')):
         assert a[name] == b[name], (a['step'], name)
 
