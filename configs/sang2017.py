@@ -13,8 +13,9 @@ UTKFace in place of Wiki or IMDB, for those who have not these; its figures are 
 the paper's. cross=True|False: also test on the other of Wiki and IMDB, as the paper does (with
 gender=paper only). fold=0..3: which quarter of GENKI-4K (and of UTKFace) is the test set; FER-2013
 keeps its published split. tasks=all|smile|emotion|gender: one task alone, for comparison.
-recipe=published|fast: the paper's, or ours for a few hundred thousand samples on a CPU
-(`config.use_fast_recipe`). size=full|small|smoke: see `config.use_size`.
+recipe=published|fast|best: the paper's, or ours for a few hundred thousand samples on a CPU, or for
+an hour of one, also with ingredients, as in fast+ema (mtface/config/recipes.py).
+size=full|small|smoke: see `config.use_size`.
 
 Where the paper leaves room (docs/papers.md has all of it, row by row):
 - length: it gives none ("10 last checkpoints corresponding to 10 last training epochs" needs 10
@@ -42,7 +43,7 @@ from mtface.config import (
   parse_arg,
   source,
   task,
-  use_fast_recipe,
+  use_recipe,
   use_size,
 )
 from mtface.report.papers import Column, PaperRow, PaperTable, others
@@ -66,7 +67,7 @@ def get_config(arg=None):
     cross=Option(True),
     fold=Option(0, tuple(range(FOLDS))),
     tasks=Option('all', ('all', *TASKS)),
-    recipe=Option('published', ('published', 'fast')),
+    recipe=Option('published'),
     size=Option('full', ('full', 'small', 'smoke')),
   )
   if args.gender == 'utkface' and args.cross and 'cross' in given_arguments(arg, 'row'):
@@ -101,8 +102,8 @@ def get_config(arg=None):
   config.optimizer.decay = 0.8
   config.optimizer.decay_steps = 10000
   config.optimizer.momentum = 0.9
-  if args.recipe == 'fast':
-    use_fast_recipe(config)
+  if args.recipe != 'published':
+    use_recipe(config, args.recipe, 'configs/sang2017.py')
   use_size(config, args.size)
   return config
 

@@ -8,9 +8,9 @@ from mtface.config.arguments import (
   contradiction,
   given_arguments,
   parse_arg,
-  use_fast_recipe,
   use_size,
 )
+from mtface.config.recipes import use_fast_recipe, use_recipe
 from mtface.config.schema import (
   augmentation,
   experiment,
@@ -38,5 +38,6 @@ __all__ = [
   'tasks_of',
   'teacher',
   'use_fast_recipe',
+  'use_recipe',
   'use_size',
 ]

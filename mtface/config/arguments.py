@@ -1,5 +1,5 @@
-"""Arguments of config files, as in `configs/sang2017.py:A2,fold=1`, and what several papers' files
-do with theirs.
+"""Arguments of config files, as in `configs/sang2017.py:A2,fold=1`, and what several files do
+with theirs.
 """
 
 from __future__ import annotations
@@ -9,28 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtface.config.schema import switched
 from mtface.errors import UserError
-
-
-def use_fast_recipe(config: ConfigDict) -> None:
-  """Our recipe for a few hundred thousand samples on a CPU, in place of a paper's, which wants
-  millions.
-
-  he init, less dropout, batches of 64, a one-cycle rate up to 0.05 with Nesterov momentum, lambda
-  2.5e-4 in the config's own convention (`loss.decay`), losses divided by the labelled samples.
-  Figures in docs/results.md.
-  """
-  config.batch_size = 64
-  for option, value in (('init', 'he'), ('dropout', 0.25)):
-    if option in config.model:
-      config.model[option] = value
-  config.loss.over = 'labelled'
-  config.loss.l2 = 2.5e-4
-  switched(config, 'optimizer.schedule', 'one_cycle')
-  config.optimizer.rate = 0.05
-  config.optimizer.nesterov = True
-
 
 SIZES = {'full': 1.0, 'small': 0.25, 'smoke': 0.125}  # of all channel counts
 

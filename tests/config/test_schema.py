@@ -1,8 +1,9 @@
 import pytest
 from ml_collections import ConfigDict
 
-from mtface.config.arguments import Option, parse_arg, use_fast_recipe, use_size
+from mtface.config.arguments import Option, parse_arg, use_size
 from mtface.config.durations import to_seconds, to_steps
+from mtface.config.recipes import use_fast_recipe
 from mtface.config.saved import with_defaults
 from mtface.config.schema import (
   check_fields,

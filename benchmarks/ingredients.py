@@ -1,0 +1,324 @@
+"""What each ingredient of configs/faces.py gives: rows of runs, trained, measured and written down.
+
+    python -m benchmarks.ingredients --data_dir=DATA --workdir=RUNS --study=ablation \\
+        [--samples=300000] [--seeds=0,1,2] [--minutes=60]
+    python -m benchmarks.ingredients               # only the tables, into docs/ingredients.md
+
+A study is a list of rows; each is `mtface train` and `mtface evaluate --predictions` for each seed,
+in a folder of RUNS. What they measured goes into docs/logs/ingredients.json, with the answer on
+every face as a bit, so that rows of other days and machines can be paired; what is written there is
+not run again. A run that was stopped goes on, and has no time. `--minutes` begins no run after so
+many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import dataclasses
+import json
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import ROOT, machine, moment
+from configs.faces import OWN
+from mtface.config.recipes import BEST, INGREDIENTS
+from mtface.evaluation.results import markdown_table, read_results
+from mtface.files import file_name, write_json, write_text
+
+PAGE = ROOT / 'docs' / 'ingredients.md'
+RECORD = ROOT / 'docs' / 'logs' / 'ingredients.json'
+_MARKED = re.compile(r'(<!-- study ([\w-]+) -->\n).*?(<!-- end -->)', re.DOTALL)
+# (set, task) of results.json -> heading
+COLUMNS = {
+  ('genki4k', 'smile'): 'smile',
+  ('fer2013_public', 'emotion7'): 'FER public',
+  ('fer2013_private', 'emotion7'): 'FER private',
+  ('fer2013_private_uncopied', 'emotion7'): 'without copies',
+  ('utkface', 'gender'): 'gender',
+  ('utkface', 'age_years'): 'age: MAE',
+  ('utkface', 'ethnicity5'): 'ethnicity',
+}
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """Runs that differ in their seed.
+
+  Args:
+    title: in the table.
+    arguments: of configs/faces.py, but for samples; `{teacher}` stands for --teacher.
+    flags: `--config.FIELD=VALUE`.
+    share: of `--samples` that it is trained on.
+    against: the title of the row that it is compared with; '': none.
+  """
+
+  title: str
+  arguments: str
+  flags: tuple[str, ...] = ()
+  share: float = 1.0
+  against: str = ''
+
+
+def _ablation() -> Iterator[Row]:
+  """From recipe=fast to recipe=best, an ingredient a row, and the others on top of the best."""
+  before = 'fast'
+  yield Row(before, 'recipe=fast')
+  words = 'fast'
+  for name in (*BEST, *OWN):
+    words += f'+{name}'
+    yield Row(f'+ {name}', f'recipe={words}', against=before)
+    before = f'+ {name}'
+  for name in (x for x in INGREDIENTS if x not in BEST):
+    yield Row(f'all of these and {name}', f'recipe=best+{name}', against=before)
+
+
+def _single() -> Iterator[Row]:
+  """Tasks alone, on as many of their own labels as they have in the network of all: a seventh of
+  the samples are faces of GENKI-4K, two are of UTKFace, four of FER-2013.
+  """
+  yield Row('all tasks', 'recipe=best')
+  for tasks, share in (
+    ('smile', 1 / 7),
+    ('emotion7', 4 / 7),
+    ('gender+age_years+ethnicity5', 2 / 7),
+  ):
+    yield Row(f'{tasks} alone', f'recipe=best,tasks={tasks}', share=share, against='all tasks')
+
+
+def _smiles() -> Iterator[Row]:
+  """Smiles from few faces: alone and beside the other tasks."""
+  for count in (300, 1000, 3000):
+    alone = f'{count:,} smiles alone'
+    yield Row(alone, f'recipe=best,tasks=smile,smiles={count}', share=1 / 7)
+    yield Row(f'{count:,} smiles beside all tasks', f'recipe=best,smiles={count}', against=alone)
+
+
+def _teachers() -> Iterator[Row]:
+  """Another run says what sets leave open."""
+  yield Row('labels alone', 'recipe=best')
+  yield Row('and a teacher', 'recipe=best,teacher={teacher}', against='labels alone')
+
+
+def _small() -> Iterator[Row]:
+  """A quarter of BKNet's channels, for phones and single cores."""
+  width = ('--config.model.width=0.25',)
+  yield Row('labels alone', 'recipe=best', width, share=4)
+  yield Row(
+    'and a teacher', 'recipe=best,teacher={teacher},taught=all', width, 4, against='labels alone'
+  )
+
+
+STUDIES = {
+  'ablation': _ablation,
+  'single': _single,
+  'smiles': _smiles,
+  'teachers': _teachers,
+  'small': _small,
+}
+
+
+# --- Runs ---------------------------------------------------------------------------------------
+
+
+def run(
+  row: Row, seed: int, samples: int, workdir: pathlib.Path, data_dir: str, teacher: str = ''
+) -> Record:
+  """Trains and measures one run; what the record says of it.
+
+  Raises:
+    SystemExit: a command failed; its own words stand above.
+  """
+  count = round(row.share * samples)
+  name = ','.join([row.arguments, *row.flags, f'samples={count}', f'seed={seed}'])
+  folder = workdir / file_name(name)
+  begun = folder.exists()
+  of = [f'--workdir={folder}', f'--data_dir={data_dir}']
+  config = f'--config=faces:{row.arguments},samples={count}'.replace('{teacher}', teacher)
+  train = ['train', config, *row.flags, f'--config.seed={seed}']
+  about, start = moment(), time.monotonic()
+  _command(train, of)
+  seconds = time.monotonic() - start
+  _command(['evaluate', '--predictions'], of)
+  results = read_results(folder)
+  selections = list(dict.fromkeys(each['checkpoint'] for each in results))
+  return {
+    'arguments': row.arguments,
+    'flags': list(row.flags),
+    'samples': count,
+    'seed': seed,
+    'command': ' '.join(['mtface', *train]),
+    'seconds': None if begun else round(seconds),
+    'machine': machine(),
+    **about,
+    'results': {name: measured(folder, name, results) for name in selections},
+  }
+
+
+def _command(words: Sequence[str], of: Sequence[str]) -> None:
+  print('mtface', *words, flush=True)
+  done = subprocess.run([sys.executable, '-m', 'mtface', *words, *of])
+  if done.returncode:
+    raise SystemExit(f'mtface {words[0]}: exit code {done.returncode}; run this again to go on')
+
+
+def measured(folder: pathlib.Path, selection: str, results: Sequence[Mapping]) -> list[Record]:
+  """The figures of one selection; `right` has the answers of what is measured by accuracy."""
+  rows = []
+  for each in (x for x in results if x['checkpoint'] == selection):
+    names = ('set', 'task', 'n', 'accuracy', 'mae', 'data')
+    row = {name: each[name] for name in names if each.get(name) is not None}
+    if 'mae' not in row:
+      row['right'] = pack(right(folder, selection, each['set'], each['task']))
+    rows.append(row)
+  return rows
+
+
+def right(folder: pathlib.Path, selection: str, of_set: str, task: str) -> np.ndarray:
+  """bool [n]: whether the answer of each labelled face is its label, by image_id."""
+  path = folder / 'predictions' / file_name(selection) / f'{file_name(of_set)}.csv'
+  with path.open(newline='', encoding='utf-8') as file:
+    rows = sorted(csv.DictReader(file), key=lambda row: row['image_id'])
+  return np.array([row[task] == row[f'{task} predicted'] for row in rows if row[task]], bool)
+
+
+def pack(bits: np.ndarray) -> str:
+  return base64.b64encode(np.packbits(bits).tobytes()).decode()
+
+
+def unpack(text: str, count: int) -> np.ndarray:
+  return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)
+
+
+# --- Tables -------------------------------------------------------------------------------------
+
+
+def same(row: Row, samples: int, of: Mapping[str, Any]) -> bool:
+  """Whether this is a run of that row."""
+  wanted = (row.arguments, list(row.flags), round(row.share * samples))
+  return (of['arguments'], of['flags'], of['samples']) == wanted
+
+
+def difference(ours: Sequence[Record], theirs: Sequence[Record], key: tuple[str, str]) -> str:
+  """Points that a row has more than another in accuracy, of pairs of the same seed and face, with a
+  95% interval over the faces; '' without pairs.
+
+  The interval is the normal one for the mean over faces of (mean over seeds of the difference):
+  other test faces would give another difference. It does not know of other seeds.
+  """
+  pairs = []
+  for a in ours:
+    for b in (b for b in theirs if b['seed'] == a['seed']):
+      x, y = (_of(record, key) for record in (a, b))
+      if x and y and 'right' in x and (x['data'], x['n']) == (y['data'], y['n']):
+        one, other = (unpack(z['right'], z['n']).astype(float) for z in (x, y))
+        pairs.append(one - other)
+  if not pairs:
+    return ''
+  each = np.mean(pairs, axis=0)
+  mean, half = each.mean(), 1.96 * each.std(ddof=1) / len(each) ** 0.5
+  return f'{100 * mean:+.1f} ({100 * (mean - half):+.1f} to {100 * (mean + half):+.1f})'
+
+
+def _of(record: Mapping[str, Any], key: tuple[str, str], selection: str = '') -> Record | None:
+  rows = record['results'].get(selection or _selection(record), [])
+  return next((row for row in rows if (row['set'], row['task']) == key), None)
+
+
+def _selection(record: Mapping[str, Any]) -> str:
+  """The last one measured: of faces, the mean over both mirror images."""
+  return list(record['results'])[-1]
+
+
+def table(name: str, samples: int, records: Sequence[Record]) -> str:
+  """A study's Markdown; '' where nothing of it was run."""
+  rows = {row.title: [r for r in records if same(row, samples, r)] for row in STUDIES[name]()}
+  if not any(rows.values()):
+    return ''
+  lines, against = [], {row.title: row.against for row in STUDIES[name]()}
+  for title, runs in rows.items():
+    if runs:
+      cells = [_cell(runs, key) for key in COLUMNS]
+      times = [r['seconds'] / 60 for r in runs if r['seconds']]
+      took = f'{statistics.mean(times):.0f}' if times else ''
+      lines.append([title, str(len(runs)), f'{runs[0]["samples"]:,}', *cells, took])
+      other = rows.get(against[title], [])
+      gained = [difference(runs, other, key) for key in COLUMNS]
+      if any(gained):
+        lines.append([f'less {against[title]}', '', '', *gained, ''])
+  head = ['', 'seeds', 'samples', *COLUMNS.values(), 'minutes']
+  return f'{_heading([r for runs in rows.values() for r in runs])}\n\n{markdown_table(head, lines)}'
+
+
+def _cell(runs: Sequence[Record], key: tuple[str, str]) -> str:
+  found = [row for row in (_of(run, key) for run in runs) if row]
+  if not found:
+    return ''
+  values = [row['mae'] if 'mae' in row else 100 * row['accuracy'] for row in found]
+  digits = 2 if 'mae' in found[0] else 1
+  mean = f'{statistics.mean(values):.{digits}f}'
+  return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
+
+
+def _heading(records: Sequence[Record]) -> str:
+  machines = {(r['machine']['processor'], r['machine']['cores']) for r in records}
+  dates = sorted({r['date'][:10] for r in records})
+  commits = ', '.join(sorted({r['commit'] for r in records}))
+  where = ' and '.join(f'{cores} cores of {name}' for name, cores in sorted(machines))
+  return f'{where}; {" to ".join(dates[:1] + dates[1:][-1:])}; commit {commits}.'
+
+
+def filled(page: str, samples: int, records: Sequence[Record]) -> str:
+  """The page with the studies' tables between its markers."""
+
+  def between(match: re.Match[str]) -> str:
+    inside = table(match[2], samples, records)
+    return f'{match[1]}\n{inside}\n\n{match[3]}' if inside else f'{match[1]}{match[3]}'
+
+  return _MARKED.sub(between, page)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--study', choices=list(STUDIES))
+  parser.add_argument('--data_dir')
+  parser.add_argument('--workdir', type=pathlib.Path)
+  parser.add_argument('--teacher', default='', help='the run that teaches, of fold 0')
+  parser.add_argument('--samples', type=int, default=300_000)
+  parser.add_argument('--seeds', default='0', help='as in 0,1,2; a whole study for each in turn')
+  parser.add_argument('--minutes', type=float, default=float('inf'))
+  parser.add_argument('--record', type=pathlib.Path, default=RECORD)
+  parser.add_argument('--page', type=pathlib.Path, default=PAGE)
+  args = parser.parse_args()
+  if args.study and not (args.data_dir and args.workdir):
+    parser.error('a study needs --data_dir and --workdir')
+  rows = list(STUDIES[args.study]()) if args.study else []
+  if any('{teacher}' in row.arguments for row in rows) and not args.teacher:
+    parser.error(f'--study={args.study} needs --teacher')
+  records = json.loads(args.record.read_text()) if args.record.exists() else []
+  until = time.monotonic() + 60 * args.minutes
+  for seed in map(int, args.seeds.split(',')):
+    for row in rows:
+      done = any(same(row, args.samples, r) and r['seed'] == seed for r in records)
+      if not done and time.monotonic() < until:
+        one = run(row, seed, args.samples, args.workdir, args.data_dir, args.teacher)
+        records.append(one)
+        write_json(args.record, records)
+  write_text(args.page, filled(args.page.read_text(), args.samples, records))
+  print(f'{args.page}: {len(records)} runs')
+
+
+if __name__ == '__main__':
+  main()
