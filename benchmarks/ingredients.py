@@ -77,7 +77,8 @@ def _ablation() -> Iterator[Row]:
   words = 'fast'
   for name in (*BEST, *OWN):
     words += f'+{name}'
-    yield Row(f'+ {name}', f'recipe={words}', against=before)
+    is_last = name == (*BEST, *OWN)[-1]
+    yield Row(f'+ {name}', 'recipe=best' if is_last else f'recipe={words}', against=before)
     before = f'+ {name}'
   for name in (x for x in INGREDIENTS if x not in BEST):
     yield Row(f'all of these and {name}', f'recipe=best+{name}', against=before)
@@ -104,6 +105,17 @@ def _smiles() -> Iterator[Row]:
     yield Row(f'{count:,} smiles beside all tasks', f'recipe=best,smiles={count}', against=alone)
 
 
+def _few() -> Iterator[Row]:
+  """800 photographs of one task, in as many samples as configs/mine.py takes."""
+  recipes = (
+    'fast',
+    *(f'fast+{name}' for name in ('narrow', 'augment', 'erase', 'smoothing', 'ema')),
+  )
+  for recipe in (*recipes, 'best-narrow', 'best'):
+    against = '' if recipe == 'fast' else 'fast'
+    yield Row(recipe, f'recipe={recipe},tasks=smile,smiles=800', share=1 / 10, against=against)
+
+
 def _teachers() -> Iterator[Row]:
   """Another run says what sets leave open."""
   yield Row('labels alone', 'recipe=best')
@@ -123,6 +135,7 @@ STUDIES = {
   'ablation': _ablation,
   'single': _single,
   'smiles': _smiles,
+  'few': _few,
   'teachers': _teachers,
   'small': _small,
 }
@@ -246,17 +259,18 @@ def table(name: str, samples: int, records: Sequence[Record]) -> str:
   if not any(rows.values()):
     return ''
   lines, against = [], {row.title: row.against for row in STUDIES[name]()}
+  columns = [key for key in COLUMNS if any(_cell(runs, key) for runs in rows.values())]
   for title, runs in rows.items():
     if runs:
-      cells = [_cell(runs, key) for key in COLUMNS]
+      cells = [_cell(runs, key) for key in columns]
       times = [r['seconds'] / 60 for r in runs if r['seconds']]
       took = f'{statistics.mean(times):.0f}' if times else ''
       lines.append([title, str(len(runs)), f'{runs[0]["samples"]:,}', *cells, took])
       other = rows.get(against[title], [])
-      gained = [difference(runs, other, key) for key in COLUMNS]
+      gained = [difference(runs, other, key) for key in columns]
       if any(gained):
         lines.append([f'less {against[title]}', '', '', *gained, ''])
-  head = ['', 'seeds', 'samples', *COLUMNS.values(), 'minutes']
+  head = ['', 'seeds', 'samples', *(COLUMNS[key] for key in columns), 'minutes']
   return f'{_heading([r for runs in rows.values() for r in runs])}\n\n{markdown_table(head, lines)}'
 
 

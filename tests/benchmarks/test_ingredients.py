@@ -106,11 +106,13 @@ def test_a_table_of_two_rows(monkeypatch):
   records = [record(some < 60, seed) for seed in (0, 1)]
   records += [record(some < count, k, 'recipe=best') for k, count in enumerate((62, 64))]
   text = table('two', 100, records)
-  assert text.startswith('2 cores of X; 2026-11-29; commit abc.\n\n|  | seeds | samples | smile |')
+  assert text.startswith(
+    '2 cores of X; 2026-11-29; commit abc.\n\n|  | seeds | samples | FER private |'
+  )
   plain, more, less = text.splitlines()[4:]
-  assert plain == '| plain | 2 | 100 |  |  | 60.0 ± 0.0 |  |  |  |  | 2 |'
-  assert more == '| more | 2 | 100 |  |  | 63.0 ± 1.4 |  |  |  |  | 2 |'
-  assert less.startswith('| less plain |  |  |  |  | +3.0 (')
+  assert plain == '| plain | 2 | 100 | 60.0 ± 0.0 | 2 |'
+  assert more == '| more | 2 | 100 | 63.0 ± 1.4 | 2 |'
+  assert less.startswith('| less plain |  |  | +3.0 (')
   assert table('two', 200, records) == ''
 
 
