@@ -18,6 +18,7 @@ from benchmarks.harness import ROOT, UNFINISHED, environment, parser, say
 SUBJECTS = (
   'train_step',
   'inference',
+  'one_core',
   'loader',
   'prediction',
   'multi_task',
