@@ -109,7 +109,7 @@ def _few() -> Iterator[Row]:
   """800 photographs of one task, in as many samples as configs/mine.py takes."""
   recipes = (
     'fast',
-    *(f'fast+{name}' for name in ('narrow', 'augment', 'erase', 'smoothing', 'ema')),
+    *(f'fast+{name}' for name in ('narrow', 'augment', 'dropout', 'smoothing', 'ema')),
   )
   for recipe in (*recipes, 'best-narrow', 'best'):
     against = '' if recipe == 'fast' else 'fast'

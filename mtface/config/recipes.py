@@ -43,7 +43,7 @@ def use_recipe(
 
   Args:
     config: with its tasks, sources and network.
-    recipe: fast or best, alone or with ingredients, as in best-erase or fast+ema+shares.
+    recipe: fast or best, alone or with ingredients, as in best-ema or fast+ema+shares.
     config_file: for the error message.
     own: further ingredients, which only this config has; they come last, and are part of `best`.
 
@@ -57,7 +57,7 @@ def use_recipe(
 
 
 def ingredients(recipe: str, config_file: str, own: tuple[str, ...] = ()) -> list[str]:
-  """Those of a recipe such as best-erase or fast+shares, in the order in which they are applied.
+  """Those of a recipe such as best-ema or fast+shares, in the order in which they are applied.
 
   Raises:
     UserError: a recipe, or an ingredient, that there is not.
@@ -92,8 +92,13 @@ def _shares(config: ConfigDict) -> None:
 
 
 def _augment(config: ConfigDict) -> None:
-  config.augment.rotate, config.augment.zoom, config.augment.stretch = 15.0, 0.15, 0.1
+  config.augment.rotate, config.augment.zoom, config.augment.stretch = 10.0, 0.1, 0.05
   config.augment.brightness, config.augment.contrast = 0.15, 0.3
+
+
+def _dropout(config: ConfigDict) -> None:
+  if 'dropout' in config.model:
+    config.model.dropout = 0.1
 
 
 def _erase(config: ConfigDict) -> None:
@@ -130,11 +135,12 @@ INGREDIENTS: dict[str, Change] = {
   'narrow': _narrow,
   'shares': _shares,
   'augment': _augment,
-  'erase': _erase,
+  'dropout': _dropout,
   'smoothing': _smoothing,
   'ages': _ages,
   'ema': _ema,
+  'erase': _erase,
   'mixup': _mixup,
   'cutmix': _cutmix,
 }
-BEST = ('narrow', 'shares', 'augment', 'erase', 'smoothing', 'ages', 'ema')
+BEST = ('narrow', 'shares', 'augment', 'dropout', 'smoothing', 'ages', 'ema')
