@@ -125,9 +125,9 @@ def _teachers() -> Iterator[Row]:
 def _small() -> Iterator[Row]:
   """A quarter of BKNet's channels, for phones and single cores."""
   width = ('--config.model.width=0.25',)
-  yield Row('labels alone', 'recipe=best', width, share=4)
+  yield Row('labels alone', 'recipe=best', width, share=2)
   yield Row(
-    'and a teacher', 'recipe=best,teacher={teacher},taught=all', width, 4, against='labels alone'
+    'and a teacher', 'recipe=best,teacher={teacher},taught=all', width, 2, against='labels alone'
   )
 
 

@@ -209,7 +209,9 @@ def onnx(of: Mapping[str, Any]) -> Work:
     torch.onnx.export(
       Listed().eval(), (images,), path, input_names=['images'], output_names=names, dynamo=False
     )
-    session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # as many as this process may use
+    session = runtime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
   feed = {'images': images.numpy()}
 
   def run(steps: int) -> None:
