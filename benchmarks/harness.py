@@ -470,6 +470,20 @@ def moment() -> dict[str, Any]:
   }
 
 
+def stolen(since: Any) -> float:
+  """The share of all processor time since `psutil.cpu_times()` that the host gave to other
+  machines: it is work beside ours that no load average shows. 0 where the system does not say.
+  """
+  used = {name: after - before for name, before, after in _times(since, psutil.cpu_times())}
+  return used.get('steal', 0.0) / max(sum(used.values()), 1e-9)
+
+
+def _times(before: Any, after: Any) -> list[tuple[str, float, float]]:
+  """Without what is counted twice: guests' time is also their users'."""
+  names = [name for name in before._fields if not name.startswith('guest')]
+  return [(name, getattr(before, name), getattr(after, name)) for name in names]
+
+
 # --- Measuring ----------------------------------------------------------------------------------
 
 
@@ -486,6 +500,7 @@ class Options:
 
 def measure(case: Case | Own, options: Options) -> dict[str, Any]:
   """The row of a case: every contestant's turns, or why it has none."""
+  since = psutil.cpu_times()
   row: dict[str, Any] = {**moment(), 'show': case.show, 'notes': dict(case.notes)}
   if isinstance(case, Own):
     turns = case.turns(options)
@@ -495,6 +510,7 @@ def measure(case: Case | Own, options: Options) -> dict[str, Any]:
     row |= {'count': case.count, 'contestants': {}}
     _take_turns(case, options, row['contestants'])
   row['load_after'] = [round(x, 2) for x in os.getloadavg()]
+  row['steal'] = round(stolen(since), 4)
   return row
 
 

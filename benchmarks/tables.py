@@ -13,7 +13,7 @@ import argparse
 import json
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness import ROOT, middle, ratio
@@ -115,11 +115,18 @@ def heading(result: Row) -> str:
   lines = [
     f'`{result["command"]}`. {of["processor"]}, {of["cores"]} cores, {of["memory_gb"]} GB, '
     f'{of["system"]}; {versions or "no package"}; {when}, commit {", ".join(commits)}; '
-    f'load average {digits(min(load))} to {digits(max(load))}.'
+    f'load average {digits(min(load))} to {digits(max(load))}{_stolen(cases)}.'
   ]
   if result.get('tiny'):
     lines.append('Tiny networks: these figures show that it works, and nothing else.')
   return ' '.join(lines)
+
+
+def _stolen(cases: Iterable[Row]) -> str:
+  shares = [100 * row['steal'] for row in cases if 'steal' in row]
+  if not shares:
+    return ''
+  return f'; {min(shares):.1f} to {max(shares):.1f}% of the processors went to other machines'
 
 
 def _rows(show: str, cases: Mapping[str, Row]) -> str:

@@ -2,6 +2,7 @@
 differs is not timed; what was measured is not measured again.
 """
 
+import collections
 import dataclasses
 import json
 import os
@@ -106,6 +107,16 @@ def test_machine_facts():
   assert found['memory_gb'] == pytest.approx(kilobytes * 1024 / 1e9, abs=0.1)
   assert found['processor'].split()[0] in read('/proc/cpuinfo')
   assert len(harness.moment()['load_before']) == 3
+
+
+def test_the_share_that_the_host_gave_away(monkeypatch):
+  times = collections.namedtuple('times', 'user system idle steal guest')
+  monkeypatch.setattr(harness.psutil, 'cpu_times', lambda: times(130.0, 10.0, 55.0, 5.0, 30.0))
+  # of 60 seconds 5; a guest's 30 are also a user's
+  assert harness.stolen(times(100.0, 5.0, 35.0, 0.0, 0.0)) == pytest.approx(5 / 60)
+  short = collections.namedtuple('short', 'user idle')
+  monkeypatch.setattr(harness.psutil, 'cpu_times', lambda: short(2.0, 2.0))
+  assert harness.stolen(short(1.0, 1.0)) == 0
 
 
 # --- Processes ----------------------------------------------------------------------------------

@@ -46,7 +46,15 @@ def test_rates_and_ratios():
   assert found['theirs']['loss: distance'] == '1e-06' and found['theirs']['memory, MB'] == '123'
   assert found['theirs']['paper'] == '7' and found['ours']['paper'] == ''
   assert 'P, 2 cores, 8.0 GB' in text and 'torch 9.9' in text and '2026-11-28, commit abc' in text
-  assert 'load average 0.100 to 0.200' in text
+  assert 'load average 0.100 to 0.200.' in text
+
+
+def test_what_the_host_gave_away_is_said():
+  of = result(ours={'wall': [1.0], 'cpu': [1.0]})
+  of['cases']['a case']['steal'] = 0.043
+  of['cases']['another'] = of['cases']['a case'] | {'steal': 0.0}
+  text = tables.table(of)
+  assert '0.200; 0.0 to 4.3% of the processors went to other machines.' in text
 
 
 def test_what_was_not_measured_has_no_ratio():
