@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import ROOT, machine, moment
+from benchmarks.harness import ROOT, environment, machine, moment
 from configs.faces import OWN
 from mtface.config.recipes import BEST, INGREDIENTS
 from mtface.evaluation.results import markdown_table, read_results
@@ -180,7 +180,9 @@ def run(
 
 def _command(words: Sequence[str], of: Sequence[str]) -> None:
   print('mtface', *words, flush=True)
-  done = subprocess.run([sys.executable, '-m', 'mtface', *words, *of])
+  # JAX, imported here, has set a level for its messages, which mtface would take for the user's
+  env = environment({'TF_CPP_MIN_LOG_LEVEL': ''})
+  done = subprocess.run([sys.executable, '-m', 'mtface', *words, *of], env=env)
   if done.returncode:
     raise SystemExit(f'mtface {words[0]}: exit code {done.returncode}; run this again to go on')
 
