@@ -157,8 +157,8 @@ def run(
   folder = workdir / file_name(name)
   begun = folder.exists()
   of = [f'--workdir={folder}', f'--data_dir={data_dir}']
-  config = f'--config=faces:{row.arguments},samples={count}'.replace('{teacher}', teacher)
-  train = ['train', config, *row.flags, f'--config.seed={seed}']
+  written = f'--config=faces:{row.arguments},samples={count}'
+  train = ['train', written.replace('{teacher}', teacher), *row.flags, f'--config.seed={seed}']
   about, start = moment(), time.monotonic()
   _command(train, of)
   seconds = time.monotonic() - start
@@ -170,7 +170,7 @@ def run(
     'flags': list(row.flags),
     'samples': count,
     'seed': seed,
-    'command': ' '.join(['mtface', *train]),
+    'command': ' '.join(['mtface', 'train', written, *train[2:]]),
     'seconds': None if begun else round(seconds),
     'machine': machine(),
     **about,
@@ -245,14 +245,10 @@ def difference(ours: Sequence[Record], theirs: Sequence[Record], key: tuple[str,
   return f'{100 * mean:+.1f} ({100 * (mean - half):+.1f} to {100 * (mean + half):+.1f})'
 
 
-def _of(record: Mapping[str, Any], key: tuple[str, str], selection: str = '') -> Record | None:
-  rows = record['results'].get(selection or _selection(record), [])
+def _of(record: Mapping[str, Any], key: tuple[str, str]) -> Record | None:
+  """What the last selection measured: the mean over both mirror images of a face."""
+  rows = list(record['results'].values())[-1]
   return next((row for row in rows if (row['set'], row['task']) == key), None)
-
-
-def _selection(record: Mapping[str, Any]) -> str:
-  """The last one measured: of faces, the mean over both mirror images."""
-  return list(record['results'])[-1]
 
 
 def table(name: str, samples: int, records: Sequence[Record]) -> str:

@@ -1,5 +1,5 @@
 """Smile, emotion, gender, age and ethnicity in one network, from GENKI-4K, FER-2013 and UTKFace, by
-the best recipe so far (docs/ingredients.md has its figures): 48 minutes of two cores of an EPYC.
+the best recipe so far (docs/ingredients.md has its figures): 46 minutes of two cores of an EPYC.
 
     mtface train    --config=faces --data_dir=... --workdir=...     # rerun to resume
     mtface evaluate --workdir=... --data_dir=... --checkpoint=last,last:flip
