@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtface.models.platforms import by_platform, images_at_a_time
+from mtface.models.platforms import by_platform, images_at_a_time, over_rows
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -87,11 +87,9 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Ar
   padded = jnp.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
   images = images_at_a_time(batch, w * c)
 
-  def add_row(step: jax.Array, totals: list[jax.Array], i: jax.Array) -> list[jax.Array]:
-    first: jax.Array | int = (
-      step // h * images if images < batch else 0
-    )  # a sharded axis is not to be sliced
-    row = step % h
+  def add_row(
+    first: jax.Array | int, row: jax.Array, totals: list[jax.Array], i: jax.Array
+  ) -> list[jax.Array]:
     down = lax.dynamic_slice(dy, (first, row, 0, 0), (images, 1, w, c))[:, 0].astype(jnp.float32)
     across = (images, 1, padded.shape[2], c)
     up = lax.dynamic_slice(padded, (first, row * stride + i, 0, 0), across)[:, 0].astype(
@@ -101,7 +99,7 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Ar
 
   def kernel_row(i: jax.Array) -> jax.Array:
     zeros = [jnp.zeros((images, w, c), jnp.float32)] * k
-    totals = lax.fori_loop(0, batch // images * h, functools.partial(add_row, i=i), zeros)
+    totals = over_rows(functools.partial(add_row, i=i), zeros, batch, h, images)
     return jnp.stack([jnp.sum(t, (0, 1)) for t in totals])
 
   return lax.map(kernel_row, jnp.arange(k))[:, :, None]

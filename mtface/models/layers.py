@@ -20,7 +20,7 @@ from flax import nnx
 from jax import lax
 
 from mtface.models import winograd
-from mtface.models.platforms import by_platform, channel_sums, has_choice
+from mtface.models.platforms import by_platform, channel_sums, has_choice, written
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'relu': jax.nn.relu,
@@ -281,25 +281,41 @@ def _batch_norm_backward(epsilon, activation, pool, is_part, saved, cotangents):
   """
   del epsilon
   (x, largest, mean, inverse_std, scale, bias), dy = saved, cotangents[0]
+  n, factor = float(x.size // x.shape[-1]), inverse_std * scale
 
-  def gradient(x, dy):
+  def gradient(x, dy, activation):
     return dy.astype(jnp.float32) * _DERIVATIVES[activation](x)
 
-  def terms(x, dy):
-    standard = (x.astype(jnp.float32) - mean) * inverse_std
-    dy = gradient(standard * scale + bias, dy)
-    return dy, dy * standard
+  def backward(x, largest, dy, activation=activation):
+    def terms(x, dy):
+      standard = (x.astype(jnp.float32) - mean) * inverse_std
+      dy = gradient(standard * scale + bias, dy, activation)
+      return dy, dy * standard
 
-  dbias, dscale = channel_sums(terms, largest, dy, is_part=is_part)
-  n, shape, factor = float(x.size // x.shape[-1]), x.shape, inverse_std * scale
-  # Not written as in the sums: XLA would find them again, and keep what is the same in memory.
-  if pool:
-    x = _squares(x)
-    dy = jnp.where(_is_largest(x, factor), dy[:, :, None, :, None], 0)
-  centred = x.astype(jnp.float32) - mean
-  dx = factor * (gradient(centred * factor + bias, dy) - dbias / n)
-  dx -= centred * (factor * inverse_std * dscale / n)
-  return dx.astype(x.dtype).reshape(shape), dscale, dbias
+    dbias, dscale = channel_sums(terms, largest, dy, is_part=is_part)
+    shape, dtype = x.shape, x.dtype
+    # Not written as in the sums: XLA would find them again, and keep what is the same in memory.
+    if pool:
+      x = _squares(x)
+      dy = jnp.where(_is_largest(x, factor), dy[:, :, None, :, None], 0)
+    centred = x.astype(jnp.float32) - mean
+    dx = factor * (gradient(centred * factor + bias, dy, activation) - dbias / n)
+    dx -= centred * (factor * inverse_std * dscale / n)
+    return dx.astype(dtype).reshape(shape), dscale, dbias
+
+  def once(x, largest, dy):
+    """Its exponentials are computed once, for the sums and for the pass."""
+
+    def activated(x, dy):
+      x = (x.astype(jnp.float32) - mean) * factor + bias
+      return gradient(x, dy, activation)
+
+    dy = written(activated, x, dy.astype(jnp.float32), is_part=is_part)
+    return backward(x, largest, dy, 'none')
+
+  if activation in _MONOTONE:  # a comparison or less
+    return backward(x, largest, dy)
+  return lax.platform_dependent(x, largest, dy, cpu=once, default=backward)
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)

@@ -18,8 +18,10 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-# Elements of a row of images whose running totals stay in a CPU's cache.
-_ROW_ELEMENTS = 1 << 15
+# Elements of a row of images whose running totals stay in a CPU's cache, and rows that are added in
+# one pass over them; and both for a single core, which shares no pass with others.
+_ROW_ELEMENTS, _ROWS = 1 << 15, 1
+_CORE_ROW_ELEMENTS, _CORE_ROWS = 1 << 12, 4
 
 _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar('mesh', default=None)
 _alone = contextvars.ContextVar('alone', default=False)
@@ -155,21 +157,65 @@ def _running_totals(
   batch, h, *row = arrays[0].shape
   images = images_at_a_time(batch, math.prod(row))
 
-  def add_row(step, totals):
-    first = step // h * images if images < batch else 0  # a sharded axis is not to be sliced
-    at = first, step % h
+  def add_row(first, row, totals):
     rows = [
-      lax.dynamic_slice(a, (*at, *[0] * (a.ndim - 2)), (images, 1, *a.shape[2:]))[:, 0]
+      lax.dynamic_slice(a, (first, row, *[0] * (a.ndim - 2)), (images, 1, *a.shape[2:]))[:, 0]
       for a in arrays
     ]
     return [total + term for total, term in zip(totals, terms(*rows), strict=True)]
 
   shapes = jax.eval_shape(terms, *(a[:images, 0] for a in arrays))
   zeros = [jnp.zeros(shape.shape, jnp.float32) for shape in shapes]
-  return tuple(
-    jnp.sum(t, tuple(range(t.ndim - 1)))
-    for t in lax.fori_loop(0, batch // images * h, add_row, zeros)
-  )
+  totals = over_rows(add_row, zeros, batch, h, images)
+  return tuple(jnp.sum(t, tuple(range(t.ndim - 1))) for t in totals)
+
+
+def written(
+  function: Callable[..., jax.Array], *arrays: jax.Array, is_part: bool = False
+) -> jax.Array:
+  """function(*arrays [B, ..., C]), in which each image is by itself, for CPUs: where a core has its
+  own images, computed once, some at a time, and written over the last array, which it is like. XLA
+  would compute it again, in part or all of it, for each that reads it; but it gives such loops to
+  one core. `is_part` as in `channel_sums`.
+  """
+
+  def pieces(*arrays):
+    if not is_alone():
+      return (function(*arrays),)
+    batch, *image = arrays[0].shape
+    images = images_at_a_time(batch, math.prod(image))
+
+    def add(i, found):
+      parts = [lax.dynamic_slice_in_dim(a, i * images, images) for a in (*arrays[:-1], found)]
+      return lax.dynamic_update_slice_in_dim(found, function(*parts), i * images, 0)
+
+    return (lax.fori_loop(0, batch // images, add, arrays[-1]),)
+
+  mesh = None if is_part else _mesh.get()
+  return _on_each(pieces, mesh, [True] * len(arrays), [True])(*arrays)[0]
+
+
+def over_rows(
+  add_row: Callable[[jax.Array | int, jax.Array, list[jax.Array]], list[jax.Array]],
+  totals: list[jax.Array],
+  batch: int,
+  rows: int,
+  images: int,
+) -> list[jax.Array]:
+  """Totals after `add_row(first image, row, totals)` for each row of all images, `images` of them
+  at a time. Several rows become one loop over the totals, where these are a single core's.
+  """
+  together = math.gcd(rows, _CORE_ROWS if is_alone() else _ROWS)
+
+  def step(number: jax.Array, totals: list[jax.Array]) -> list[jax.Array]:
+    first: jax.Array | int = 0  # a sharded axis is not to be sliced
+    if images < batch:
+      first = number // (rows // together) * images
+    for i in range(together):
+      totals = add_row(first, number % (rows // together) * together + i, totals)
+    return totals
+
+  return lax.fori_loop(0, batch // images * (rows // together), step, totals)
 
 
 def images_at_a_time(batch: int, row: int) -> int:
@@ -178,6 +224,5 @@ def images_at_a_time(batch: int, row: int) -> int:
   """
   if not may_loop():
     return batch
-  return max(
-    n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= _ROW_ELEMENTS)
-  )
+  most = _CORE_ROW_ELEMENTS if is_alone() else _ROW_ELEMENTS
+  return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= most))
