@@ -142,3 +142,22 @@ def test_mistakes(a_set, tmp_path, argument, expected):
 def test_a_small_set_is_seen_more_often(a_set, images, samples):
   a_set(MOOD, images=images)
   assert load_config('mine:trip').duration == f'{samples} examples'
+
+
+def test_the_recipe_is_what_won_with_few_photographs_and_can_be_another(a_set):
+  a_set(get_task('smile'), MOOD)
+  config = load_config('mine:trip')
+  assert (config.augment.rotate, config.augment.zoom, config.ema) == (10.0, 0.1, 0.0)
+  assert config.augment.pad == 4
+  assert load_config('mine:trip,recipe=fast').augment.zoom == 0
+  assert load_config('mine:trip,recipe=fast+ema').ema == 0.999
+  with pytest.raises(UserError, match=r'configs/mine.py: recipe=quick: expected best or fast'):
+    load_config('mine:trip,recipe=quick')
+
+
+def test_a_recipe_leaves_the_network_of_another_run_as_it_is(a_set, tmp_path):
+  network = model('bknet', width=0.25, dropout=0.3)
+  run = a_run(tmp_path / 'run', network, (48, 48, 1), 'gender')
+  a_set(get_task('smile'))
+  config = load_config(f'mine:trip,recipe=best,from={run}@best')
+  assert config.model.to_dict() == network.to_dict()
