@@ -11,6 +11,7 @@ Terms are computed in float32, or in float64 when the scores are; bfloat16 score
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -202,7 +203,16 @@ def reduce_terms(terms: jax.Array, mask: ArrayLike, over: str = 'all') -> jax.Ar
   raise ValueError(f"over is {over!r}; expected 'all' or 'labelled'")
 
 
-def weight_penalty(params: Any, convention: str = 'squares') -> jax.Array:
+def sum_of_squares(x: jax.Array) -> jax.Array:
+  """Of all elements."""
+  return jnp.sum(x**2)
+
+
+def weight_penalty(
+  params: Any,
+  convention: str = 'squares',
+  squares: Callable[[jax.Array], jax.Array] = sum_of_squares,
+) -> jax.Array:
   """The penalty on the weights, in float32, without its factor lambda.
 
   Args:
@@ -213,13 +223,14 @@ def weight_penalty(params: Any, convention: str = 'squares') -> jax.Array:
       function that the network computes any simpler); tensorflow: half of it (`tf.nn.l2_loss` of
       the kernels, as in TensorFlow's own example of a ResNet); caffe: half the sum of squares of
       all parameters, biases too (its `weight_decay`, where no `decay_mult` says otherwise).
+    squares: how a leaf's are summed.
   """
   if convention not in DECAYS:
     raise ValueError(f'convention is {convention!r}; expected {", ".join(DECAYS)}')
   leaves = [
     leaf for leaf in jax.tree.leaves(params) if convention == 'caffe' or jnp.ndim(leaf) >= 2
   ]
-  total = sum((jnp.sum(_floating(leaf) ** 2) for leaf in leaves), jnp.zeros((), jnp.float32))
+  total = sum((squares(_floating(leaf)) for leaf in leaves), jnp.zeros((), jnp.float32))
   return total if convention == 'squares' else 0.5 * total
 
 

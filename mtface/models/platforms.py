@@ -226,3 +226,50 @@ def images_at_a_time(batch: int, row: int) -> int:
     return batch
   most = _CORE_ROW_ELEMENTS if is_alone() else _ROW_ELEMENTS
   return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= most))
+
+
+@jax.custom_vjp
+def sum_of_squares(x: jax.Array) -> jax.Array:
+  """Of weights, float32 of any shape but (). On CPUs by running totals, as `channel_sums` are: XLA
+  would write the squares to memory and read them again.
+  """
+  mesh = _mesh.get()
+  if mesh is not None and mesh.shape.get('fsdp', 1) > 1:  # a loop would move what is sharded
+    return jnp.sum(x * x)
+  return lax.platform_dependent(x, cpu=_square_totals, default=lambda x: jnp.sum(x * x))
+
+
+def _square_totals(x: jax.Array) -> jax.Array:
+  rows, together = x.size // x.shape[-1], 1
+  for n in range(2, rows + 1):
+    if n * x.shape[-1] > _CORE_ROW_ELEMENTS:
+      break
+    together = n if rows % n == 0 else together
+  x = x.reshape(rows // together, -1)
+  at_once = math.gcd(len(x), _CORE_ROWS)
+
+  def add(i: jax.Array, total: jax.Array) -> jax.Array:
+    for k in range(at_once):
+      total += jnp.square(lax.dynamic_index_in_dim(x, i * at_once + k, keepdims=False))
+    return total
+
+  return jnp.sum(lax.fori_loop(0, len(x) // at_once, add, jnp.zeros(x.shape[1], x.dtype)))
+
+
+def _sum_of_squares_backward(
+  saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array]:
+  """XLA's programs for CPUs change weights in place only if all that reads them is needed for the
+  change; else they copy them all. So here the sum is needed: its 0-fold is added to the factor.
+  """
+  x, total = saved
+  one = lax.platform_dependent(total, cpu=lambda t: 1 + 0 * t, default=jnp.ones_like)
+  return (2 * cotangent * one * x,)
+
+
+def _sum_of_squares_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  total = sum_of_squares(x)
+  return total, (x, total)
+
+
+sum_of_squares.defvjp(_sum_of_squares_forward, _sum_of_squares_backward)

@@ -18,6 +18,7 @@ from mtface.data.blend import partners
 from mtface.data.loader import join_labels
 from mtface.errors import UserError
 from mtface.models.paths import Params
+from mtface.models.platforms import sum_of_squares
 from mtface.outputs import UNION, Outputs, Scores
 from mtface.tasks import Task
 from mtface.training.run import Run
@@ -90,7 +91,8 @@ class Objective:
       total, sums = total + of_others, {k: x + sums_of_others[k] for k, x in sums.items()}
       total += self._of_lessons(layers, partners(lessons), 1 - share)
     if config.loss.l2:
-      total += config.loss.l2 * losses.weight_penalty(params, config.loss.decay)
+      squares = losses.weight_penalty(params, config.loss.decay, sum_of_squares)
+      total += config.loss.l2 * squares
     return total, sums
 
   def _of_labels(

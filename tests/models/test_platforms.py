@@ -1,5 +1,7 @@
 """Which program is made: that of the platform it is lowered for, whatever machine lowers it."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +83,27 @@ def test_sums_are_numpys():
     np.testing.assert_allclose(
       total, expected.astype(np.float64).sum((0, 1, 2)), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize('shape', [(3, 3, 20, 24), (7, 5000), (12,), (1, 1, 30, 2)])
+def test_sum_of_squares_and_its_gradient_are_numpys(shape):
+  x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  total, gradient = jax.jit(jax.value_and_grad(platforms.sum_of_squares))(x)
+  np.testing.assert_allclose(total, (x.astype(np.float64) ** 2).sum(), rtol=1e-6)
+  np.testing.assert_array_equal(gradient, 2 * x)
+
+
+def test_penalised_weights_are_changed_where_they_lie():
+  """The change of a weight needs no value of the penalty, only its gradient."""
+
+  def step(w, x):
+    loss = lambda w: jnp.sum((x @ w) ** 2) + platforms.sum_of_squares(w)  # noqa: E731
+    value, gradient = jax.value_and_grad(loss)(w)
+    return w - gradient, value
+
+  w, x = _shape(512, 256), _shape(4, 512)
+  text = jax.jit(step, donate_argnums=0).lower(w, x).compile().as_text()
+  assert not re.findall(r'f32\[512,256\]\S* copy\(', text)
 
 
 def test_a_choice_can_be_mapped_and_has_the_gradient_of_what_was_chosen():
