@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.harness import ROOT, environment, machine, moment
 from configs.faces import OWN
-from mtface.config.recipes import BEST, INGREDIENTS
+from mtface.config.recipes import BEST, INGREDIENTS, SHARES
 from mtface.evaluation.results import markdown_table, read_results
 from mtface.files import file_name, write_json, write_text
 
@@ -122,6 +122,25 @@ def _teachers() -> Iterator[Row]:
   yield Row('and a teacher', 'recipe=best,teacher={teacher}', against='labels alone')
 
 
+def _shares() -> Iterator[Row]:
+  """What shares of tasks are worth by themselves, and with each task's loss weighed by its share,
+  so that every labelled face counts alike, however few of its task a batch has.
+  """
+  yield Row('shares, all losses alike', 'recipe=best')
+  yield Row('equal', 'recipe=best-shares', against='shares, all losses alike')
+  mean = statistics.mean(SHARES.values())
+  # where `ages` and `votes` halve a loss, it stays halved
+  factors = {'age_years': 0.5} | dict.fromkeys(('smile', 'emotion7', 'gender', 'ethnicity5'), 1.0)
+  flags = [
+    f'--config.tasks.{task}.weight={factor * SHARES[task] / mean:.3f}'
+    for task, factor in factors.items()
+  ]
+  flags.append(f'--config.tasks.emotion8.weight={0.5 * SHARES["emotion7"] / mean:.3f}')
+  yield Row(
+    'shares, losses by share', 'recipe=best', tuple(flags), against='shares, all losses alike'
+  )
+
+
 def _small() -> Iterator[Row]:
   """A quarter of BKNet's channels, for phones and single cores."""
   width = ('--config.model.width=0.25',)
@@ -136,6 +155,7 @@ STUDIES = {
   'single': _single,
   'smiles': _smiles,
   'few': _few,
+  'shares': _shares,
   'teachers': _teachers,
   'small': _small,
 }
