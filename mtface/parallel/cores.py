@@ -1,9 +1,9 @@
 """On CPUs, each core as a device of its own, with its share of every batch.
 
 XLA lets all cores share each product and each loop of a step, and waits for all of them after each.
-The pieces are small, so that this costs more than it gains: cores that go through a step by
-themselves, each with its images, train faster (`python -m benchmarks.train_step` has both), and
-meet where devices meet, at the sums over a batch. They compute the same as other devices.
+The pieces are small, so that this mostly costs more than it gains: cores that go through a step by
+themselves, each with its images, meet only where devices meet, at the sums over a batch. They
+compute the same as other devices (docs/benchmarks.md has the rates of both).
 
 Does not import JAX, which is told by XLA_FLAGS before it starts.
 """
