@@ -31,6 +31,7 @@ import numpy as np
 
 from benchmarks.harness import ROOT, environment, machine, moment
 from configs.faces import OWN
+from mtface import metrics
 from mtface.config.recipes import BEST, INGREDIENTS, SHARES
 from mtface.evaluation.results import markdown_table, read_results
 from mtface.files import file_name, write_json, write_text
@@ -310,6 +311,45 @@ def _heading(records: Sequence[Record]) -> str:
   return f'{where}; {" to ".join(dates[:1] + dates[1:][-1:])}; commit {commits}.'
 
 
+def curve(samples: int, records: Sequence[Record], path: pathlib.Path) -> None:
+  """Draws study smiles: accuracy over labelled smiles, alone and beside the other tasks, means over
+  seeds, with 95% intervals over the test faces. Nothing is drawn before all rows have a run.
+  """
+  lines: dict[str, list[tuple[int, float, int]]] = {}
+  for row in STUDIES['smiles']():
+    count, _, beside = row.title.partition(' smiles ')
+    found = [_of(r, ('genki4k', 'smile')) for r in records if same(row, samples, r)]
+    if not found or None in found:
+      return
+    mean = statistics.mean(of['accuracy'] for of in found if of)
+    point = int(count.replace(',', '')), mean, int(found[0]['n'])
+    lines.setdefault(beside, []).append(point)
+  import matplotlib
+
+  matplotlib.use('svg')
+  matplotlib.rcParams['svg.hashsalt'] = 'smiles'  # the same drawing is the same file
+  from matplotlib import pyplot
+
+  figure, axes = pyplot.subplots(figsize=(6, 4), layout='constrained')
+  for marker, (beside, points) in zip('os', lines.items(), strict=True):
+    counts, means, tested = zip(*points, strict=True)
+    ends = [metrics.wilson_interval(round(m * n), n) for m, n in zip(means, tested, strict=True)]
+    bars = [[100 * abs(m - of[i]) for m, of in zip(means, ends, strict=True)] for i in (0, 1)]
+    axes.errorbar(
+      counts, [100 * m for m in means], bars, marker=marker, capsize=4, label=f'smiles {beside}'
+    )
+  axes.set_xscale('log')
+  axes.set_xticks(counts, [f'{count:,}' for count in counts])
+  axes.minorticks_off()
+  axes.set_xlabel('faces labelled for a smile')
+  axes.set_ylabel('right of the test faces, %')
+  axes.grid(True, alpha=0.3)
+  axes.legend(loc='lower right')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, metadata={'Date': None})
+  pyplot.close(figure)
+
+
 def filled(page: str, samples: int, records: Sequence[Record]) -> str:
   """The page with the studies' tables between its markers."""
 
@@ -349,6 +389,7 @@ def main() -> None:
         records.append(one)
         write_json(args.record, records)
   write_text(args.page, filled(args.page.read_text(), args.samples, records))
+  curve(args.samples, records, args.page.parent / 'images' / 'smiles.svg')
   print(f'{args.page}: {len(records)} runs')
 
 

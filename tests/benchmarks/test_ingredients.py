@@ -116,6 +116,21 @@ def test_a_table_of_two_rows(monkeypatch):
   assert table('two', 200, records) == ''
 
 
+def test_the_curve_of_smiles_is_drawn_once_all_of_it_is_there(tmp_path):
+  rows, path = list(STUDIES['smiles']()), tmp_path / 'images' / 'smiles.svg'
+  records = [
+    {'arguments': row.arguments, 'flags': [], 'samples': round(700 * row.share), 'seed': 0}
+    | {'results': {'last': [{'set': 'genki4k', 'task': 'smile', 'n': 50, 'accuracy': 0.9}]}}
+    for row in rows
+  ]
+  ingredients.curve(700, records[:-1], path)
+  assert not path.exists()
+  ingredients.curve(700, records, path)
+  drawn = path.read_bytes()
+  ingredients.curve(700, records, path)
+  assert b'<svg' in drawn and path.read_bytes() == drawn, 'the same drawing is the same file'
+
+
 def test_what_is_written_down_is_not_run_again(tmp_path, monkeypatch, capsys):
   ran = []
   monkeypatch.setitem(STUDIES, 'two', lambda: iter((Row('a', 'x=1'), Row('b', 'x=2', share=0.5))))
