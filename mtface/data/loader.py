@@ -154,7 +154,7 @@ class BatchSource(DrawSource):
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
   """Empty uint8 [shape] that begins at a multiple of 64 bytes: that JAX uses as it lies where the
-  device is a CPU, which halves the time up to there (benchmarks/loader.py); it copies any other.
+  device is a CPU; it copies any other.
   """
   size = int(np.prod(shape))
   space = np.empty(size + _ALIGNMENT, np.uint8)

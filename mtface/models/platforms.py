@@ -224,8 +224,12 @@ def images_at_a_time(batch: int, row: int) -> int:
   """
   if not may_loop():
     return batch
-  most = _CORE_ROW_ELEMENTS if is_alone() else _ROW_ELEMENTS
-  return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * row <= most))
+  return _most_at_a_time(batch, row, _CORE_ROW_ELEMENTS if is_alone() else _ROW_ELEMENTS)
+
+
+def _most_at_a_time(count: int, each: int, most: int) -> int:
+  """The largest divisor of a count of things of which so many have at most `most` elements."""
+  return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * each <= most))
 
 
 @jax.custom_vjp
@@ -240,12 +244,8 @@ def sum_of_squares(x: jax.Array) -> jax.Array:
 
 
 def _square_totals(x: jax.Array) -> jax.Array:
-  rows, together = x.size // x.shape[-1], 1
-  for n in range(2, rows + 1):
-    if n * x.shape[-1] > _CORE_ROW_ELEMENTS:
-      break
-    together = n if rows % n == 0 else together
-  x = x.reshape(rows // together, -1)
+  rows = x.size // x.shape[-1]
+  x = x.reshape(rows // _most_at_a_time(rows, x.shape[-1], _CORE_ROW_ELEMENTS), -1)
   at_once = math.gcd(len(x), _CORE_ROWS)
 
   def add(i: jax.Array, total: jax.Array) -> jax.Array:

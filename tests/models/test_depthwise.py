@@ -49,7 +49,7 @@ def test_gradients_are_xlas(shape, size, stride, core, monkeypatch):
   for actual, expected in zip(
     run(depthwise.depthwise_conv), run(depthwise.xla_depthwise_conv), strict=True
   ):
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4 if x.size > 1000 else 1e-5)
 
 
 def test_running_totals_of_a_large_batch_stay_in_the_cache():
