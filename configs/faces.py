@@ -12,9 +12,10 @@ the private one is for the end. heads=as_they_are|balanced: a second stage that 
 heads again, the trunk as it is, on people of every gender, ethnicity and age group equally often
 (`config.balance`). teacher=WORKDIR[@last]: another run of this config, of the same fold, labels
 what a set does not, and with taught=all what it does as well, which makes it the teacher of a
-smaller network (docs/ingredients.md). tasks=smile+gender: these alone, and the sets that label
-them. smiles=300: so many of GENKI-4K's faces to learn from, at most 3,000, and 1,000 others as its
-test set; `fold` is the seed of the draw. samples=N: how many are trained on.
+smaller network; teaches=smile+emotion7: of these tasks alone (docs/ingredients.md).
+tasks=smile+gender: these alone, and the sets that label them. smiles=300: so many of GENKI-4K's
+faces to learn from, at most 3,000, and 1,000 others as its test set; `fold` is the seed of the
+draw. samples=N: how many are trained on.
 size=full|small|smoke: see `config.use_size`.
 
 Labels are what annotators, or the authors of UTKFace's file names, saw in a face.
@@ -39,14 +40,15 @@ FOLDS = 4
 WHERE = ('unlabelled', 'all')  # faces that a teacher labels
 PEOPLE = ('gender', 'age_years', 'ethnicity5')
 TASKS = ('smile', 'emotion7', *PEOPLE)
+VOTES = 'emotion8'  # of FERPlus's annotators, on the faces of emotion7
 SMILES = 3000  # the largest draw of them; those of its test set share nobody with it
 
 
 def _votes(config):
   if 'emotion7' not in config.tasks:
     return
-  config.tasks.emotion8 = task(votes=True, share=config.tasks.emotion7.share, weight=0.5)
-  config.sources.fer2013.tasks = ('emotion7', 'emotion8')
+  config.tasks[VOTES] = task(votes=True, share=config.tasks.emotion7.share, weight=0.5)
+  config.sources.fer2013.tasks = ('emotion7', VOTES)
 
 
 OWN = {'votes': _votes}  # an ingredient of this config only
@@ -62,6 +64,7 @@ def get_config(arg=None):
     heads=Option('as_they_are', ('as_they_are', 'balanced')),
     teacher=Option(''),
     taught=Option('unlabelled', WHERE),
+    teaches=Option('+'.join(TASKS)),
     tasks=Option('+'.join(TASKS)),
     smiles=Option(0),
     samples=Option(2_200_000),
@@ -73,11 +76,15 @@ def get_config(arg=None):
     config.tasks[name] = task()
   _add_sources(config, args)
   use_recipe(config, args.recipe, FILE, OWN)
+  given = given_arguments(arg, 'recipe')
   if args.teacher:
+    learnt = chosen(args.teaches, 'teaches')
+    learnt += [VOTES] if 'emotion7' in learnt else []
+    tasks = [name for name in config.tasks if name in learnt]
     asked = {'temperature': 2.0, 'where': args.taught}
-    config.teachers.other = teacher(args.teacher, *config.tasks, **asked)
-  elif 'taught' in given_arguments(arg, 'recipe'):
-    raise UserError(f'{FILE}: taught={args.taught}: by whom? name a run, teacher=WORKDIR')
+    config.teachers.other = teacher(args.teacher, *tasks, **asked)
+  elif lost := [name for name in ('taught', 'teaches') if name in given]:
+    raise UserError(f'{FILE}: {lost[0]}={args[lost[0]]}: by whom? name a run, teacher=WORKDIR')
   config.duration = f'{args.samples} examples'
   config.checkpoint.every, config.log_every = (
     f'{args.samples // 20} examples',
@@ -133,11 +140,11 @@ def _add_sources(config, args):
     config.evaluation.during_training = config.evaluation.best_on = ('fer2013_public',)
 
 
-def chosen(tasks):
+def chosen(tasks, argument='tasks'):
   """Those of TASKS that are named, as in smile+gender, in that order."""
   names = tasks.split('+')
   if unknown := [name for name in names if name not in TASKS]:
     raise UserError(
-      f'{FILE}: tasks={tasks}: there is no task {unknown[0]!r}; there are {", ".join(TASKS)}'
+      f'{FILE}: {argument}={tasks}: there is no task {unknown[0]!r}; there are {", ".join(TASKS)}'
     )
   return [name for name in TASKS if name in names]

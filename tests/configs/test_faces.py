@@ -57,6 +57,17 @@ def test_another_run_teaches_what_it_was_trained_for():
     faces.get_config('taught=all')
 
 
+def test_a_teacher_may_teach_a_few_tasks_with_the_votes_beside_emotions():
+  (of,) = faces.get_config('teacher=runs/a,teaches=smile+emotion7').teachers.values()
+  assert set(of.tasks) == {'smile', 'emotion7', 'emotion8'}
+  (of,) = faces.get_config('teacher=runs/a,teaches=gender').teachers.values()
+  assert set(of.tasks) == {'gender'}
+  with pytest.raises(UserError, match='teaches=mood'):
+    faces.get_config('teacher=runs/a,teaches=mood')
+  with pytest.raises(UserError, match='teaches=gender: by whom'):
+    faces.get_config('teaches=gender')
+
+
 def test_balanced_heads_are_a_stage_of_their_own():
   stages = stages_of(faces.get_config('heads=balanced'))
   assert list(stages) == ['network', 'heads']
