@@ -21,6 +21,7 @@ from benchmarks.networks import bknet, spec
 OURS, PEERS = 'benchmarks.ours:inference', 'benchmarks.peers.programs'
 # Rohani 2023, Table 3: parameters, seconds a batch of 128.
 ROHANI = {'A': (2418146, 6.23), 'B': (3731946, 9.62), 'C': (3953130, 10.19)}
+REXNET_150 = 1.5  # times the channels of RexNet-100
 # Savchenko 2021, Table 3: ms an image, parameters in millions.
 SAVCHENKO = {
   'bknet': ('BKNet', (48, 48, 1), None),
@@ -49,10 +50,12 @@ def rohani(batch: int, tiny: bool) -> Case:
 
 def savchenko(network: str, tiny: bool) -> Case:
   words, image, paper = SAVCHENKO[network]
-  of: dict[str, Any] = spec(network, (32, 32, 3) if tiny and paper else image, 1, ['emotion8'])
-  of['width'] = 0.125 if tiny and network in ('bknet', 'efficientnet') else 1.0
+  image = (32, 32, 3) if tiny and paper else image
+  of: dict[str, Any] = spec(network, image, 1, ['emotion8'], tiny=tiny)
   if network in ('mobilenet', 'rexnet'):
     of['format'] = 'torch'
+  if network == 'rexnet':
+    of['width'] = REXNET_150
   contestants = [
     ours('mtface', OURS, of),
     Program('PyTorch, eager, channels_last', f'{PEERS}:inference', of, peer=True),
