@@ -2,12 +2,13 @@
 what `mtface compile` says of each, as one table.
 
     python -m benchmarks.compiled --json=after.json [--before=before.json] [--into=docs/scaling.md]
-        [--networks=bknet,vgg] [--targets=h100:8,v5e:4x4] [--text=FOLDER]
+        [--at=NAME] [--networks=bknet,vgg] [--targets=h100:8,v5e:4x4] [--text=FOLDER]
 
 A row takes minutes, and is written to the file as soon as it is there: a run that was stopped goes
 on where it was. With --before, another file of the same, each figure that changed is shown as
 before -> after. The table goes to the terminal, or with --into between the two comments of a
-document that are there for it. Needs the extras `cuda` and `tpu`; measures nothing, so any machine
+document that are there for it; --at takes those with a name, where a document has tables of several
+runs. Needs the extras `cuda` and `tpu`; measures nothing, so any machine
 will do.
 """
 
@@ -52,7 +53,6 @@ NETWORKS = {
   ),
   'vgg': Network('VGG-16, 224x224, mesh.fsdp=8', 'zhang2016:gender,without=1+2+3', 32, fsdp=8),
 }
-BEGIN, END = '<!-- benchmarks.compiled -->', '<!-- end of benchmarks.compiled -->'
 TARGETS = ('h100:8', 'v5e:4x4', 'h100:128x8', 'v5e:16x16')
 
 
@@ -156,6 +156,20 @@ def _versions(rows: dict[tuple[str, str], Row]) -> str:
   return 'Compiled with ' + '; '.join(sorted(found)) + '.'
 
 
+def put(page: pathlib.Path, name: str, text: str) -> None:
+  """Writes a table between a page's comments `<!-- NAME -->` and `<!-- end of NAME -->`.
+
+  Raises:
+    UserError: the page does not have them.
+  """
+  begin, end = f'<!-- {name} -->', f'<!-- end of {name} -->'
+  first, _, rest = page.read_text().partition(begin)
+  _, found, last = rest.partition(end)
+  if not found:
+    raise UserError(f'{page}: has no {begin} and {end}, between which the table goes')
+  write_text(page, f'{first}{begin}\n\n{text}\n{end}{last}')
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -163,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument('--json', required=True)
   parser.add_argument('--before', default='')
   parser.add_argument('--into', default='')
+  parser.add_argument('--at', default='', help='name of the comments, where there are several')
   parser.add_argument('--text', default='', help='folder for the programs')
   parser.add_argument('--networks', default=','.join(NETWORKS))
   parser.add_argument('--targets', default=','.join(TARGETS))
@@ -177,12 +192,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   if not args.into:
     sys.stdout.write(text)
     return
-  page = pathlib.Path(args.into)
-  first, _, rest = page.read_text().partition(BEGIN)
-  _, _, last = rest.partition(END)
-  if not last:
-    raise UserError(f'{page}: has no {BEGIN} and {END}, between which the table goes')
-  write_text(page, f'{first}{BEGIN}\n\n{text}\n{END}{last}')
+  name = f'benchmarks.compiled {args.at}'.strip()
+  put(pathlib.Path(args.into), name, text)
 
 
 if __name__ == '__main__':
