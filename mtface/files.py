@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from mtface.errors import UserError
 _ADDRESS = re.compile(
   r'[A-Za-z][A-Za-z0-9+.-]+:/'
 )  # pathlib turns gs://bucket into gs:/bucket; C:/ is a drive
+_LONGEST = 180  # bytes of a file's name, of 255; some get a beginning and an end
 _SELECTION = re.compile(r'(.+)@((?:last|best|\d+|average:\d+|ensemble:\d+)(?::flip|:ten)?)')
 
 
@@ -113,6 +115,8 @@ def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def file_name(text: str) -> str:
   """The name of a selection or source as a file name; a fold and its complement, [fold=0/4] and
-  [fold!=0/4], get different names.
+  [fold!=0/4], get different names. Of a long one, which file systems refuse, a digest is the end.
   """
-  return re.sub(r'[^\w.\-]+', '_', text.replace('!=', '_not_'))
+  name = re.sub(r'[^\w.\-]+', '_', text.replace('!=', '_not_'))
+  kept = name.encode()[:_LONGEST].decode(errors='ignore')
+  return name if kept == name else f'{kept}_{hashlib.sha256(text.encode()).hexdigest()[:12]}'

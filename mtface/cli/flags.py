@@ -21,13 +21,14 @@ Args = flags.FlagValues
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-  """A flag: its kind (text, number, fraction, switch, list, sources, config), default and help
-  text.
+  """A flag: its kind (text, number, fraction, switch, list, sources, config), default, help text,
+  and of a number the least that it may be.
   """
 
   kind: str
   default: Any
   help: str
+  least: int | None = None
 
 
 FLAGS: dict[str, Flag] = {
@@ -153,9 +154,12 @@ FLAGS: dict[str, Flag] = {
     '(default: gender, ages and ethnicity, where the set labels them), or columns of --csv',
   ),
   'together': Flag(
-    'number', 2, 'by how many of --groups at a time, at most (default 2: each pair of them too)'
+    'number',
+    2,
+    'by how many of --groups at a time, at most (default 2: each pair of them too)',
+    least=1,
   ),
-  'resamples': Flag('number', 2000, 'number of bootstrap samples (default 2000)'),
+  'resamples': Flag('number', 2000, 'number of bootstrap samples (default 2000)', least=1),
   'csv': Flag(
     'text',
     None,
@@ -176,8 +180,10 @@ FLAGS: dict[str, Flag] = {
   'subject': Flag('text', '', 'the column that says who it is'),
   'image_id': Flag('text', 'image_id', 'the column with the ids of the images in --on'),
   'stage': Flag('text', '', 'which stage of a multi-stage run (default: the last)'),
-  'folds': Flag('number', 4, 'number of folds (default 4)'),
-  'fold': Flag('number', None, 'run only this fold, 0 to folds - 1, to run folds as parallel jobs'),
+  'folds': Flag('number', 4, 'number of folds (default 4)', least=2),
+  'fold': Flag(
+    'number', None, 'run only this fold, 0 to folds - 1, to run folds as parallel jobs', least=0
+  ),
   'gather': Flag('switch', False, 'only gather the results of finished folds'),
   'distributed': Flag(
     'switch',
@@ -185,10 +191,13 @@ FLAGS: dict[str, Flag] = {
     'join a multi-process run as set up by the scheduler (Slurm, Open MPI, TPU, Kubernetes)',
   ),
   'coordinator': Flag('text', None, 'join a multi-process run: HOST:PORT of process 0'),
-  'processes': Flag('number', None, 'number of processes in the run'),
-  'process': Flag('number', None, 'index of this process, from 0'),
+  'processes': Flag('number', None, 'number of processes in the run', least=1),
+  'process': Flag('number', None, 'index of this process, from 0', least=0),
   'fsdp': Flag(
-    'number', 1, 'devices to shard large parameters over, as in config.mesh.fsdp (default 1)'
+    'number',
+    1,
+    'devices to shard large parameters over, as in config.mesh.fsdp (default 1)',
+    least=1,
   ),
   'configs': Flag(
     'text',
@@ -216,16 +225,19 @@ FLAGS: dict[str, Flag] = {
     'in folders of clips: detect (default: MTCNN finds the faces) or whole (each frame is a face)',
   ),
   'every': Flag(
-    'number', 1, 'of clips and videos: use every N-th frame (default 1; the vgaf data set uses 5)'
+    'number',
+    1,
+    'of clips and videos: use every N-th frame (default 1; the vgaf data set uses 5)',
+    least=1,
   ),
   'by': Flag('text', None, 'the single-label task whose predictions group the faces'),
   'of': Flag('text', None, 'the task whose scores are averaged in each group'),
   'threshold': Flag(
     'fraction', 0.4, 'mean score from which a class is listed as present (default 0.4)'
   ),
-  'trees': Flag('number', 1000, 'number of trees in the random forest (default 1000)'),
-  'seed': Flag('number', 0, 'random seed (default 0)'),
-  'repeats': Flag('number', 10, 'number of random galleries (default 10)'),
+  'trees': Flag('number', 1000, 'number of trees in the random forest (default 1000)', least=1),
+  'seed': Flag('number', 0, 'random seed (default 0)', least=0),
+  'repeats': Flag('number', 10, 'number of random galleries (default 10)', least=2),
   'model': Flag('text', None, 'instead of a workdir: a file that `mtface export` wrote, FILE.onnx'),
   'input': Flag(
     'text',
@@ -257,12 +269,14 @@ FLAGS: dict[str, Flag] = {
     'v5e:4x4, v4, v5p, v6e, cpu:8, or here (default: the devices of this machine)',
   ),
   'batch_size': Flag(
-    'number', 0, "images a device (default: the config's batch, shared by the devices)"
+    'number', 0, "images a device (default: the config's batch, shared by the devices)", least=0
   ),
   'program': Flag('text', 'train', 'train, the training step (default), or evaluate'),
   'json': Flag('text', '', 'also write the figures to this file, as JSON'),
   'text': Flag('text', '', 'also write the compiled programs to this folder, as text (HLO)'),
-  'trials': Flag('number', 30, 'trials of a search, those of all its processes (default 30)'),
+  'trials': Flag(
+    'number', 30, 'trials of a search, those of all its processes (default 30)', least=1
+  ),
   'over': Flag(
     'text',
     None,
@@ -303,7 +317,8 @@ def define_flags(values: Args, names: Sequence[str]) -> None:
   for name in names:
     flag = FLAGS[name]
     if flag.kind != 'config':
-      _DEFINE[flag.kind](name, flag.default, flag.help, flag_values=values)
+      bound = {} if flag.least is None else {'lower_bound': flag.least}
+      _DEFINE[flag.kind](name, flag.default, flag.help, flag_values=values, **bound)
 
 
 # --- Flags to values ------------------------------------------------------------------------------

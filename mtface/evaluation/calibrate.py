@@ -93,7 +93,7 @@ def _held_out(
   fitted: Mapping[str, Faces],
   tasks: Sequence[str],
 ) -> dict[str, Faces]:
-  """The sets to measure on."""
+  """The sets to measure on: those of --on, or the run's own that have no face to fit on."""
   own = {faces.own.name for faces in fitted.values()}
   names = on or [
     name
@@ -101,13 +101,17 @@ def _held_out(
     if entry.name not in own and set(chosen.faces(name).own.labels) & set(tasks)
   ]
   found = {name: chosen.faces(name) for name in names}
-  for name, faces in found.items():
+  for name in names:
     for other, of in fitted.items():
-      if shared := _shared(faces.own, of.own):
-        raise UserError(
-          f'--on={name}: {shared:,} of its faces are in --fit={other} too; measure on faces that '
-          'no temperature was fitted on'
-        )
+      if shared := _shared(found[name].own, of.own):
+        told = f'{shared:,} of its faces are in --fit={other} too'
+        if on:
+          raise UserError(
+            f'--on={name}: {told}; measure on faces that no temperature was fitted on'
+          )
+        warn(f'{name}: {told}; it is not measured on')
+        del found[name]
+        break
   return found
 
 

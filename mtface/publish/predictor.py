@@ -224,6 +224,10 @@ def load(
         'run instead'
       )
     return Predictor(OnnxModel(path))
+  if path.suffix.lower() in ('.stablehlo', '.safetensors'):
+    raise UserError(
+      f'{path}: is not opened here; a run is, or a file that `mtface export --to=FILE.onnx` writes'
+    )
   sets = local_path(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
   evaluator = Evaluator(path, sets, stage)
   chosen = Chosen(

@@ -19,6 +19,7 @@ from mtface.errors import UserError
 from mtface.faces import video
 from mtface.files import replaced
 from mtface.inference.answers import Answer, Face, Question
+from mtface.progress import warn
 from mtface.publish import boxes
 from mtface.publish.inputs import Input
 from mtface.publish.timeline import Timeline
@@ -283,7 +284,7 @@ def opened(
 ) -> Iterator[list[Sink]]:
   """The sinks of outputs: FILE.jsonl, FILE.csv, a picture, a video, or a folder for lines, pictures
   and videos (and timelines). Without any, lines go to stdout. Text files have their names when they
-  are whole.
+  are whole; what the user interrupted (Ctrl-C) is kept as NAME.interrupted.
   """
   with contextlib.ExitStack() as stack:
     sinks: list[Sink] = [] if outputs else [Lines(sys.stdout)]
@@ -306,9 +307,13 @@ def opened(
 
 @contextlib.contextmanager
 def _text(path: pathlib.Path) -> Iterator[TextIO]:
-  with (
-    replaced(path) as partial,
-    # Names that are not UTF-8 are kept: their bytes are escaped.
-    partial.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file,
-  ):
-    yield file
+  with replaced(path) as partial:
+    try:
+      # Names that are not UTF-8 are kept: their bytes are escaped.
+      with partial.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file:
+        yield file
+    except KeyboardInterrupt:
+      kept = path.with_name(f'{path.name}.interrupted')
+      partial.replace(kept)
+      warn(f'{kept}: what was found before the interruption')
+      raise

@@ -34,6 +34,24 @@ def test_every_flag_has_its_help():
   assert used == set(FLAGS)
 
 
+@pytest.mark.parametrize(
+  ('words', 'expected'),
+  [
+    (['predict', '--workdir=w', '--every=0', 'a.png'], '--every=0: 0 is not a positive'),
+    (['audit', '--workdir=w', '--resamples=0'], '--resamples=0: 0 is not a positive'),
+    (['crossval', '--config=demo', '--workdir=w', '--folds=1'], '--folds=1: 1 is not integer >= 2'),
+    (['classify', '--seed=-1'], '--seed=-1: -1 is not a non-negative'),
+  ],
+)
+def test_a_number_that_is_too_small_is_refused_before_anything_is_loaded(mtface, words, expected):
+  assert expected in mtface(*words).error
+
+
+def test_numbers_that_flags_have_by_default_are_allowed():
+  for name, flag in FLAGS.items():
+    assert flag.least is None or flag.default is None or flag.default >= flag.least, name
+
+
 def test_describe_and_params(mtface, tiny_data):
   described = mtface('describe', f'--config={TINY}', f'--data_dir={tiny_data}')
   assert described.code == 0, described.err

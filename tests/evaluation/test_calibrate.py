@@ -111,6 +111,12 @@ def test_what_cannot_be_fitted_or_measured(run_copy, tiny_data):
     calibrate(run_copy, tiny_data, fit=['smiles'])
 
 
+def test_sets_of_the_run_with_faces_to_fit_on_are_left_out(run_copy, tiny_data, capsys):
+  (row,) = calibrate(run_copy, tiny_data, fit=['tiny/smile:test[take=8,seed=0]'])
+  assert (row['task'], row['n'], row['held_out']) == ('smile', 8, [])
+  assert 'smiles: 8 of its faces are in --fit=tiny/smile:test[take=8' in capsys.readouterr().err
+
+
 def test_fitting_on_what_was_trained_on_is_warned_of(run_copy, tiny_data, capsys):
   calibrate(run_copy, tiny_data, fit=['tiny/smile:train'])
   assert 'the run was trained on tiny/smile:train' in capsys.readouterr().err

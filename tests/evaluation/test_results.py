@@ -92,6 +92,13 @@ def test_names_of_a_fold_and_its_rest():
   assert file_name('a/b:train[fold!=0/4]') != file_name('a/b:train[fold=0/4]')
 
 
+def test_long_names_of_files_are_cut_and_stay_apart(tmp_path):
+  names = [file_name('é' * 300 + end) for end in 'ab']
+  assert names[0] != names[1] and all(name.startswith('é' * 90 + '_') for name in names)
+  for name in names:
+    (tmp_path / f'wrong_{name}_gender.png').write_text('')
+
+
 def test_a_table_has_each_figure_in_its_column():
   cells = results_table(
     [row(0.75, balanced_accuracy=0.5, macro_f1=0.25, mae=5.125, low=0.7, high=0.8)]

@@ -229,7 +229,7 @@ def test_there_is_no_camera(predict):
     (['PHOTOS/one.png', '--output=x.pdf'], 'the ending .pdf is unknown'),
     (['PHOTOS/one.png', '--output=out', '--timeline'], '--timeline: is of a video'),
     (['CLIP', '--timeline'], 'needs a folder'),
-    (['CLIP', '--every=0'], '--every=0: expected 1'),
+    (['CLIP', '--every=0'], '--every=0: 0 is not a positive'),
     (['PHOTOS/one.png', '--model=a.onnx'], 'pass the folder of a run as --workdir, or an exported'),
     (['PHOTOS/one.png', '--checkpoint=newest'], 'expected last, best'),
   ],

@@ -232,6 +232,12 @@ def test_a_file_that_does_not_fit_its_metadata_is_told(tmp_path, changes, told):
     mtface.load(path)
 
 
+@pytest.mark.parametrize('name', ['a.stablehlo', 'a.safetensors'])
+def test_other_exported_files_are_not_opened(tmp_path, name):
+  with pytest.raises(UserError, match=r'is not opened here.*--to=FILE\.onnx'):
+    mtface.load(tmp_path / name)
+
+
 def test_what_is_no_exported_file_is_told(tmp_path, monkeypatch):
   onnx = pytest.importorskip('onnx')
   path, _ = exported(tmp_path / 'a.onnx')
