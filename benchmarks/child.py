@@ -1,5 +1,5 @@
-"""The process of one contestant: `python -m benchmarks.child MODULE:FUNCTION`, started by the
-harness.
+"""The process of one contestant: `python -m benchmarks.child MODULE:FUNCTION`, started by
+`contestants.Child`.
 
 The first line of its input are the function's options (JSON), which it answers with the facts of
 what it prepared, or why that cannot be had. Then it answers one request a line: to run so many

@@ -9,7 +9,8 @@ whole processes; the two sizes tell their start from the images. Accuracies are 
 
 from __future__ import annotations
 
-from benchmarks.harness import Case, Command, main
+from benchmarks.contestants import Command
+from benchmarks.harness import Case, main
 from benchmarks.runs import DATA, WEIGHTS, accuracies, evaluate_words, figures, trained, width
 
 

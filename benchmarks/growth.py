@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.harness import Case, Command, main, ours
+from benchmarks.contestants import Command, ours
+from benchmarks.harness import Case, main
 from benchmarks.networks import bknet, spec
 from benchmarks.pixels import TASKS
 from benchmarks.runs import evaluate_words, trained

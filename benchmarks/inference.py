@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.harness import Case, Program, main, ours
+from benchmarks.contestants import Program, ours
+from benchmarks.harness import Case, main
 from benchmarks.networks import bknet, efficientnet, title
 
 OURS, PEERS = 'benchmarks.ours:inference', 'benchmarks.peers.programs'

@@ -29,7 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import ROOT, environment, machine, moment
+from benchmarks.contestants import environment
+from benchmarks.machine import ROOT, machine, moment
 from configs.faces import OWN
 from mtface import metrics
 from mtface.config.recipes import BEST, INGREDIENTS, SHARES

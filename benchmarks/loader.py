@@ -12,7 +12,8 @@ WeightedRandomSampler, in its own process and with two workers; grain, a record 
 
 from __future__ import annotations
 
-from benchmarks.harness import Case, Program, main, ours
+from benchmarks.contestants import Program, ours
+from benchmarks.harness import Case, main
 from benchmarks.networks import bknet
 
 PEERS = 'benchmarks.peers.loaders'

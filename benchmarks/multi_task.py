@@ -11,7 +11,8 @@ its join.
 
 from __future__ import annotations
 
-from benchmarks.harness import Case, Program, main, ours
+from benchmarks.contestants import Program, ours
+from benchmarks.harness import Case, main
 from benchmarks.networks import bknet
 
 ONE, ALONE = 'one task', '{case}/one.safetensors'

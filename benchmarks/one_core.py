@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 
-from benchmarks.harness import Case, Program, main, ours
+from benchmarks.contestants import Program, ours
+from benchmarks.harness import Case, main
 from benchmarks.networks import bknet, title
 
 OURS, PEERS = 'benchmarks.ours:inference', 'benchmarks.peers.programs'

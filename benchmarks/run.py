@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 
-from benchmarks.harness import ROOT, UNFINISHED, environment, parser, say
+from benchmarks.contestants import environment
+from benchmarks.harness import UNFINISHED, parser, say
+from benchmarks.machine import ROOT
 
 SUBJECTS = (
   'train_step',

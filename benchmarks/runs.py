@@ -7,7 +7,8 @@ import pathlib
 import subprocess
 from collections.abc import Callable, Sequence
 
-from benchmarks.harness import ROOT, Failed, environment
+from benchmarks.contestants import Failed, environment
+from benchmarks.machine import ROOT
 from benchmarks.pixels import SIZES, TINY_SIZES, write_sets
 
 DATA, RUN = '{case}/data', '{case}/run'

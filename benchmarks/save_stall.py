@@ -19,7 +19,8 @@ from collections.abc import Iterator
 
 import jax
 
-from benchmarks.harness import Options, Own, begin_as_command, main
+from benchmarks.contestants import begin_as_command
+from benchmarks.harness import Options, Own, main
 from benchmarks.networks import bknet
 from benchmarks.ours import Loop, sources
 from mtface.training.checkpoints import Checkpoints

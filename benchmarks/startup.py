@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import pathlib
 
-from benchmarks.harness import Case, Command, main
+from benchmarks.contestants import Command
+from benchmarks.harness import Case, main
 from benchmarks.runs import DATA, config_flags, sets, width
 
 BUILT = 'synthetic_faces/smile_gray48'

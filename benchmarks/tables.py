@@ -16,7 +16,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.harness import ROOT, middle, ratio
+from benchmarks.figures import middle, ratio
+from benchmarks.machine import ROOT
 from mtface.files import write_text
 
 PAGE = ROOT / 'docs' / 'benchmarks.md'

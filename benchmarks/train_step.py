@@ -8,14 +8,15 @@ layer for each of the three. Contestants: mtface; the same with all
 cores as one device (mtface/parallel/cores.py); PyTorch, eager, channels last; `torch.compile`;
 and mtface's own step made of XLA's own operators alone, which is what a plain loop with Flax is.
 Same weights, same masked losses, SGD with momentum, weight decay as in the config; no augmentation.
-Loss and gradients are compared before (`harness.TOLERANCE`), without dropout.
+Loss and gradients are compared before (`figures.TOLERANCE`), without dropout.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.harness import Case, Program, as_commands, main, ours
+from benchmarks.contestants import Program, as_commands, ours
+from benchmarks.harness import Case, main
 from benchmarks.networks import bknet, efficientnet, title
 
 OURS, PEERS = 'benchmarks.ours:training', 'benchmarks.peers.programs:training'

@@ -11,7 +11,8 @@ imports and compilation; the two lengths tell these from the steps.
 
 from __future__ import annotations
 
-from benchmarks.harness import Case, Command, main
+from benchmarks.contestants import Command
+from benchmarks.harness import Case, main
 from benchmarks.runs import DATA, config_flags, sets, width
 
 

@@ -1,7 +1,7 @@
 """What a process of a benchmark does: it prepares something, and then repeats it when it is asked.
 
-A function of options gives a `Work`; `benchmarks.child` runs it behind pipes, `benchmarks.harness`
-asks.
+A function of options gives a `Work`; `benchmarks.child` runs it behind pipes, and
+`benchmarks.contestants` asks.
 """
 
 from __future__ import annotations

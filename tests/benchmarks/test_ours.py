@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ours
-from benchmarks.harness import agrees, distances
+from benchmarks.figures import agrees, distances
 from benchmarks.networks import L2, spec
 from benchmarks.pixels import batch, write_sets
 from mtface.config.schema import outputs_of

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from benchmarks import ours
-from benchmarks.harness import agrees, distances
+from benchmarks.figures import agrees, distances
 from benchmarks.networks import bknet, efficientnet
 from benchmarks.pixels import TASKS, write_sets
 

@@ -4,7 +4,10 @@ import pathlib
 
 import numpy as np
 
+from benchmarks.contestants import Program
 from benchmarks.work import Unavailable, Work
+
+WORKS = 'tests.benchmarks.works'
 
 
 def counting(of):
@@ -24,3 +27,8 @@ def missing(of):
 
 def broken(_):
   raise ValueError('this cannot be prepared')
+
+
+def contestant(folder, letter='a', scores=(1.0, 2.0)):
+  of = {'to': str(folder / 'steps'), 'letter': letter, 'scores': scores, 'parameters': 7}
+  return Program(letter, f'{WORKS}:counting', of)
