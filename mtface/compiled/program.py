@@ -8,20 +8,12 @@ import collections
 import dataclasses
 from collections.abc import Iterable
 
+from mtface.compiled.collectives import COLLECTIVES, within
 from mtface.compiled.groups import first_group
 from mtface.compiled.hlo import Computation, Instruction, Module, Shape, arrays
 from mtface.compiled.memory import alive_at_peak
 from mtface.compiled.traffic import Traffic, size, started
 
-COLLECTIVES = (
-  'all-reduce',
-  'all-gather',
-  'reduce-scatter',
-  'all-to-all',
-  'ragged-all-to-all',
-  'collective-permute',
-  'collective-broadcast',
-)
 # What kernels are searched for, be it alone or fused with others.
 PARTS = ('scatter', 'select-and-scatter', 'sort', 'transpose', 'reduce-window', 'gather')
 _HEAVY_CALLS = ('conv', 'gemm', 'dot', 'matmul')  # in the names of custom calls
@@ -131,11 +123,14 @@ def read_program(text: str, devices: int, on_chip: bool) -> Program:
   for line, body, times in traffic.kernels(module.entry):
     start = started(line, body)
     kernels.append(_kernel(module, start, line, times, traffic.of(line, body)))
-    if kernels[-1].kind in COLLECTIVES:
+    inside = within(module, start)
+    if kernels[-1].kind in COLLECTIVES or (inside and inside.first):
       if id(body) not in waiting:
         waiting[id(body)] = _between_heavy(module, body)
       waits = start.name in waiting[id(body)]
-      collectives.append(_collective(start, line, body, times, devices, waits))
+      one = (inside.kind, inside.line, inside.line, inside.body) if inside else ()
+      of = one or (kernels[-1].kind, start, line, body)
+      collectives.append(_collective(*of, times, devices, waits))
   peak = [
     Buffer(x, _text(module.entry[name].shape), *_origin(module, module.entry[name]))
     for name, x in alive_at_peak(module.entry, traffic).items()
@@ -180,11 +175,17 @@ def _operation(path: str) -> str:
 
 
 def _collective(
-  start: Instruction, line: Instruction, body: Computation, times: int, devices: int, waits: bool
+  kind: str,
+  start: Instruction,
+  line: Instruction,
+  body: Computation,
+  times: int,
+  devices: int,
+  waits: bool,
 ) -> Collective:
   given = sum(size(body[name].shape) for name in start.operands)
   group = first_group(start.rest, devices)
-  return Collective(_kind(start), times, max(given, size(line.shape)), group, waits)
+  return Collective(kind, times, max(given, size(line.shape)), group, waits)
 
 
 def _between_heavy(module: Module, body: Computation) -> set[str]:

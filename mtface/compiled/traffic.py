@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from mtface.compiled.collectives import within
 from mtface.compiled.hlo import Array, Computation, Instruction, Module, Shape, arrays
 
 # Names for what other instructions made, and the scalars that say which device this is.
@@ -78,6 +79,8 @@ class Traffic:
 
   def _read(self, start: Instruction, line: Instruction, body: Computation, place: int) -> int:
     """Of one of its operands."""
+    if (found := within(self._module, start)) and found.passes(place):
+      return 0
     whole = self.stored(body[start.operands[place]].shape)
     kind = start.opcode.removesuffix('-start')
     if kind == 'fusion' and whole:
@@ -91,13 +94,16 @@ class Traffic:
     if start.opcode != 'fusion':
       return math.floor(min(self.stored(line.shape), _changed(body, start)))
     inner = self._module.computations[start.called[0]]
+    found = within(self._module, start)
+    passed = found.passed if found else ()  # of a collective: it lies where it did
     root = inner.root
     parts = [inner[name] for name in root.operands] if root.opcode == 'tuple' else [root]
     shapes = line.shape if isinstance(line.shape, tuple) else (line.shape,)
+    sizes = [0 if i in passed else self.stored(shape) for i, shape in enumerate(shapes)]
     if len(parts) != len(shapes):  # one operation with several results, as a reduction of pairs
-      return self.stored(line.shape)
-    pairs = zip(parts, shapes, strict=True)
-    return math.floor(sum(min(self.stored(shape), _changed(inner, part)) for part, shape in pairs))
+      return sum(sizes)
+    pairs = zip(parts, sizes, strict=True)
+    return math.floor(sum(min(of, _changed(inner, part)) for part, of in pairs))
 
 
 def _is_kernel(line: Instruction, body: Computation) -> bool:

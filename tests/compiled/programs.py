@@ -156,3 +156,82 @@ custom_call_target="ConcatBitcast"
 calls=%fused_product
 }
 """
+
+# Of eight TPUs: layouts are whole tiles, so that sizes are those of the dimensions.
+WITHIN = """\
+HloModule jit_step, is_scheduled=true, num_partitions=8
+
+%add (x: bf16[], y: bf16[]) -> bf16[] {
+  %x = bf16[] parameter(0)
+  %y = bf16[] parameter(1)
+  ROOT %sum = bf16[] add(%x, %y)
+}
+
+%begin (p: bf16[64,128]) -> (bf16[64,128], bf16[512,128], u32[]) {
+  %p = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %gather = bf16[512,128]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=1, \
+replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+  ROOT %begun = (bf16[64,128]{1,0:T(8,128)(2,1)}, bf16[512,128]{1,0:T(8,128)(2,1)}, \
+u32[]{:S(2)}) custom-call(%gather), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.1 (p0: bf16[64,128], p1: bf16[512,128], p2: u32[], a: bf16[128,128]) \
+-> (bf16[128,128], bf16[64,128], bf16[512,128], bf16[512,128], u32[]) {
+  %a = bf16[128,128]{1,0:T(8,128)(2,1)} parameter(3)
+  %product = bf16[128,128]{1,0:T(8,128)(2,1)} dot(%a, %a), lhs_contracting_dims={1}, \
+rhs_contracting_dims={0}
+  %p0 = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %p1 = bf16[512,128]{1,0:T(8,128)(2,1)} parameter(1)
+  %on = bf16[512,128]{1,0:T(8,128)(2,1)} all-gather(%p0), channel_id=1, \
+replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+  %p2 = u32[]{:S(2)} parameter(2)
+  ROOT %pieces = (bf16[128,128]{1,0:T(8,128)(2,1)}, bf16[64,128]{1,0:T(8,128)(2,1)}, \
+bf16[512,128]{1,0:T(8,128)(2,1)}, bf16[512,128]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) \
+tuple(%product, %p0, %p1, %on, %p2)
+}
+
+%end (q0: bf16[64,128], q1: bf16[512,128], q2: u32[]) -> bf16[512,128] {
+  %q0 = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %q1 = bf16[512,128]{1,0:T(8,128)(2,1)} parameter(1)
+  %off = bf16[512,128]{1,0:T(8,128)(2,1)} all-gather(%q0), channel_id=1, \
+replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+  %q2 = u32[]{:S(2)} parameter(2)
+  ROOT %ended = bf16[512,128]{1,0:T(8,128)(2,1)} custom-call(%off), \
+custom_call_target="AsyncCollectiveDone"
+}
+
+%all-reduce-scatter.1 (g: bf16[512,128], i: s32[]) -> bf16[64,128] {
+  %g = bf16[512,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %i = s32[]{:S(2)} parameter(1)
+  %whole = bf16[512,128]{1,0:T(8,128)(2,1)} all-reduce(%g), channel_id=2, \
+replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  %none = s32[]{:S(2)} constant(0)
+  ROOT %part = bf16[64,128]{1,0:T(8,128)(2,1)} dynamic-slice(%whole, %i, %none), \
+dynamic_slice_sizes={64,128}
+}
+
+ENTRY %main (w: bf16[64,128], x: bf16[128,128], n: s32[]) -> (bf16[64,128], bf16[128,128]) {
+  %w = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %x.1 = bf16[128,128]{1,0:T(8,128)(2,1)} parameter(1)
+  %n = s32[]{:S(2)} parameter(2)
+  %start = (bf16[64,128]{1,0:T(8,128)(2,1)}, bf16[512,128]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) \
+fusion(%w), kind=kCustom, output_to_operand_aliasing={{0}: (0, {})}, calls=%begin
+  %s0 = bf16[64,128]{1,0:T(8,128)(2,1)} get-tuple-element(%start), index=0
+  %s1 = bf16[512,128]{1,0:T(8,128)(2,1)} get-tuple-element(%start), index=1
+  %s2 = u32[]{:S(2)} get-tuple-element(%start), index=2
+  %fusion.1 = (bf16[128,128]{1,0:T(8,128)(2,1)}, bf16[64,128]{1,0:T(8,128)(2,1)}, \
+bf16[512,128]{1,0:T(8,128)(2,1)}, bf16[512,128]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) \
+fusion(%s0, %s1, %s2, %x.1), kind=kOutput, output_to_operand_aliasing={{1}: (0, {}), {2}: (1, \
+{}), {3}: (1, {}), {4}: (2, {})}, calls=%async_collective_fusion.1
+  %squared = bf16[128,128]{1,0:T(8,128)(2,1)} get-tuple-element(%fusion.1), index=0
+  %t0 = bf16[64,128]{1,0:T(8,128)(2,1)} get-tuple-element(%fusion.1), index=1
+  %t1 = bf16[512,128]{1,0:T(8,128)(2,1)} get-tuple-element(%fusion.1), index=3
+  %t2 = u32[]{:S(2)} get-tuple-element(%fusion.1), index=4
+  %done = bf16[512,128]{1,0:T(8,128)(2,1)} fusion(%t0, %t1, %t2), kind=kCustom, \
+output_to_operand_aliasing={{}: (1, {})}, calls=%end
+  %sharded = bf16[64,128]{1,0:T(8,128)(2,1)} fusion(%done, %n), kind=kCustom, \
+calls=%all-reduce-scatter.1
+  ROOT %tuple = (bf16[64,128]{1,0:T(8,128)(2,1)}, bf16[128,128]{1,0:T(8,128)(2,1)}) \
+tuple(%sharded, %squared)
+}
+"""
