@@ -269,7 +269,7 @@ FLAGS: dict[str, Flag] = {
     'v5e:4x4, v4, v5p, v6e, cpu:8, or here (default: the devices of this machine)',
   ),
   'batch_size': Flag(
-    'number', 0, "images a device (default: the config's batch, shared by the devices)", least=0
+    'number', 0, "images a device (default: the config's batch, shared by the devices)"
   ),
   'program': Flag('text', 'train', 'train, the training step (default), or evaluate'),
   'json': Flag('text', '', 'also write the figures to this file, as JSON'),
