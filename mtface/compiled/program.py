@@ -128,8 +128,9 @@ def read_program(text: str, devices: int, on_chip: bool) -> Program:
       if id(body) not in waiting:
         waiting[id(body)] = _between_heavy(module, body)
       waits = start.name in waiting[id(body)]
-      one = (inside.kind, inside.line, inside.line, inside.body) if inside else ()
-      of = one or (kernels[-1].kind, start, line, body)
+      of = (kernels[-1].kind, start, line, body)
+      if inside:
+        of = (inside.kind, inside.line, inside.line, inside.body)
       collectives.append(_collective(*of, times, devices, waits))
   peak = [
     Buffer(x, _text(module.entry[name].shape), *_origin(module, module.entry[name]))
