@@ -187,8 +187,8 @@ def arguments(**changes):
       {'classifiers': 'svm,tree'},
       "--classifiers: unknown classifier 'tree'; expected svm, forest, knn, linear",
     ),
-    ({'trees': 0}, '--trees=0: expected at least 1'),
-    ({'seed': -1}, '--seed=-1: expected 0 to'),
+    ({'trees': 0}, '--trees=0: 0 is not a positive'),
+    ({'seed': -1}, '--seed=-1: -1 is not a non-negative'),
     (
       {'test': 'other/gray16:train[fold=0/4]'},
       '15 of its 15 faces are also in --train=other/gray16:train',

@@ -243,7 +243,7 @@ def test_sets_that_do_not_go_together(tmp_path):
       '--train=nowhere: is not a folder of clips (FOLDER/<class>/<clip>.avi); source',
     ),
     ({'level': 'frame'}, '--level=frame: expected clip or group'),
-    ({'every': 0}, '--every=0: expected 1 (all frames) or more'),
+    ({'every': 0}, '--every=0: 0 is not a positive'),
     ({'boxes': 'all'}, '--boxes=all: expected detect or whole'),
     ({'classifiers': 'net'}, "--classifiers: unknown classifier 'net'"),
     ({'train': 'tiny/people:train'}, 'tiny/people:train: lacks the attributes clip, frame, faces'),

@@ -137,8 +137,8 @@ def test_the_command_finds_what_a_loop_over_the_written_features_finds(mtface, r
   [
     ({'on': None}, '--on is missing: pass sources that say who is in each picture'),
     ({'on': 'people'}, 'tiny/people:test: has no subjects'),
-    ({'repeats': 1}, '--repeats=1: expected at least 2'),
-    ({'seed': -1}, '--seed=-1: expected 0 or more'),
+    ({'repeats': 1}, '--repeats=1: 1 is not integer >= 2'),
+    ({'seed': -1}, '--seed=-1: -1 is not a non-negative'),
     (
       {'on': 'people/gray16:test[take=3,seed=0]'},
       'fewer than two people have two or more pictures',
