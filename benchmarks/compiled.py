@@ -6,10 +6,9 @@ what `mtface compile` says of each, as one table.
 
 A row takes minutes, and is written to the file as soon as it is there: a run that was stopped goes
 on where it was. With --before, another file of the same, each figure that changed is shown as
-before -> after. The table goes to the terminal, or with --into between the two comments of a
-document that are there for it; --at takes those with a name, where a document has tables of several
-runs. Needs the extras `cuda` and `tpu`; measures nothing, so any machine
-will do.
+before -> after. The table goes to the terminal, or with --into between a document's markers
+`<!-- compiled NAME -->` and `<!-- end -->`; --at is their NAME. Needs the extras `cuda` and `tpu`;
+measures nothing, so any machine will do.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from benchmarks import pages
 from mtface.compiled.apart import compile_config
 from mtface.config.files import load_config
 from mtface.errors import UserError
@@ -157,17 +157,15 @@ def _versions(rows: dict[tuple[str, str], Row]) -> str:
 
 
 def put(page: pathlib.Path, name: str, text: str) -> None:
-  """Writes a table between a page's comments `<!-- NAME -->` and `<!-- end of NAME -->`.
+  """Writes a table between a page's markers `<!-- compiled NAME -->` and `<!-- end -->`.
 
   Raises:
     UserError: the page does not have them.
   """
-  begin, end = f'<!-- {name} -->', f'<!-- end of {name} -->'
-  first, _, rest = page.read_text().partition(begin)
-  _, found, last = rest.partition(end)
-  if not found:
-    raise UserError(f'{page}: has no {begin} and {end}, between which the table goes')
-  write_text(page, f'{first}{begin}\n\n{text}\n{end}{last}')
+  old = page.read_text()
+  if name not in pages.names(old, 'compiled'):
+    raise UserError(f'{page}: has no <!-- compiled {name} --> and <!-- end --> for the table')
+  write_text(page, pages.filled(old, 'compiled', lambda at: text if at == name else None))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -177,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument('--json', required=True)
   parser.add_argument('--before', default='')
   parser.add_argument('--into', default='')
-  parser.add_argument('--at', default='', help='name of the comments, where there are several')
+  parser.add_argument('--at', default='steps', help='the NAME of the markers')
   parser.add_argument('--text', default='', help='folder for the programs')
   parser.add_argument('--networks', default=','.join(NETWORKS))
   parser.add_argument('--targets', default=','.join(TARGETS))
@@ -192,8 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if not args.into:
     sys.stdout.write(text)
     return
-  name = f'benchmarks.compiled {args.at}'.strip()
-  put(pathlib.Path(args.into), name, text)
+  put(pathlib.Path(args.into), args.at, text)
 
 
 if __name__ == '__main__':

@@ -19,7 +19,6 @@ import csv
 import dataclasses
 import json
 import pathlib
-import re
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import pages
 from benchmarks.contestants import environment
 from benchmarks.machine import ROOT, machine, moment
 from configs.faces import OWN
@@ -39,7 +39,6 @@ from mtface.files import file_name, write_json, write_text
 
 PAGE = ROOT / 'docs' / 'ingredients.md'
 RECORD = ROOT / 'docs' / 'logs' / 'ingredients.json'
-_MARKED = re.compile(r'(<!-- study ([\w-]+) -->\n).*?(<!-- end -->)', re.DOTALL)
 # (set, task) of results.json -> heading
 COLUMNS = {
   ('genki4k', 'smile'): 'smile',
@@ -358,12 +357,7 @@ def filled(page: str, samples: int, records: Sequence[Record]) -> str:
   """The page with the studies' tables between its markers; a study of which there is no run of so
   many samples keeps what it has.
   """
-
-  def between(match: re.Match[str]) -> str:
-    inside = table(match[2], samples, records)
-    return f'{match[1]}\n{inside}\n\n{match[3]}' if inside else match[0]
-
-  return _MARKED.sub(between, page)
+  return pages.filled(page, 'study', lambda name: table(name, samples, records) or None)
 
 
 def main() -> None:

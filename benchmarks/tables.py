@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks import pages
 from benchmarks.figures import middle, ratio
 from benchmarks.machine import ROOT
 from mtface.files import write_text
@@ -43,7 +43,6 @@ _COMPARED = (
   'without_norms',
   'flops',
 )  # facts whose ratio to the first one's is shown
-_MARKED = re.compile(r'(<!-- benchmark (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
 
 Row = Mapping[str, Any]
 
@@ -251,12 +250,7 @@ def results(folder: pathlib.Path) -> dict[str, Row]:
 
 def filled(page: str, found: Mapping[str, Row]) -> str:
   """The page with the tables of these results between its markers."""
-
-  def between(match: re.Match[str]) -> str:
-    inside = f'\n{table(found[match[2]])}\n\n' if match[2] in found else ''
-    return f'{match[1]}{inside}{match[3]}'
-
-  return _MARKED.sub(between, page)
+  return pages.filled(page, 'benchmark', lambda name: table(found[name]) if name in found else '')
 
 
 def main() -> None:

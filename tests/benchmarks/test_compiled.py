@@ -55,13 +55,12 @@ def test_rows_that_are_written_down_become_columns_beside_those_of_before(rows, 
 
 def test_a_page_has_several_tables(rows, tmp_path):
   page = tmp_path / 'page.md'
-  theirs = '<!-- benchmarks.compiled -->\n\nkept\n<!-- end of benchmarks.compiled -->'
-  ours = '<!-- benchmarks.compiled tpu -->\nold\n<!-- end of benchmarks.compiled tpu -->'
-  page.write_text(f'a\n{theirs}\nb\n{ours}\nc\n')
+  theirs = '<!-- compiled steps -->\n\nkept\n<!-- end -->'
+  page.write_text(f'a\n{theirs}\nb\n<!-- compiled tpu -->\nold\n<!-- end -->\nc\n')
   compiled.main([*rows, '--targets=v5e:4x4', f'--into={page}', '--at=tpu'])
   text = page.read_text()
-  assert text.startswith(f'a\n{theirs}\nb\n<!-- benchmarks.compiled tpu -->\n\n**VGG-16')
-  assert text.endswith('2026-01-02.\n\n<!-- end of benchmarks.compiled tpu -->\nc\n')
+  assert text.startswith(f'a\n{theirs}\nb\n<!-- compiled tpu -->\n\n**VGG-16')
+  assert text.endswith('2026-01-02.\n\n<!-- end -->\nc\n')
   assert 'old' not in text
-  with pytest.raises(UserError, match=r'has no <!-- benchmarks\.compiled gpu -->'):
+  with pytest.raises(UserError, match=r'has no <!-- compiled gpu -->'):
     compiled.main([*rows, '--targets=v5e:4x4', f'--into={page}', '--at=gpu'])

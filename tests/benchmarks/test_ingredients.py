@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import ingredients
+from benchmarks import ingredients, pages
 from benchmarks.ingredients import PAGE, RECORD, STUDIES, Row, difference, filled, pack, table
 from configs import faces
 from mtface.config.recipes import ingredients as ingredients_of
@@ -170,6 +170,5 @@ def test_the_page_is_what_the_record_says():
   page = PAGE.read_text()
   records = json.loads(RECORD.read_text())
   assert filled(page, 300_000, records) == page
-  named = {match[2] for match in ingredients._MARKED.finditer(page)}
-  assert named == {*STUDIES}
+  assert {*pages.names(page, 'study')} == {*STUDIES}
   assert filled(page, 123, records) == page  # no run has so many: the tables stay

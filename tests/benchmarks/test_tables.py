@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import tables
+from benchmarks import pages, tables
 
 MACHINE = {'processor': 'P', 'cores': 2, 'memory_gb': 8.0, 'system': 'Linux x'}
 
@@ -128,6 +128,5 @@ def test_the_document_is_what_its_results_give():
 def test_the_document_has_a_place_for_every_subject():
   from benchmarks.run import SUBJECTS
 
-  named = [match[2] for match in tables._MARKED.finditer(tables.PAGE.read_text())]
-  assert sorted(named) == sorted(SUBJECTS)
+  assert sorted(pages.names(tables.PAGE.read_text(), 'benchmark')) == sorted(SUBJECTS)
   assert np.isin(list(tables.results(tables.PUBLISHED)), SUBJECTS).all()
