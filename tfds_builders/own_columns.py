@@ -137,7 +137,7 @@ def labelled(
     UserError: there is none, or one cannot be.
   """
   others = set(roles(words, columns, csv_path).values())
-  pairs = words.table('tasks') or {name: name for name in columns if name not in others}
+  pairs = words.table('tasks') or _tasks_of([x for x in columns if x not in others], csv_path)
   found: dict[str, dict[str, str]] = {}
   for name, column in pairs.items():
     task, slash, of = name.partition('/')
@@ -153,6 +153,24 @@ def labelled(
       f'{", ".join(found)}'
     )
   return [Labelled(_task(name, of, numbered, words, csv_path), of) for name, of in found.items()]
+
+
+def _tasks_of(columns: Sequence[str], csv_path: pathlib.Path) -> dict[str, str]:
+  """{task: column}: a column is mtface's task of that name in whatever case, `Smile` that of
+  smiles, or else a task of its own.
+  """
+  own = {name.casefold(): name for name in tasks.SHIPPED}
+  found: dict[str, str] = {}
+  for column in columns:
+    task, slash, of = column.partition('/')
+    name = own.get(task.casefold(), task) + slash + of
+    if name in found:
+      raise errors.UserError(
+        f'{csv_path}: the columns {found[name]} and {column} are both of the task {name}; rename '
+        'one'
+      )
+    found[name] = column
+  return found
 
 
 def _columns_of(

@@ -50,6 +50,16 @@ def test_columns_become_tasks(tmp_path):
   assert (first.subject, second.split, table.has_subject) == ('ann', 'test', True)
 
 
+def test_a_capital_makes_no_other_task(tmp_path):
+  text = 'Path,Smile,GENDER,Mood,Action_units/AU1\n1.jpg,yes,Male,calm,1\n2.jpg,no,,cross,0\n'
+  table = own_csv.read(write(tmp_path, text))
+  assert [task.name for task in table.tasks] == ['smile', 'gender', 'Mood', 'action_units']
+  first, second = (row.labels for row in table.rows)
+  assert (first['smile'], first['gender'], second['smile']) == (1, 1, 0)
+  with pytest.raises(UserError, match=r'the columns Smile and smile are both of the task smile'):
+    own_csv.read(write(tmp_path, 'path,Smile,smile\n1.jpg,1,1\n'))
+
+
 def test_words_of_a_toml(tmp_path):
   path = write(
     tmp_path,
