@@ -8,11 +8,14 @@ Arguments: recipe=best, or `fast` (`config.use_fast_recipe`), either with ingred
 out, as in recipe=fast+shares+augment or recipe=best-votes; mtface/config/recipes.py has them.
 fold=0..3: which quarter of GENKI-4K and of UTKFace is the test set (copies and, where they are
 known, people on one side); FER-2013 keeps its published split: choices go by the public test, and
-the private one is for the end. heads=as_they_are|balanced: a second stage that trains the
-heads again, the trunk as it is, on people of every gender, ethnicity and age group equally often
-(`config.balance`). teacher=WORKDIR[@last]: another run of this config, of the same fold, labels
-what a set does not, and with taught=all what it does as well, which makes it the teacher of a
-smaller network; teaches=smile+emotion7: of these tasks alone (docs/ingredients.md).
+the private one is for the end.
+students=0..2: so many stages after the first; each is a network with a quarter of the channels
+more, which the one before teaches on all faces, all tasks but ages. heads=as_they_are|balanced: a
+last stage that trains the heads again, the trunk as it is, on people of every gender, ethnicity and
+age group equally often (`config.balance`).
+teacher=WORKDIR[@last]: another run of this config, of the same fold, labels what a set does not,
+and with taught=all what it does as well, which makes it the teacher of a smaller network;
+teaches=smile+emotion7: of these tasks alone (docs/ingredients.md).
 tasks=smile+gender: these alone, and the sets that label them. smiles=300: so many of GENKI-4K's
 faces to learn from, at most 3,000, and 1,000 others as its test set; `fold` is the seed of the
 draw. samples=N: how many are trained on.
@@ -20,6 +23,8 @@ size=full|small|smoke: see `config.use_size`.
 
 Labels are what annotators, or the authors of UTKFace's file names, saw in a face.
 """
+
+import itertools
 
 from mtface.config import (
   Option,
@@ -37,9 +42,11 @@ from mtface.errors import UserError
 
 FILE = 'configs/faces.py'
 FOLDS = 4
+STUDENTS = 2
 WHERE = ('unlabelled', 'all')  # faces that a teacher labels
 PEOPLE = ('gender', 'age_years', 'ethnicity5')
 TASKS = ('smile', 'emotion7', *PEOPLE)
+PASSED_ON = tuple(name for name in TASKS if name != 'age_years')  # a teacher makes ages worse
 VOTES = 'emotion8'  # of FERPlus's annotators, on the faces of emotion7
 SMILES = 3000  # the largest draw of them; those of its test set share nobody with it
 
@@ -61,6 +68,7 @@ def get_config(arg=None):
     first='recipe',
     recipe=Option('best'),
     fold=Option(0, tuple(range(FOLDS))),
+    students=Option(0, tuple(range(STUDENTS + 1))),
     heads=Option('as_they_are', ('as_they_are', 'balanced')),
     teacher=Option(''),
     taught=Option('unlabelled', WHERE),
@@ -78,11 +86,8 @@ def get_config(arg=None):
   use_recipe(config, args.recipe, FILE, OWN)
   given = given_arguments(arg, 'recipe')
   if args.teacher:
-    learnt = chosen(args.teaches, 'teaches')
-    learnt += [VOTES] if 'emotion7' in learnt else []
-    tasks = [name for name in config.tasks if name in learnt]
-    asked = {'temperature': 2.0, 'where': args.taught}
-    config.teachers.other = teacher(args.teacher, *tasks, **asked)
+    taught = chosen(args.teaches, 'teaches')
+    config.teachers.other = _teacher(config, args.teacher, taught, args.taught)
   elif lost := [name for name in ('taught', 'teaches') if name in given]:
     raise UserError(f'{FILE}: {lost[0]}={args[lost[0]]}: by whom? name a run, teacher=WORKDIR')
   config.duration = f'{args.samples} examples'
@@ -90,21 +95,48 @@ def get_config(arg=None):
     f'{args.samples // 20} examples',
     f'{args.samples // 100} examples',
   )
-  if args.heads == 'balanced':
-    config.stages = ('network', 'heads')
-    config.stage.network = stage({})
-    config.stage.heads = stage(
-      {
-        'start.weights': 'stage:network',
-        'freeze.params': ('blocks',),
-        'balance': ('gender', 'ethnicity5', 'age_group'),
-        'duration': f'{args.samples // 10} examples',
-        'checkpoint.every': f'{args.samples // 20} examples',
-        'optimizer.rate': config.optimizer.rate / 5,
-      }
-    )
   use_size(config, args.size)
+  stages = {'network': {}} | _students(config, args.students)
+  if args.heads == 'balanced':
+    stages['heads'] = _heads(config, args, list(stages)[-1], list(stages.values())[-1])
+  if len(stages) > 1:
+    config.stages = tuple(stages)
+    config.stage.update({name: stage(changes) for name, changes in stages.items()})
   return config
+
+
+def _teacher(config, weights, taught, where):
+  """What a network says of these tasks, where `config` has them."""
+  taught = [*taught, VOTES] if 'emotion7' in taught else taught
+  tasks = [name for name in config.tasks if name in taught]
+  return teacher(weights, *tasks, temperature=2.0, where=where)
+
+
+def _students(config, count):
+  """{stage: its changes} of networks that learn from the one before."""
+  names = ['network', *(f'student{i}' for i in range(1, count + 1))]
+  return {
+    name: {
+      'model.width': min(1.0, config.model.width + i / 4),
+      'teachers': {'before': _teacher(config, f'stage:{before}', PASSED_ON, 'all')},
+    }
+    for i, (before, name) in enumerate(itertools.pairwise(names), start=1)
+  }
+
+
+def _heads(config, args, before, network):
+  """The changes of a stage that trains the heads of the one before again."""
+  changes = {
+    'start.weights': f'stage:{before}',
+    'freeze.params': ('blocks',),
+    'balance': ('gender', 'ethnicity5', 'age_group'),
+    'optimizer.rate': config.optimizer.rate / 5,
+  }
+  changes |= {name: value for name, value in network.items() if name == 'model.width'}
+  if args.size != 'smoke':
+    changes['duration'] = f'{args.samples // 10} examples'
+    changes['checkpoint.every'] = f'{args.samples // 20} examples'
+  return changes
 
 
 def _add_sources(config, args):

@@ -73,3 +73,32 @@ def test_balanced_heads_are_a_stage_of_their_own():
   assert list(stages) == ['network', 'heads']
   assert stages['heads'].balance and not stages['network'].balance
   assert stages['heads'].freeze.params == ('blocks',)
+
+
+def test_students_have_more_channels_and_learn_all_but_ages_from_the_one_before():
+  stages = stages_of(faces.get_config('students=2'))
+  assert {name: of.model.width for name, of in stages.items()} == {
+    'network': 0.5,
+    'student1': 0.75,
+    'student2': 1.0,
+  }
+  assert not stages['network'].teachers
+  (of,) = stages['student2'].teachers.values()
+  assert (of.weights, of.where) == ('stage:student1', 'all')
+  assert set(stages['student2'].tasks) - set(of.tasks) == {'age_years'}
+  assert stages['student1'].duration == stages['network'].duration == '2200000 examples'
+  check_stages(faces.get_config('students=1,size=smoke'), devices=2)
+
+
+def test_a_student_starts_from_labels_where_another_run_teaches_the_first_network():
+  stages = stages_of(faces.get_config('students=1,teacher=runs/a'))
+  assert [list(of.teachers) for of in stages.values()] == [['other'], ['before']]
+
+
+def test_heads_are_those_of_the_last_student():
+  stages = stages_of(faces.get_config('recipe=fast,students=1,heads=balanced,size=small'))
+  assert {of.model.width for of in stages.values()} == {0.25, 0.5}
+  assert stages['heads'].start.weights == 'stage:student1'
+  assert stages['heads'].model.width == 0.5 and not stages['heads'].teachers
+  stages = stages_of(faces.get_config('heads=balanced,size=smoke'))
+  assert [of.duration for of in stages.values()] == ['20 steps', '20 steps']
