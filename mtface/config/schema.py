@@ -273,7 +273,8 @@ def teacher(
   """A network that labels faces for a student (mtface/training/teachers.py).
 
   Args:
-    weights: stage:NAME[@last|best|STEP], an earlier stage, or WORKDIR[@...], another run's last.
+    weights: stage:NAME[@last|best|STEP], an earlier stage, or WORKDIR[@...], another run's last;
+      `:flip` or `:ten` behind it: the mean over views of each face, as in @last:flip.
     tasks: what it teaches.
     temperature: of its probabilities, and of the student's in that part of the loss.
     weight: of that part of a task's loss.

@@ -5,7 +5,8 @@ probable each class is, at a temperature. The student learns those shares beside
 labels: sum_t mu_t (L_t + w T^2 L_t(shares)), where L_t(shares) is the same loss with shares for
 labels and scores divided by T (Hinton et al. 2015, section 2; of partly labelled faces: Deng et al.
 2020, "Multitask emotion recognition with incomplete labels"). What a teacher says is computed once,
-when the stage begins, of the faces as they are. It counts in no accuracy and in no mixture.
+when the stage begins, of the faces as they are, or as the mean over views of them
+(`WORKDIR@last:flip`). It counts in no accuracy and in no mixture.
 
 A teacher that has seen a face of one of the run's test sets would carry its label over, so it is
 refused.
@@ -35,8 +36,9 @@ from mtface.files import split_selection
 from mtface.inference.readout import concatenated
 from mtface.inference.runner import Scorer
 from mtface.models.network import abstract_network
-from mtface.outputs import Outputs
+from mtface.outputs import Outputs, Scores
 from mtface.training.run import Run
+from mtface.training.selection import Selection
 from mtface.training.start import run_of, saved_weights
 
 UNLABELLED, EVERYTHING = WHERE = ('unlabelled', 'all')
@@ -64,10 +66,22 @@ def check_teachers(run: Run, before: Mapping[str, Run], data_dir: str | os.PathL
     _check_apart(run, config, data_dir, what)
 
 
+def _chosen(teacher: ConfigDict, what: str) -> tuple[str, str, str]:
+  """(WORKDIR or stage:NAME, last, best or a step, kind of views) of a teacher's weights."""
+  of, text = split_selection(teacher.weights)
+  selection = Selection.parse(text or 'last')
+  if selection.kind in ('average', 'ensemble'):
+    raise UserError(
+      f'{what}.weights: @{text}: a teacher is one checkpoint, last, best or a step, alone or with '
+      'views behind it, as in last:flip; several can teach, each under a name of its own'
+    )
+  return of, str(selection.count) if selection.kind == 'step' else selection.kind, selection.views
+
+
 def _config_of(teacher: ConfigDict, before: Mapping[str, Run], what: str) -> ConfigDict:
-  of, step = split_selection(teacher.weights)
+  of, step, _ = _chosen(teacher, what)
   if not of.startswith(EARLIER):
-    return run_of(of, '', step or 'last')
+    return run_of(of, '', step)
   stage = of.removeprefix(EARLIER)
   if stage not in before:
     raise UserError(f'{what}.weights: {stage!r} is not an earlier stage')
@@ -118,16 +132,16 @@ def taught(run: Run, workdir: pathlib.Path, mesh: Mesh) -> Run:
   sources = list(run.sources)
   said: list[dict[str, list[np.ndarray]]] = [{} for _ in sources]
   for name, teacher in run.config.teachers.items():
-    of, step = split_selection(teacher.weights)
+    of, step, kind = _chosen(teacher, f'config.teachers.{name}')
     folder: str | os.PathLike = workdir if of.startswith(EARLIER) else of
     stage = of.removeprefix(EARLIER) if of.startswith(EARLIER) else ''
-    config = run_of(folder, stage, step or 'last')
-    weights = saved_weights(folder, stage, step or 'last')
+    config = run_of(folder, stage, step)
+    weights = saved_weights(folder, stage, step)
     network, _, _ = abstract_network(config.model, outputs_of(config), config.image_shape)
     scorer = Scorer(network, mesh, run.config.evaluation.batch_size)
     process.say(f'teacher {name}: {teacher.weights}')
     for shares, source in zip(said, sources, strict=True):
-      stream = scorer.stream([weights], source, show=f'{name} on {source.name}')
+      stream = scorer.stream([weights], source, show=f'{name} on {source.name}', kind=kind)
       wanted = tuple(teacher.tasks)
       found = concatenated(_shares(of_batch, wanted, teacher.temperature) for of_batch in stream)
       for task, values in found.items():
@@ -141,12 +155,14 @@ def taught(run: Run, workdir: pathlib.Path, mesh: Mesh) -> Run:
 
 
 def _shares(
-  batch: tuple[list[dict[str, np.ndarray]], np.ndarray], tasks: Sequence[str], temperature: float
+  batch: tuple[list[Scores], np.ndarray], tasks: Sequence[str], temperature: float
 ) -> dict[str, np.ndarray]:
-  ((scores,), _) = batch
+  """{task: [b, C]}: the mean over views of a teacher's probabilities."""
+  of_views, _ = batch
+  said = {task: np.stack([scores[task] for scores in of_views]) for task in tasks}
   return {
-    task: np.asarray(jax.nn.softmax(jnp.asarray(scores[task], jnp.float32) / temperature))
-    for task in tasks
+    task: np.asarray(jax.nn.softmax(jnp.asarray(scores, jnp.float32) / temperature)).mean(axis=0)
+    for task, scores in said.items()
   }
 
 

@@ -41,6 +41,20 @@ def test_what_is_said_of_whom(tiny_run, tiny_data, where):
   assert sum(of.taught['smile'].sum() for of in run.sources) > 0
 
 
+def test_what_is_said_of_a_face_and_its_mirror_image(tiny_run, tiny_data):
+  config = student(tiny_run)
+  config.teachers.old.weights = f'{tiny_run}@8:flip'
+  run = taught(plan(config, tiny_data), tiny_run, make_mesh())
+  evaluator = Evaluator(tiny_run, tiny_data)
+  networks = evaluator.networks(Selection.parse('8'))
+  of = run.sources[0]
+  images = of.gather(np.arange(len(of)))
+  mirrored = np.ascontiguousarray(images[:, :, ::-1])
+  seen = [evaluator.of_images(networks, x, len(x))['smile'] for x in (images, mirrored)]
+  assert np.abs(seen[0] - seen[1]).max() > 0.01
+  np.testing.assert_allclose(of.shares['smile'], np.mean(seen, axis=0), atol=1e-3)
+
+
 def test_batches_have_it_wherever_images_are(tiny_run, tiny_data):
   run = taught(plan(student(tiny_run), tiny_data), tiny_run, make_mesh())
   one = BatchSource(run.sources, run.mixture, 8)[3]
@@ -92,6 +106,8 @@ def test_who_cannot_teach(tiny_run, tiny_data):
   config = student(tiny_run)
   config.teachers.old.weights = f'{tiny_run}@5'
   assert 'has no checkpoint of step 5' in refusal(config, tiny_data)
+  config.teachers.old.weights = f'{tiny_run}@ensemble:2'
+  assert '.weights: @ensemble:2: a teacher is one checkpoint' in refusal(config, tiny_data)
   config.teachers.old.weights = 'stage:before'
   assert "config.teachers.old.weights: 'before' is not an earlier" in refusal(config, tiny_data)
   config = student(tiny_run, temperature=0.0)
