@@ -10,11 +10,11 @@ fold=0..3: which quarter of GENKI-4K and of UTKFace is the test set (copies and,
 known, people on one side); FER-2013 keeps its published split: choices go by the public test, and
 the private one is for the end.
 students=0..2: so many stages after the first; each is a network with a quarter of the channels
-more, which the one before teaches on all faces, all tasks but ages. heads=as_they_are|balanced: a
-last stage that trains the heads again, the trunk as it is, on people of every gender, ethnicity and
-age group equally often (`config.balance`).
-teacher=WORKDIR[@last]: another run of this config, of the same fold, labels what a set does not,
-and with taught=all what it does as well, which makes it the teacher of a smaller network;
+more, which the one before teaches by ten views of every face, all tasks but ages.
+heads=as_they_are|balanced: a last stage that trains the heads again, the trunk as it is, on people
+of every gender, ethnicity and age group equally often (`config.balance`).
+teacher=WORKDIR[@last:flip]: another run of this config, of the same fold, labels what a set does
+not, and with taught=all what it does as well, which makes it the teacher of a smaller network;
 teaches=smile+emotion7: of these tasks alone (docs/ingredients.md).
 tasks=smile+gender: these alone, and the sets that label them. smiles=300: so many of GENKI-4K's
 faces to learn from, at most 3,000, and 1,000 others as its test set; `fold` is the seed of the
@@ -118,7 +118,7 @@ def _students(config, count):
   return {
     name: {
       'model.width': min(1.0, config.model.width + i / 4),
-      'teachers': {'before': _teacher(config, f'stage:{before}', PASSED_ON, 'all')},
+      'teachers': {'before': _teacher(config, f'stage:{before}@last:ten', PASSED_ON, 'all')},
     }
     for i, (before, name) in enumerate(itertools.pairwise(names), start=1)
   }

@@ -15,6 +15,7 @@ from mtface.data.sources import Source
 from mtface.errors import UserError
 from mtface.evaluation.chosen import Chosen
 from mtface.evaluation.evaluator import Evaluator
+from mtface.metrics import expected_value
 from mtface.tasks import Task
 
 
@@ -34,6 +35,7 @@ class Answers:
     subjects: text [N], who it is; '' where that is not known.
     readout: how the probabilities were made of scores: softmax or sigmoid.
     values: [C], what each class stands for, of a task that has values (ages, in years).
+    top: over how many of the most probable values an answer is the mean (`config.tasks.TASK.top`).
   """
 
   set_name: str
@@ -46,6 +48,7 @@ class Answers:
   subjects: np.ndarray
   readout: str = 'softmax'
   values: tuple[float, ...] | None = None
+  top: int = 1
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -55,6 +58,14 @@ class Answers:
     """float [N]: the probability of what was answered; there must be probabilities."""
     assert self.probabilities is not None
     return self.probabilities[np.arange(len(self)), self.predicted]
+
+  @property
+  def values_answered(self) -> np.ndarray:
+    """float [N]: the values, as `mtface evaluate` and `predict` read them; there must be some."""
+    values = np.asarray(self.values)
+    if self.top == 1 or self.probabilities is None:
+      return values[self.predicted]
+    return expected_value(self.probabilities, values, self.top)
 
   @property
   def people(self) -> np.ndarray:
@@ -112,7 +123,12 @@ def answers_of_run(
       split = _classes if of.multi_label else _whole
       readout = chosen.readout(of.name)
       parts = split(name, of, faces[name].own, scores[of.name], readout, by[name])
-      found += [part for part in parts if len(part) and task in ('', of.name, part.task)]
+      top = evaluator.config.tasks[of.name].top if of.name in evaluator.config.tasks else 1
+      found += [
+        dataclasses.replace(part, top=top)
+        for part in parts
+        if len(part) and task in ('', of.name, part.task)
+      ]
   return found
 
 

@@ -76,10 +76,13 @@ def measures_of(answers: Answers) -> Iterator[Measure]:
   if len(answers.classes) == 2:
     yield from _error_rates(answers)
   if answers.values is not None:
-    values = np.asarray(answers.values)
-    error = np.abs(values[answers.predicted] - values[answers.labels])
-    metric = _of_labels(functools.partial(_mean_error, values))
-    yield Measure('mean error', _column(error), all_faces, metric, (0.0, np.inf))
+    answered, values = answers.values_answered, np.asarray(answers.values)
+    error = np.abs(answered - values[answers.labels])
+
+    def mean_error(y_true: Any, y_pred: Any, rows: Any) -> float:
+      return float(np.mean(np.abs(values[y_true] - answered[rows])))
+
+    yield Measure('mean error', _column(error), all_faces, mean_error, (0.0, np.inf))
   if answers.probabilities is not None:
     yield from _calibration(answers.confidence, right)
 
@@ -114,7 +117,3 @@ def _column(values: np.ndarray) -> np.ndarray:
 
 def _of_labels(metric: Callable[..., float]) -> Callable[..., float]:
   return lambda y_true, y_pred, rows: metric(y_true, y_pred)
-
-
-def _mean_error(values: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) -> float:
-  return float(np.mean(np.abs(values[y_true] - values[y_pred])))

@@ -1,5 +1,6 @@
 """Audits against NumPy and scikit-learn, a planted disparity, and groups drawn by lot."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -236,6 +237,27 @@ def test_ages_have_a_mean_error():
   assert found.rows[0].figures['mean error'].value == pytest.approx(expected)
   assert found.rows[0].figures['mean error'].high > 5  # years, and no share
   assert 'worst mean error by gender' in audit_text(found)
+
+
+def test_an_error_is_of_the_mean_of_several_years_where_that_is_what_is_answered():
+  rng = np.random.default_rng(3)
+  years = np.array([0.0, 10.0, 20.0, 50.0])
+  shares = rng.dirichlet(np.ones(4), 300)
+  labels, groups = rng.integers(0, 4, 300), {'gender': rng.choice(['female', 'male'], 300)}
+  best = shares.argmax(axis=1)
+  answers = Answers(
+    'faces', 'age_years', ('a', 'b', 'c', 'd'), labels, best, shares, groups, np.full(300, '')
+  )
+  means = []
+  for row in shares:
+    a, b = sorted(range(4), key=lambda k: -row[k])[:2]
+    means.append((years[a] * row[a] + years[b] * row[b]) / (row[a] + row[b]))
+  men = groups['gender'] == 'male'
+  for top, answered in ((1, years[best]), (2, np.array(means))):
+    found = audit(dataclasses.replace(answers, values=tuple(years), top=top), replicates=20)
+    errors = np.abs(answered - years[labels])
+    assert found.overall['mean error'].value == pytest.approx(errors.mean())
+    assert found.rows[1].figures['mean error'].value == pytest.approx(errors[men].mean())
 
 
 def test_an_audit_is_the_same_again():

@@ -63,6 +63,7 @@ def _answers(run: Gathered, name: str, task: Task, predicted: Predicted) -> Answ
     source.subjects[rows],
     readout,
     task.values,
+    run.config.tasks[task.name].top if task.values else 1,
   )
 
 
