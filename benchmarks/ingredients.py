@@ -31,7 +31,7 @@ import numpy as np
 from benchmarks import pages
 from benchmarks.contestants import environment
 from benchmarks.machine import ROOT, machine, moment
-from configs.faces import OWN
+from configs.faces import OWN, PASSED_ON, TASKS
 from mtface import metrics
 from mtface.config.recipes import BEST, INGREDIENTS, SHARES
 from mtface.evaluation.results import markdown_table, read_results
@@ -49,6 +49,8 @@ COLUMNS = {
   ('utkface', 'age_years'): 'age: MAE',
   ('utkface', 'ethnicity5'): 'ethnicity',
 }
+TAUGHT = f'recipe=best,teacher={{teacher}},teaches={"+".join(TASKS)}'
+BUT_AGES = f'recipe=best,teacher={{teacher}},teaches={"+".join(PASSED_ON)}'
 Record = dict[str, Any]
 
 
@@ -120,16 +122,12 @@ def _few() -> Iterator[Row]:
 def _teachers() -> Iterator[Row]:
   """Another run says what sets leave open."""
   yield Row('labels alone', 'recipe=best')
-  yield Row('and a teacher', 'recipe=best,teacher={teacher}', against='labels alone')
-  but_ages = 'teaches=smile+emotion7+gender+ethnicity5'
-  found = f'recipe=best,teacher={{teacher}},{but_ages}'
-  yield Row('and a teacher, of all but ages', found, against='labels alone')
-  yield Row('the same, on labelled faces too', f'{found},taught=all', against='labels alone')
-  yield Row(
-    'the same, by both mirror images',
-    f'recipe=best,teacher={{teacher}}@last:flip,{but_ages},taught=all',
-    against='the same, on labelled faces too',
-  )
+  yield Row('and a teacher, of all tasks', TAUGHT, against='labels alone')
+  yield Row('and a teacher, of all but ages', BUT_AGES, against='labels alone')
+  labelled = 'the same, on labelled faces too'
+  yield Row(labelled, f'{BUT_AGES},taught=all', against='labels alone')
+  views = BUT_AGES.replace('{teacher}', '{teacher}@last:flip')
+  yield Row('and by both mirror images', f'{views},taught=all', against=labelled)
 
 
 def _shares() -> Iterator[Row]:
@@ -155,9 +153,8 @@ def _small() -> Iterator[Row]:
   """A quarter of BKNet's channels, for phones and single cores."""
   width = ('--config.model.width=0.25',)
   yield Row('labels alone', 'recipe=best', width, share=2)
-  yield Row(
-    'and a teacher', 'recipe=best,teacher={teacher},taught=all', width, 2, against='labels alone'
-  )
+  taught = f'{TAUGHT},taught=all'
+  yield Row('and a teacher, of all tasks', taught, width, 2, against='labels alone')
 
 
 STUDIES = {

@@ -14,8 +14,8 @@ more, which the one before teaches by ten views of every face, all tasks but age
 heads=as_they_are|balanced: a last stage that trains the heads again, the trunk as it is, on people
 of every gender, ethnicity and age group equally often (`config.balance`).
 teacher=WORKDIR[@last:flip]: another run of this config, of the same fold, labels what a set does
-not, and with taught=all what it does as well, which makes it the teacher of a smaller network;
-teaches=smile+emotion7: of these tasks alone (docs/ingredients.md).
+not, and with taught=all what it does as well, which makes it the teacher of a smaller network; of
+all tasks but ages, or of teaches=smile+age_years alone (docs/ingredients.md).
 tasks=smile+gender: these alone, and the sets that label them. smiles=300: so many of GENKI-4K's
 faces to learn from, at most 3,000, and 1,000 others as its test set; `fold` is the seed of the
 draw. samples=N: how many are trained on.
@@ -72,7 +72,7 @@ def get_config(arg=None):
     heads=Option('as_they_are', ('as_they_are', 'balanced')),
     teacher=Option(''),
     taught=Option('unlabelled', WHERE),
-    teaches=Option('+'.join(TASKS)),
+    teaches=Option('+'.join(PASSED_ON)),
     tasks=Option('+'.join(TASKS)),
     smiles=Option(0),
     samples=Option(2_200_000),
