@@ -10,7 +10,7 @@ fold=0..3: which quarter of GENKI-4K and of UTKFace is the test set (copies and,
 known, people on one side); FER-2013 keeps its published split: choices go by the public test, and
 the private one is for the end.
 students=0..2: so many stages after the first; each is a network with a quarter of the channels
-more, which the one before teaches by ten views of every face, all tasks but ages.
+more, which the one before teaches on all faces, all tasks but ages.
 heads=as_they_are|balanced: a last stage that trains the heads again, the trunk as it is, on people
 of every gender, ethnicity and age group equally often (`config.balance`).
 teacher=WORKDIR[@last:flip]: another run of this config, of the same fold, labels what a set does
@@ -118,7 +118,7 @@ def _students(config, count):
   return {
     name: {
       'model.width': min(1.0, config.model.width + i / 4),
-      'teachers': {'before': _teacher(config, f'stage:{before}@last:ten', PASSED_ON, 'all')},
+      'teachers': {'before': _teacher(config, f'stage:{before}', PASSED_ON, 'all')},
     }
     for i, (before, name) in enumerate(itertools.pairwise(names), start=1)
   }

@@ -84,7 +84,7 @@ def test_students_have_more_channels_and_learn_all_but_ages_from_the_one_before(
   }
   assert not stages['network'].teachers
   (of,) = stages['student2'].teachers.values()
-  assert (of.weights, of.where) == ('stage:student1@last:ten', 'all')
+  assert (of.weights, of.where) == ('stage:student1', 'all')
   assert set(stages['student2'].tasks) - set(of.tasks) == {'age_years'}
   assert stages['student1'].duration == stages['network'].duration == '2200000 examples'
   check_stages(faces.get_config('students=1,size=smoke'), devices=2)
