@@ -43,8 +43,10 @@ class _Runner:
       with spread_over(mesh):
         return function(params, stats, scale_images(images))
 
-    # Parameters are used where they lie.
-    self._run = jax.jit(run, out_shardings=everywhere(mesh))
+    # Parameters are used where they lie. In one process, what comes of a batch stays split until it
+    # is on the host, so that devices need not meet: on CPUs, two programs in which they do, under
+    # way at once as those of two runs are, can wait for each other for ever.
+    self._run = jax.jit(run, out_shardings=(everywhere if mesh.is_multi_process else shared)(mesh))
 
   def over(
     self,

@@ -1,5 +1,6 @@
 """Measuring batch by batch against NumPy and SciPy on the whole."""
 
+import re
 import time
 
 import jax
@@ -16,6 +17,7 @@ from mtface.inference.runner import batches_of
 from mtface.losses import softmax_cross_entropy
 from mtface.outputs import Outputs
 from mtface.tasks import get_task
+from tests.command import python
 from tests.fakes import fake_source
 from tests.states import saved_state
 
@@ -157,6 +159,14 @@ def test_one_program_serves_all_batches_networks_and_sets(tiny_run, tiny_data):
     monitoring.unregister_event_duration_listener(compiled)
   for task, values in again.items():
     np.testing.assert_array_equal(values, whole[task][:3])
+
+
+def test_devices_of_one_process_do_not_meet():
+  # On CPUs, programs of two networks in which they do can wait for each other for ever.
+  result = python('tests.inference.on_devices', devices=8)
+  assert result.code == 0, result.err
+  assert 'ENTRY' in result.out
+  assert not re.search(r'\b(all|reduce|collective)-', result.out), result.out
 
 
 def test_batches_are_read_while_others_are_worked_on(source, monkeypatch):
