@@ -15,7 +15,8 @@ heads=as_they_are|balanced: a last stage that trains the heads again, the trunk 
 of every gender, ethnicity and age group equally often (`config.balance`).
 teacher=WORKDIR[@last:flip]: another run of this config, of the same fold, labels what a set does
 not, and with taught=all what it does as well, which makes it the teacher of a smaller network; of
-all tasks but ages, or of teaches=smile+age_years alone (docs/ingredients.md).
+all tasks but ages, or of teaches=smile+age_years alone (docs/ingredients.md). Of several runs,
+teacher=A@last:ten+B@last:ten, it is the mean of what they say.
 tasks=smile+gender: these alone, and the sets that label them. smiles=300: so many of GENKI-4K's
 faces to learn from, at most 3,000, and 1,000 others as its test set; `fold` is the seed of the
 draw. samples=N: how many are trained on.
@@ -39,6 +40,7 @@ from mtface.config import (
 )
 from mtface.config.stages import stage
 from mtface.errors import UserError
+from mtface.files import split_selection
 
 FILE = 'configs/faces.py'
 FOLDS = 4
@@ -87,7 +89,9 @@ def get_config(arg=None):
   given = given_arguments(arg, 'recipe')
   if args.teacher:
     taught = chosen(args.teaches, 'teaches')
-    config.teachers.other = _teacher(config, args.teacher, taught, args.taught)
+    for i, weights in enumerate(_runs(args.teacher), start=1):
+      name = f'other{i}' if i > 1 else 'other'
+      config.teachers[name] = _teacher(config, weights, taught, args.taught)
   elif lost := [name for name in ('taught', 'teaches') if name in given]:
     raise UserError(f'{FILE}: {lost[0]}={args[lost[0]]}: by whom? name a run, teacher=WORKDIR')
   config.duration = f'{args.samples} examples'
@@ -110,6 +114,17 @@ def _teacher(config, weights, taught, where):
   taught = [*taught, VOTES] if 'emotion7' in taught else taught
   tasks = [name for name in config.tasks if name in taught]
   return teacher(weights, *tasks, temperature=2.0, where=where)
+
+
+def _runs(text):
+  """Runs joined by +, all but the last with a selection: any other + is part of a path."""
+  found = ['']
+  for part in text.split('+'):
+    if split_selection(found[-1])[1]:
+      found.append(part)
+    else:
+      found[-1] += f'+{part}' if found[-1] else part
+  return found
 
 
 def _students(config, count):

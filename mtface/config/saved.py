@@ -89,7 +89,7 @@ def read_content(path: pathlib.Path) -> dict[str, Any]:
     content = json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError):
     raise UserError(
-      f'{path}: not found; --workdir must be the folder of a run that `mtface train` started'
+      f'{path}: not found; expected the folder of a run that `mtface train` started'
     ) from None
   except (OSError, ValueError) as error:
     raise _damaged(path, error) from error

@@ -81,7 +81,10 @@ def _chosen(teacher: ConfigDict, what: str) -> tuple[str, str, str]:
 def _config_of(teacher: ConfigDict, before: Mapping[str, Run], what: str) -> ConfigDict:
   of, step, _ = _chosen(teacher, what)
   if not of.startswith(EARLIER):
-    return run_of(of, '', step)
+    try:
+      return run_of(of, '', step)
+    except UserError as error:
+      raise UserError(f'{what}.weights: {error}') from None
   stage = of.removeprefix(EARLIER)
   if stage not in before:
     raise UserError(f'{what}.weights: {stage!r} is not an earlier stage')

@@ -57,6 +57,17 @@ def test_another_run_teaches_what_it_was_trained_for():
     faces.get_config('taught=all')
 
 
+def test_several_runs_teach_alike():
+  config = faces.get_config('teacher=runs/a@last:ten+runs/best+votes@8+runs/c+d,taught=all')
+  assert {name: of.weights for name, of in config.teachers.items()} == {
+    'other': 'runs/a@last:ten',
+    'other2': 'runs/best+votes@8',
+    'other3': 'runs/c+d',
+  }
+  first, *others = config.teachers.values()
+  assert all((of.tasks, of.where) == (first.tasks, 'all') for of in others)
+
+
 def test_a_teacher_may_teach_a_few_tasks_with_the_votes_beside_emotions():
   (of,) = faces.get_config('teacher=runs/a,teaches=smile+emotion7').teachers.values()
   assert set(of.tasks) == {'smile', 'emotion7', 'emotion8'}

@@ -106,6 +106,9 @@ def test_who_cannot_teach(tiny_run, tiny_data):
   config = student(tiny_run)
   config.teachers.old.weights = f'{tiny_run}@5'
   assert 'has no checkpoint of step 5' in refusal(config, tiny_data)
+  config.teachers.old.weights = 'nowhere'
+  found = refusal(config, tiny_data)
+  assert found.startswith('config.teachers.old.weights: nowhere/config.json: not found; expected')
   config.teachers.old.weights = f'{tiny_run}@ensemble:2'
   assert '.weights: @ensemble:2: a teacher is one checkpoint' in refusal(config, tiny_data)
   config.teachers.old.weights = 'stage:before'
