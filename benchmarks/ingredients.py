@@ -149,6 +149,12 @@ def _shares() -> Iterator[Row]:
   )
 
 
+def _more() -> Iterator[Row]:
+  """A fourth set, with labels of tasks that others have too."""
+  yield Row('three sets', 'recipe=best')
+  yield Row('and CelebA', 'recipe=best,more=celeba', against='three sets')
+
+
 def _small() -> Iterator[Row]:
   """A quarter of BKNet's channels, for phones and single cores."""
   width = ('--config.model.width=0.25',)
@@ -164,6 +170,7 @@ STUDIES = {
   'few': _few,
   'shares': _shares,
   'teachers': _teachers,
+  'more': _more,
   'small': _small,
 }
 

@@ -17,6 +17,7 @@ teacher=WORKDIR[@last:flip]: another run of this config, of the same fold, label
 not, and with taught=all what it does as well, which makes it the teacher of a smaller network; of
 all tasks but ages, or of teaches=smile+age_years alone (docs/ingredients.md). Of several runs,
 teacher=A@last:ten+B@last:ten, it is the mean of what they say.
+more=celeba: smiles and gender from CelebA's training part as well (docs/ingredients.md).
 tasks=smile+gender: these alone, and the sets that label them. smiles=300: so many of GENKI-4K's
 faces to learn from, at most 3,000, and 1,000 others as its test set; `fold` is the seed of the
 draw. samples=N: how many are trained on.
@@ -48,6 +49,7 @@ STUDENTS = 2
 WHERE = ('unlabelled', 'all')  # faces that a teacher labels
 PEOPLE = ('gender', 'age_years', 'ethnicity5')
 TASKS = ('smile', 'emotion7', *PEOPLE)
+MORE = {'celeba': ('smile', 'gender')}  # sets to learn from, and what
 PASSED_ON = tuple(name for name in TASKS if name != 'age_years')  # a teacher makes ages worse
 VOTES = 'emotion8'  # of FERPlus's annotators, on the faces of emotion7
 SMILES = 3000  # the largest draw of them; those of its test set share nobody with it
@@ -75,6 +77,7 @@ def get_config(arg=None):
     teacher=Option(''),
     taught=Option('unlabelled', WHERE),
     teaches=Option('+'.join(PASSED_ON)),
+    more=Option('', ('', *MORE)),
     tasks=Option('+'.join(TASKS)),
     smiles=Option(0),
     samples=Option(2_200_000),
@@ -173,6 +176,10 @@ def _add_sources(config, args):
     smiles['train'] = f'train[take={args.smiles},{seed}]'
     smiles['genki4k'] = f'train[take=1000,after={SMILES},{seed}]'
   add('genki4k', ('smile',), **smiles)
+  if args.more:
+    add(args.more, MORE[args.more], 'train')
+    if args.more not in config.sources:
+      raise UserError(f'{FILE}: more={args.more}: labels none of tasks={args.tasks}')
   add('utkface', PEOPLE, others, utkface=part)
   add(
     'fer2013',

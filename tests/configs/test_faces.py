@@ -79,6 +79,17 @@ def test_a_teacher_may_teach_a_few_tasks_with_the_votes_beside_emotions():
     faces.get_config('teaches=gender')
 
 
+def test_another_set_is_learnt_from_and_not_tested_on():
+  with_more, without = faces.get_config('more=celeba'), faces.get_config('best')
+  assert set(with_more.sources) - set(without.sources) == {'celeba'}
+  assert with_more.sources.celeba.name == 'celeba/gray48:train'
+  assert with_more.sources.celeba.tasks == ('smile', 'gender')
+  assert with_more.evaluation == without.evaluation and with_more.tasks == without.tasks
+  assert faces.get_config('more=celeba,tasks=gender').sources.celeba.tasks == ('gender',)
+  with pytest.raises(UserError, match='more=celeba: labels none of tasks=emotion7'):
+    faces.get_config('more=celeba,tasks=emotion7')
+
+
 def test_balanced_heads_are_a_stage_of_their_own():
   stages = stages_of(faces.get_config('heads=balanced'))
   assert list(stages) == ['network', 'heads']
