@@ -56,7 +56,8 @@ def draw_curves(workdir: str | os.PathLike, stage: str = '') -> pathlib.Path:
           )
       axes.set(title=f'{task}: {part}', xlabel='epochs')
       axes.grid(alpha=0.3)
-      axes.legend(fontsize=8)
+      if axes.lines:  # a task may have losses alone
+        axes.legend(fontsize=8)
   return _save(figure, workdir / 'report' / 'curves.png')
 
 

@@ -98,6 +98,7 @@ def lines_of(axes):
   }
 
 
+@pytest.mark.filterwarnings('error')
 def test_each_panel_has_its_task_and_part_over_epochs(tmp_path, figures):
   write_config(get_stages(), tmp_path)
   for stage, accuracy in (('smiles', 0.5), ('both', 0.9)):
