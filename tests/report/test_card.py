@@ -114,7 +114,7 @@ def test_a_run_that_was_not_measured(tmp_path, mtface):
 
 def test_no_run(tmp_path, mtface):
   error = mtface('card', f'--workdir={tmp_path}').error
-  assert error.startswith(f'{tmp_path}/config.json: not found; --workdir must be the folder')
+  assert error.startswith(f'{tmp_path}/config.json: not found; expected the folder of a run')
 
 
 def test_an_identity_is_named(tmp_path):
