@@ -201,11 +201,11 @@ WORKDIRS = {
   'absent': (shutil.rmtree, ['config.json: not found', 'mtface train']),
   'a file': (
     lambda run: (shutil.rmtree(run), run.write_text('')),
-    ['config.json: not found', '--workdir'],
+    ['config.json: not found', 'expected the folder of a run'],
   ),
   'no config': (
     lambda run: (run / 'config.json').unlink(),
-    ['config.json: not found', '--workdir'],
+    ['config.json: not found', 'expected the folder of a run'],
   ),
   'cut config': (
     lambda run: damage_config(run, '{"config": {"na'),
